@@ -1,0 +1,92 @@
+/** @file What a step's code gets and gives. Step code runs in a child process of its own, away from the worker. */
+
+import type { NodePrivacy, Plan, PlanNode, StepKind } from '../schemas/plan.ts';
+
+/** A finished artifact in the store, opened for reading. */
+export interface OpenedArtifact {
+  nodeId: string;
+  key: string;
+  /** Folder with the artifact's files. */
+  directory: string;
+  manifest: ArtifactManifest;
+}
+
+export interface ArtifactManifest {
+  key: string;
+  kind: StepKind;
+  label: 'public' | 'dp' | 'non-private';
+  sensitivity: 'public' | 'benchmark' | 'private';
+  nodeId: string;
+  axes: Record<string, string | number>;
+  /** Relative path -> size and sha256. */
+  files: Record<string, { bytes: number; sha256: string }>;
+  /** Numbers that the step reports at its end. */
+  metrics: Record<string, number>;
+  /** Anything else, small, that later steps read. */
+  summary: Record<string, unknown>;
+  /** Epsilon and delta behind the content, by dataset; empty when public. */
+  privacy: NodePrivacy[];
+  createdAt: string;
+}
+
+export interface JobInput<K extends StepKind = StepKind> {
+  node: PlanNode<K>;
+  datasets: Plan['datasets'];
+  models: Plan['models'];
+  /** Artifacts of the input nodes, by role. */
+  artifacts: Record<string, OpenedArtifact[]>;
+  /** Empty folder for the result's files; published as a whole when the step returns. */
+  outputDirectory: string;
+  /** Folder that outlives attempts; mode 0700. Holds the step's own checkpoints, written by atomic rename. */
+  checkpointDirectory: string;
+  /** Private nodes only: file of mode 0600 with the 32-byte key of this node's noise and sampling. */
+  noiseKeyFile: string | null;
+}
+
+export interface JobProgress {
+  /** `load`, `compile`, `index`, `train`, `generate`, `evaluate`, `write` ... */
+  phase: string;
+  done: number;
+  total: number;
+  /** What `done` counts: `steps`, `records`, `tokens`. */
+  unit: string;
+}
+
+/** Thrown inside a job by `checkpointBarrier` when cancellation was asked for. */
+export class JobCancelled extends Error {
+  override readonly name = 'JobCancelled';
+}
+
+export interface JobContext {
+  /** Reports real progress; the activity heartbeats on it. Cheap: call as often as you like. */
+  progress(progress: JobProgress): void;
+  /** A point of a per-step curve. Only numbers whose label may leave (see the node's label and sensitivity). */
+  metric(name: string, value: number, step: number): void;
+  /**
+   * Yields to the event loop so that messages arrive; throws JobCancelled when asked to stop.
+   * Call at least once a second of computing.
+   */
+  breathe(): Promise<void>;
+  /** True once when cancellation or pause was asked for and a last checkpoint should be written before `breathe` throws. */
+  readonly stopping: boolean;
+  /** Private nodes: call before step `step`'s noise is used; resolves when the ledger has durably recorded it. */
+  announceStep(step: number): Promise<void>;
+  /** Checks that this attempt still owns the step; throws FENCED if not. Call before a checkpoint becomes visible. */
+  checkFence(): Promise<void>;
+}
+
+export interface StepOutput {
+  metrics: Record<string, number>;
+  summary?: Record<string, unknown>;
+  /** Private nodes: what the trainer really did; compared with the reservation at commit. */
+  proof?: {
+    samplingProbability: number;
+    noiseMultiplier: number;
+    clipNorm: number;
+    steps: number;
+    sampler: 'poisson';
+  };
+}
+
+/** The code of a step kind: `activities/<kind>.ts` exports one as `run`. */
+export type StepRunner<K extends StepKind> = (input: JobInput<K>, context: JobContext) => Promise<StepOutput>;

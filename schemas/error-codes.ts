@@ -1,0 +1,46 @@
+/**
+ * @file Registry of error codes. A code is stable: scripts may rely on it.
+ *
+ * `exit` is the exit code of the command line: 1 the run or an instance failed, 2 spec or arguments wrong,
+ * 3 the budget refuses, 4 a service can't be reached, 5 cancelled, 6 waiting for approval.
+ */
+
+interface ErrorCodeInfo {
+  exit: 1 | 2 | 3 | 4 | 5 | 6;
+  retryable: boolean;
+  /** One sentence: when it is thrown. */
+  summary: string;
+}
+
+const define = <const T extends Record<string, ErrorCodeInfo>>(codes: T): T => codes;
+
+export const errorCodes = define({
+  // Spec and arguments
+  SPEC_FILE_MISSING: { exit: 2, retryable: false, summary: 'The spec file does not exist or cannot be read.' },
+  SPEC_SYNTAX: { exit: 2, retryable: false, summary: 'The spec is not valid YAML.' },
+  SPEC_SCHEMA: { exit: 2, retryable: false, summary: 'A value of the spec has the wrong type or is out of range.' },
+  SPEC_UNKNOWN_KEY: { exit: 2, retryable: false, summary: 'The spec holds a key that the schema does not know.' },
+  ARGUMENT_INVALID: { exit: 2, retryable: false, summary: 'A command-line argument is wrong.' },
+  // Data
+  DATA_FILE_MISSING: { exit: 2, retryable: false, summary: 'A data file does not exist.' },
+  DATA_COLUMN_MISSING: { exit: 2, retryable: false, summary: 'A data file lacks a column that the spec names.' },
+  DATA_ENCODING: { exit: 2, retryable: false, summary: 'A data file is not valid UTF-8.' },
+  DATA_EMPTY: { exit: 2, retryable: false, summary: 'A dataset holds no usable record.' },
+  DATA_ONE_CLASS: { exit: 2, retryable: false, summary: 'A labelled dataset holds records of one class only.' },
+  // Privacy
+  BUDGET_REFUSED: { exit: 3, retryable: false, summary: 'A reservation would exceed the budget of a dataset.' },
+  MECHANISM_MISMATCH: { exit: 1, retryable: false, summary: 'A checkpoint or proof differs from the reserved mechanism.' },
+  RECEIPT_INVALID: { exit: 1, retryable: false, summary: 'A private step was started without a valid ledger receipt.' },
+  FENCED: { exit: 1, retryable: false, summary: 'A newer attempt has taken over this step.' },
+  RELEASE_REFUSED: { exit: 3, retryable: false, summary: 'Something not labelled dp or public was asked to be released.' },
+  // Running
+  STEP_FAILED: { exit: 1, retryable: false, summary: 'A step failed in a way that a retry would repeat.' },
+  JOB_CRASHED: { exit: 1, retryable: true, summary: 'The process of a step ended unexpectedly.' },
+  DISK_FULL: { exit: 1, retryable: true, summary: 'No space is left on the disk.' },
+  CANCELLED: { exit: 5, retryable: false, summary: 'The run was cancelled.' },
+  // Services and set-up
+  SERVICE_UNREACHABLE: { exit: 4, retryable: true, summary: 'Temporal, MLflow or another service cannot be reached.' },
+  SETUP_INCOMPLETE: { exit: 4, retryable: false, summary: 'A part that set-up installs is missing or broken.' },
+});
+
+export type ErrorCode = keyof typeof errorCodes;

@@ -1,0 +1,107 @@
+/** @file Resolved parameters of each step kind, as they stand in a plan: every default filled in. */
+
+export type Epsilon = number | 'inf';
+
+export interface StepParams {
+  pretrain: PretrainParams;
+  finetune: FinetuneParams;
+  generate: GenerateParams;
+  'train-classifier': TrainClassifierParams;
+  compare: CompareParams;
+}
+
+/** Inputs: `corpus` (dataset). Output: a model folder in Hugging Face layout. */
+export interface PretrainParams {
+  architecture: {
+    dim: number;
+    layers: number;
+    heads: number;
+    kvHeads: number;
+    /** Width of the SwiGLU feed-forward. */
+    hidden: number;
+    /** Longest sequence, tokens. */
+    context: number;
+  };
+  /** Size of the byte-level BPE trained on the corpus. */
+  vocabulary: number;
+  /** Tokens seen in all. */
+  tokens: number;
+  /** Sequences a step. */
+  batch: number;
+  /** Tokens a sequence. */
+  sequence: number;
+  lr: number;
+  /** Fraction of steps. */
+  warmup: number;
+  /** Fraction of documents held out. */
+  validation: number;
+  seed: number;
+}
+
+export interface LoraMethod {
+  kind: 'lora';
+  rank: number;
+  alpha: number;
+  targets: ('q' | 'k' | 'v' | 'o' | 'gate' | 'up' | 'down')[];
+  lr: number;
+}
+
+/** Inputs: `data` (dataset, split train), `model` (model, or a pretrain node). */
+export interface FinetuneParams {
+  method: LoraMethod;
+  objective: 'prefix-lm';
+  /** `prefix`: the class is words before the text. `class-bias`: class vectors and a class output bias, trained. */
+  conditioning: 'prefix' | 'class-bias';
+  epsilon: Epsilon;
+  steps: number;
+  /** Expected logical batch size, records. */
+  batch: number;
+  /** Clip norm C of an example's whole contribution. */
+  clip: number;
+  /** Steps of linear warm-up. */
+  warmup: number;
+  /** Learning rate at the end over the peak, linear decay. */
+  finalLr: number;
+  /** Longest sequence, tokens, prefix and end-of-text included; longer texts are cut. */
+  sequence: number;
+  seed: number;
+}
+
+/** Inputs: `generator` (finetune node), `model` (the generator's base model). */
+export interface GenerateParams {
+  /** Records to keep. */
+  count: number;
+  temperature: number;
+  /** Most tokens of a text. */
+  maxTokens: number;
+  seed: number;
+}
+
+/** Inputs: `train` (dataset or generate node), `test` (dataset). */
+export interface TrainClassifierParams {
+  family: 'word-cnn';
+  /** Without DP when `inf`, or when `train` is public or synthetic. */
+  epsilon: Epsilon;
+  /** Hashed vocabulary: number of word buckets. */
+  buckets: number;
+  /** Words a text, longer ones are cut. */
+  words: number;
+  embedding: number;
+  filters: number;
+  widths: number[];
+  dropout: number;
+  lr: number;
+  batch: number;
+  /** Passes over the training data (no DP), at most: early stopping on a split of the training data. */
+  epochs: number;
+  /** DP-SGD: noised steps, expected batch size and clip norm. */
+  dp: { steps: number; batch: number; clip: number; lr: number };
+  seed: number;
+}
+
+/** Inputs: `arms.NAME` (train-classifier nodes), optional `ceiling` (train-classifier nodes). */
+export interface CompareParams {
+  metric: 'accuracy' | 'macro-f1';
+  /** Axes gathered over. */
+  over: string[];
+}
