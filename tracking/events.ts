@@ -1,0 +1,244 @@
+/**
+ * @file The event log of a run: one JSON object a line, appended by the workflow's activities and never rewritten.
+ * Report, tracker and terminal are all made from it, so what they say can always be made again.
+ *
+ * An activity that is retried may append an event twice, and a crash may tear the last line: readers use
+ * `summariseRun`, which counts a repeated event once, and skip what is no whole line.
+ */
+
+import { closeSync, existsSync, fstatSync, fsyncSync, mkdirSync, openSync, readSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+
+export type RunStatus = 'completed' | 'failed' | 'cancelled';
+
+/** Times are milliseconds since 1970; `node` is the id of a plan node. */
+export type RunEvent =
+  | { type: 'run-started'; time: number; name: string; number: number; workflowId: string; planDigest: string }
+  | { type: 'node-started'; time: number; node: string; attempt: number }
+  | { type: 'metric'; time: number; node: string; name: string; value: number; step: number }
+  | {
+      type: 'node-completed';
+      time: number;
+      node: string;
+      /** Content key of the artifact. */
+      key: string;
+      /** Its result lay in the store already: nothing was run. */
+      reused: boolean;
+      metrics: Record<string, number>;
+      /** Seconds that the step took; when reused, what it took here: about 0. */
+      seconds: number;
+      attempt: number;
+      /** Ledger entries charged for it. */
+      ledgerEntries?: string[];
+    }
+  | { type: 'node-failed'; time: number; node: string; code: string; message: string }
+  | { type: 'node-cancelled'; time: number; node: string }
+  /** Its inputs failed or the run was stopped before it could start. */
+  | { type: 'node-skipped'; time: number; node: string; because: string }
+  | { type: 'run-completed'; time: number; status: RunStatus };
+
+export const eventLog = (runDirectory: string): string => join(runDirectory, 'events.jsonl');
+
+/** Appends whole lines in one write, so that several processes may append at once; synced unless only metrics. */
+export function appendEvents(runDirectory: string, events: readonly RunEvent[]): void {
+  if (events.length === 0) return;
+  mkdirSync(runDirectory, { recursive: true });
+  const file = openSync(eventLog(runDirectory), 'a+');
+  try {
+    const lines = events.map((event) => encode(event) + '\n').join('');
+    const data = Buffer.from(endsInsideLine(file) ? '\n' + lines : lines);
+    let written = 0;
+    while (written < data.length) written += writeSync(file, data, written);
+    if (events.some((event) => event.type !== 'metric')) fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** Whole events from a byte offset on, and the offset to go on from. A torn or unreadable line is skipped. */
+export function readEvents(runDirectory: string, fromByte = 0): { events: RunEvent[]; nextByte: number } {
+  const path = eventLog(runDirectory);
+  if (!existsSync(path)) return { events: [], nextByte: fromByte };
+  const file = openSync(path, 'r');
+  try {
+    const buffer = Buffer.alloc(Math.max(0, fstatSync(file).size - fromByte));
+    let filled = 0;
+    while (filled < buffer.length) {
+      const got = readSync(file, buffer, filled, buffer.length - filled, fromByte + filled);
+      if (got === 0) break;
+      filled += got;
+    }
+    const end = buffer.subarray(0, filled).lastIndexOf(0x0a) + 1;
+    const events: RunEvent[] = [];
+    for (const line of buffer.toString('utf8', 0, end).split('\n')) {
+      const event = decode(line);
+      if (event) events.push(event);
+    }
+    return { events, nextByte: fromByte + end };
+  } finally {
+    closeSync(file);
+  }
+}
+
+export interface CurvePoint {
+  step: number;
+  value: number;
+  time: number;
+}
+
+export interface NodeSummary {
+  status: 'waiting' | 'running' | 'completed' | 'failed' | 'cancelled' | 'skipped';
+  startedAt: number | null;
+  endedAt: number | null;
+  attempt: number;
+  key: string | null;
+  reused: boolean;
+  metrics: Record<string, number>;
+  seconds: number;
+  ledgerEntries: string[];
+  failure: { code: string; message: string } | null;
+  /** Per-step curves by metric name; the first value of a step counts, for a repeated step repeats exactly. */
+  curves: Map<string, CurvePoint[]>;
+}
+
+export interface RunSummary {
+  name: string | null;
+  number: number | null;
+  workflowId: string | null;
+  planDigest: string | null;
+  status: RunStatus | 'running';
+  startedAt: number | null;
+  endedAt: number | null;
+  nodes: Map<string, NodeSummary>;
+}
+
+/** State of a run from its events, in log order. Nodes of which the log says nothing are absent. Pure. */
+export function summariseRun(events: readonly RunEvent[]): RunSummary {
+  const run: RunSummary = {
+    name: null,
+    number: null,
+    workflowId: null,
+    planDigest: null,
+    status: 'running',
+    startedAt: null,
+    endedAt: null,
+    nodes: new Map(),
+  };
+  const seen = new Set<string>();
+  const nodeOf = (id: string): NodeSummary => {
+    let node = run.nodes.get(id);
+    if (!node) run.nodes.set(id, (node = emptyNode()));
+    return node;
+  };
+  for (const event of events) {
+    switch (event.type) {
+      case 'run-started':
+        if (run.startedAt === null) {
+          run.name = event.name;
+          run.number = event.number;
+          run.workflowId = event.workflowId;
+          run.planDigest = event.planDigest;
+          run.startedAt = event.time;
+        }
+        break;
+      case 'run-completed':
+        run.status = event.status;
+        run.endedAt ??= event.time;
+        break;
+      case 'metric': {
+        const point = JSON.stringify([event.node, event.name, event.step]);
+        if (seen.has(point)) break;
+        seen.add(point);
+        const curves = nodeOf(event.node).curves;
+        const curve = curves.get(event.name) ?? [];
+        curves.set(event.name, curve);
+        curve.push({ step: event.step, value: event.value, time: event.time });
+        break;
+      }
+      default:
+        applyToNode(nodeOf(event.node), event);
+    }
+  }
+  return run;
+}
+
+type NodeEvent = Exclude<RunEvent, { type: 'run-started' | 'run-completed' | 'metric' }>;
+
+function applyToNode(node: NodeSummary, event: NodeEvent): void {
+  // A result stays a result, whatever a late or repeated event says.
+  if (node.status === 'completed') return;
+  switch (event.type) {
+    case 'node-started':
+      node.status = 'running';
+      node.startedAt ??= event.time;
+      node.attempt = Math.max(node.attempt, event.attempt);
+      node.failure = null;
+      node.endedAt = null;
+      return;
+    case 'node-completed':
+      node.status = 'completed';
+      node.startedAt ??= event.time;
+      node.endedAt = event.time;
+      node.attempt = Math.max(node.attempt, event.attempt);
+      node.key = event.key;
+      node.reused = event.reused;
+      node.metrics = event.metrics;
+      node.seconds = event.seconds;
+      node.ledgerEntries = event.ledgerEntries ?? [];
+      node.failure = null;
+      return;
+    case 'node-failed':
+      node.status = 'failed';
+      node.endedAt = event.time;
+      node.failure = { code: event.code, message: event.message };
+      return;
+    case 'node-cancelled':
+      node.status = 'cancelled';
+      node.endedAt = event.time;
+      return;
+    case 'node-skipped':
+      node.status = 'skipped';
+      node.endedAt = event.time;
+      node.failure = { code: 'SKIPPED', message: event.because };
+      return;
+  }
+}
+
+const emptyNode = (): NodeSummary => ({
+  status: 'waiting',
+  startedAt: null,
+  endedAt: null,
+  attempt: 0,
+  key: null,
+  reused: false,
+  metrics: {},
+  seconds: 0,
+  ledgerEntries: [],
+  failure: null,
+  curves: new Map(),
+});
+
+const endsInsideLine = (file: number): boolean => {
+  const size = fstatSync(file).size;
+  if (size === 0) return false;
+  const last = Buffer.alloc(1);
+  readSync(file, last, 0, 1, size - 1);
+  return last[0] !== 0x0a;
+};
+
+// JSON has no NaN or Infinity; a diverged loss must still be seen as such, so they travel as strings.
+const encode = (event: RunEvent): string =>
+  JSON.stringify(event, (_key, value: unknown) =>
+    typeof value === 'number' && !Number.isFinite(value) ? { nonFinite: String(value) } : value,
+  );
+
+const decode = (line: string): RunEvent | null => {
+  if (!line.startsWith('{')) return null;
+  try {
+    return JSON.parse(line, (_key, value: unknown) =>
+      typeof value === 'object' && value !== null && 'nonFinite' in value ? Number(value.nonFinite) : value,
+    ) as RunEvent;
+  } catch {
+    return null;
+  }
+};
