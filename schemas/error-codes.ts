@@ -21,6 +21,8 @@ export const errorCodes = define({
   SPEC_SCHEMA: { exit: 2, retryable: false, summary: 'A value of the spec has the wrong type or is out of range.' },
   SPEC_UNKNOWN_KEY: { exit: 2, retryable: false, summary: 'The spec holds a key that the schema does not know.' },
   ARGUMENT_INVALID: { exit: 2, retryable: false, summary: 'A command-line argument is wrong.' },
+  RUN_UNKNOWN: { exit: 2, retryable: false, summary: 'No run of that name and number is known here.' },
+  INSTANCE_UNKNOWN: { exit: 2, retryable: false, summary: 'The run holds no instance of that id.' },
   // Data
   DATA_FILE_MISSING: { exit: 2, retryable: false, summary: 'A data file does not exist.' },
   DATA_COLUMN_MISSING: { exit: 2, retryable: false, summary: 'A data file lacks a column that the spec names.' },
