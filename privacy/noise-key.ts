@@ -1,0 +1,72 @@
+/** @file Files that hold a node's noise key. Whoever reads one can undo the noise, so it is secret and short-lived. */
+
+import { randomBytes } from 'node:crypto';
+import { chmod, link, mkdir, open, readFile, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
+
+import { EpsilonflowError } from '../schemas/errors.ts';
+import { noiseKeyBytes } from './noise.ts';
+
+/**
+ * Makes sure that `file` holds a key: keeps one that is there, so that a retried attempt repeats its noise, and
+ * creates one from the system's generator otherwise (folder 0700, file 0600, on disk before this returns).
+ * When two processes create it at once, both end with the same key.
+ */
+export async function ensureNoiseKey(file: string): Promise<void> {
+  await mkdir(dirname(file), { recursive: true, mode: 0o700 });
+  const draft = `${file}.${process.pid}.${randomBytes(4).toString('hex')}`;
+  const handle = await open(draft, 'wx', 0o600);
+  try {
+    await handle.writeFile(randomBytes(noiseKeyBytes));
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+  try {
+    // A hard link fails when the name is taken: unlike a rename, it never replaces the key of an earlier attempt.
+    await link(draft, file);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  } finally {
+    await rm(draft, { force: true });
+  }
+  await chmod(file, 0o600);
+  const folder = await open(dirname(file), 'r');
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
+}
+
+/** Reads a key. Throws STEP_FAILED when the file is missing or damaged: the reserved charge then stands. */
+export async function readNoiseKey(file: string): Promise<Buffer> {
+  const key = await readFile(file).catch((cause: unknown) => {
+    throw new EpsilonflowError('STEP_FAILED', `The noise key of this step cannot be read: ${file}`, {
+      hint: 'A lost key cannot be made again. Run the step anew, as a new ledger entry.',
+      cause,
+    });
+  });
+  if (key.length !== noiseKeyBytes) {
+    throw new EpsilonflowError('STEP_FAILED', `The noise key of this step is damaged: ${file}`, {
+      hint: 'Remove the file and run the step anew, as a new ledger entry.',
+    });
+  }
+  return key;
+}
+
+/** Overwrites and removes a key once its step is committed; no error when it is gone already. */
+export async function destroyNoiseKey(file: string): Promise<void> {
+  try {
+    const handle = await open(file, 'r+');
+    try {
+      await handle.write(Buffer.alloc(noiseKeyBytes), 0, noiseKeyBytes, 0);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  }
+  await rm(file, { force: true });
+}
