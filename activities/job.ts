@@ -1,33 +1,9 @@
 /** @file What a step's code gets and gives. Step code runs in a child process of its own, away from the worker. */
 
-import type { NodePrivacy, Plan, PlanNode, StepKind } from '../schemas/plan.ts';
+import type { ArtifactManifest, MechanismProof, OpenedArtifact } from '../schemas/artifact.ts';
+import type { Plan, PlanNode, StepKind } from '../schemas/plan.ts';
 
-/** A finished artifact in the store, opened for reading. */
-export interface OpenedArtifact {
-  nodeId: string;
-  key: string;
-  /** Folder with the artifact's files. */
-  directory: string;
-  manifest: ArtifactManifest;
-}
-
-export interface ArtifactManifest {
-  key: string;
-  kind: StepKind;
-  label: 'public' | 'dp' | 'non-private';
-  sensitivity: 'public' | 'benchmark' | 'private';
-  nodeId: string;
-  axes: Record<string, string | number>;
-  /** Relative path -> size and sha256. */
-  files: Record<string, { bytes: number; sha256: string }>;
-  /** Numbers that the step reports at its end. */
-  metrics: Record<string, number>;
-  /** Anything else, small, that later steps read. */
-  summary: Record<string, unknown>;
-  /** Epsilon and delta behind the content, by dataset; empty when public. */
-  privacy: NodePrivacy[];
-  createdAt: string;
-}
+export type { ArtifactManifest, OpenedArtifact };
 
 export interface JobInput<K extends StepKind = StepKind> {
   node: PlanNode<K>;
@@ -79,13 +55,7 @@ export interface StepOutput {
   metrics: Record<string, number>;
   summary?: Record<string, unknown>;
   /** Private nodes: what the trainer really did; compared with the reservation at commit. */
-  proof?: {
-    samplingProbability: number;
-    noiseMultiplier: number;
-    clipNorm: number;
-    steps: number;
-    sampler: 'poisson';
-  };
+  proof?: MechanismProof;
 }
 
 /** The code of a step kind: `activities/<kind>.ts` exports one as `run`. */

@@ -1,0 +1,52 @@
+/** @file A finished artifact of the store: what its manifest says, and how later steps get to see it. */
+
+import type { NodePrivacy, StepKind } from './plan.ts';
+
+export interface ArtifactManifest {
+  key: string;
+  kind: StepKind;
+  label: 'public' | 'dp' | 'non-private';
+  sensitivity: 'public' | 'benchmark' | 'private';
+  nodeId: string;
+  axes: Record<string, string | number>;
+  /** Relative path -> size and sha256. */
+  files: Record<string, { bytes: number; sha256: string }>;
+  /** Numbers that the step reports at its end. */
+  metrics: Record<string, number>;
+  /** Anything else, small, that later steps read. */
+  summary: Record<string, unknown>;
+  /** Epsilon and delta behind the content, by dataset; empty when public. */
+  privacy: NodePrivacy[];
+  /** Private nodes: the ledger entry that pays for the content, and what the trainer really did. */
+  charge?: ArtifactCharge;
+  createdAt: string;
+}
+
+export interface ArtifactCharge {
+  /** Identity of the ledger entry. */
+  entryId: string;
+  workflowId: string;
+  dataset: string;
+  nodeKey: string;
+  mechanismDigest: string;
+  /** Null when the mechanism is unbounded. */
+  proof: MechanismProof | null;
+}
+
+/** What the trainer really did; compared with the reservation at commit. All of it is public. */
+export interface MechanismProof {
+  samplingProbability: number;
+  noiseMultiplier: number;
+  clipNorm: number;
+  steps: number;
+  sampler: 'poisson';
+}
+
+/** A finished artifact in the store, opened for reading. */
+export interface OpenedArtifact {
+  nodeId: string;
+  key: string;
+  /** Folder with the artifact's files. */
+  directory: string;
+  manifest: ArtifactManifest;
+}
