@@ -3,7 +3,7 @@
 const abbreviations = new Set(
   (
     'mr mrs ms messrs dr st rev hon gen col maj capt lt sgt gov sen rep pres prof esq jr sr ' +
-    'no nos vol pp art sec jan feb mar apr jun jul aug sept sep oct nov dec inst ult viz vs etc al cf ' +
+    'no nos vol p pp fig figs art sec jan feb mar apr jun jul aug sept sep oct nov dec inst ult viz vs etc al cf ' +
     'co inc ltd corp dept mass conn penn ky tenn va md pa ill ind wis minn mo ark ala fla ga'
   ).split(' '),
 );
