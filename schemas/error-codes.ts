@@ -29,6 +29,9 @@ export const errorCodes = define({
   DATA_ENCODING: { exit: 2, retryable: false, summary: 'A data file is not valid UTF-8.' },
   DATA_EMPTY: { exit: 2, retryable: false, summary: 'A dataset holds no usable record.' },
   DATA_ONE_CLASS: { exit: 2, retryable: false, summary: 'A labelled dataset holds records of one class only.' },
+  DATA_UNREADABLE: { exit: 2, retryable: false, summary: 'A data file is not in the format that the spec names.' },
+  DATA_RECORD_INVALID: { exit: 2, retryable: false, summary: 'A record has no text or a label that the spec lacks.' },
+  DATA_CHANGED: { exit: 2, retryable: false, summary: 'A dataset is no longer the one that the plan was made for.' },
   // Privacy
   BUDGET_REFUSED: { exit: 3, retryable: false, summary: 'A reservation would exceed the budget of a dataset.' },
   MECHANISM_MISMATCH: { exit: 1, retryable: false, summary: 'A checkpoint or proof differs from the reserved mechanism.' },
@@ -39,6 +42,10 @@ export const errorCodes = define({
   STEP_FAILED: { exit: 1, retryable: false, summary: 'A step failed in a way that a retry would repeat.' },
   JOB_CRASHED: { exit: 1, retryable: true, summary: 'The process of a step ended unexpectedly.' },
   DISK_FULL: { exit: 1, retryable: true, summary: 'No space is left on the disk.' },
+  STORE_READ_ONLY: { exit: 1, retryable: false, summary: 'The state folder cannot be written to.' },
+  PLAN_MISSING: { exit: 1, retryable: false, summary: 'A plan that a run refers to is not in the state folder.' },
+  NOISE_KEY_LOST: { exit: 1, retryable: false, summary: 'The noise key of a private step that had begun is gone.' },
+  INPUT_MISSING: { exit: 1, retryable: false, summary: 'A result that a step reads is not in the store, or damaged.' },
   CANCELLED: { exit: 5, retryable: false, summary: 'The run was cancelled.' },
   // Services and set-up
   SERVICE_UNREACHABLE: { exit: 4, retryable: true, summary: 'Temporal, MLflow or another service cannot be reached.' },
