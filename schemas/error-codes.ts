@@ -34,12 +34,35 @@ export const errorCodes = define({
   DATA_CHANGED: { exit: 2, retryable: false, summary: 'A dataset is no longer the one that the plan was made for.' },
   // Privacy
   BUDGET_REFUSED: { exit: 3, retryable: false, summary: 'A reservation would exceed the budget of a dataset.' },
-  MECHANISM_MISMATCH: { exit: 1, retryable: false, summary: 'A checkpoint or proof differs from the reserved mechanism.' },
+  MECHANISM_MISMATCH: {
+    exit: 1,
+    retryable: false,
+    summary: 'A checkpoint or proof differs from the reserved mechanism.',
+  },
   RECEIPT_INVALID: { exit: 1, retryable: false, summary: 'A private step was started without a valid ledger receipt.' },
   FENCED: { exit: 1, retryable: false, summary: 'A newer attempt has taken over this step.' },
-  RELEASE_REFUSED: { exit: 3, retryable: false, summary: 'Something not labelled dp or public was asked to be released.' },
+  RELEASE_REFUSED: {
+    exit: 3,
+    retryable: false,
+    summary: 'Something not labelled dp or public was asked to be released.',
+  },
   // Running
   STEP_FAILED: { exit: 1, retryable: false, summary: 'A step failed in a way that a retry would repeat.' },
+  COMPILE_REFUSED: {
+    exit: 1,
+    retryable: false,
+    summary: 'A function of tensors cannot be compiled: it is not pure or uses an unknown op.',
+  },
+  COMPILED_INPUT_INVALID: {
+    exit: 1,
+    retryable: false,
+    summary: 'A compiled function was called with tensors of another shape or type.',
+  },
+  MODEL_INVALID: {
+    exit: 2,
+    retryable: false,
+    summary: 'A model folder or weight file is missing, damaged or of another architecture.',
+  },
   JOB_CRASHED: { exit: 1, retryable: true, summary: 'The process of a step ended unexpectedly.' },
   DISK_FULL: { exit: 1, retryable: true, summary: 'No space is left on the disk.' },
   STORE_READ_ONLY: { exit: 1, retryable: false, summary: 'The state folder cannot be written to.' },

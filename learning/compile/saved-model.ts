@@ -1,0 +1,77 @@
+/** @file Writes a recording as a SavedModel whose only node calls one function that XLA must compile, and loads it. */
+
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { nativeBackend } from './backend.ts';
+import { attribute, dataTypes, functionMessage, nodeMessage, savedModelMessage, type GraphType } from './graph-def.ts';
+import { opSignatures } from './op-signatures.ts';
+import type { RecordedNode, Recording, ValueRef } from './recorder.ts';
+
+export interface LoadedGraph {
+  id: number;
+  /** `name:0`, in the order of the function's inputs. */
+  inputNames: string[];
+  outputNames: string[];
+}
+
+/** Address of an output inside a function: `node:outputName:index`. */
+function outputAddress(node: RecordedNode, output: number): string {
+  if (node.op === 'Const') return `${node.name}:output:0`;
+  const signature = opSignatures[node.op] as (typeof opSignatures)[string];
+  return signature.list
+    ? `${node.name}:${signature.outputs[0]}:${output}`
+    : `${node.name}:${signature.outputs[output]}:0`;
+}
+
+const address = (ref: ValueRef): string =>
+  'input' in ref ? `argument${ref.input}` : outputAddress(ref.node, ref.output);
+
+function graphBytes(recording: Recording): Buffer {
+  const typed = (prefix: string, dtypes: readonly GraphType[]) =>
+    dtypes.map((type, index) => ({ name: `${prefix}${index}`, type }));
+  const inputTypes = recording.inputs.map(({ dtype }) => dtype);
+  const outputTypes = recording.outputs.map(({ spec }) => spec.dtype);
+  const mustCompile = { _XlaMustCompile: attribute.boolean(true) };
+  const step = functionMessage({
+    name: 'captured',
+    inputs: typed('argument', inputTypes),
+    outputs: typed('result', outputTypes),
+    nodes: recording.nodes.map((node) => nodeMessage(node.name, node.op, node.inputs.map(address), node.attributes)),
+    returns: Object.fromEntries(recording.outputs.map(({ ref }, index) => [`result${index}`, address(ref)])),
+    attributes: mustCompile,
+  });
+  const placeholders = recording.inputs.map(({ dtype, shape }, index) =>
+    nodeMessage(`input${index}`, 'Placeholder', [], {
+      dtype: attribute.type(dataTypes[dtype]),
+      shape: attribute.shape(shape),
+    }),
+  );
+  const call = nodeMessage(
+    'call',
+    'StatefulPartitionedCall',
+    recording.inputs.map((_, index) => `input${index}`),
+    {
+      Tin: attribute.types(inputTypes.map((type) => dataTypes[type])),
+      Tout: attribute.types(outputTypes.map((type) => dataTypes[type])),
+      f: attribute.functionName('captured'),
+      ...mustCompile,
+    },
+  );
+  return savedModelMessage([...placeholders, call], [step]);
+}
+
+/** Loads a recording into TensorFlow. The file lives in the temporary folder only while it is read. */
+export function loadRecording(recording: Recording): LoadedGraph {
+  const directory = mkdtempSync(join(tmpdir(), 'epsilonflow-graph-'));
+  try {
+    writeFileSync(join(directory, 'saved_model.pb'), graphBytes(recording));
+    return {
+      id: nativeBackend().binding.loadSavedModel(directory, 'serve'),
+      inputNames: recording.inputs.map((_, index) => `input${index}:0`),
+      outputNames: recording.outputs.map((_, index) => `call:${index}`),
+    };
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}

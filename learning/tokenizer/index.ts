@@ -1,0 +1,68 @@
+/** @file Text to token ids and back, for any model folder in Hugging Face layout. */
+
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { PreTrainedTokenizer } from '@huggingface/transformers';
+
+import { EpsilonflowError } from '../../schemas/errors.ts';
+
+export interface Tokenizer {
+  /** Ids lie in [0, vocabularySize). */
+  readonly vocabularySize: number;
+  /** Id that a sequence starts with. */
+  readonly bosId: number;
+  /** Id that ends a text. */
+  readonly eosId: number;
+  /** Ids of a text, without bos and eos. An empty text gives none. */
+  encode(text: string): Int32Array;
+  /** Text of ids; special tokens are left out, invalid UTF-8 becomes U+FFFD. */
+  decode(ids: Iterable<number>): string;
+}
+
+async function readJson(file: string): Promise<Record<string, unknown>> {
+  try {
+    return JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>;
+  } catch (cause) {
+    throw new EpsilonflowError('DATA_FILE_MISSING', `The tokenizer file ${file} is missing or is not JSON.`, {
+      hint: 'A model folder needs tokenizer.json and tokenizer_config.json in Hugging Face form.',
+      cause,
+    });
+  }
+}
+
+/**
+ * Loads `tokenizer.json` and `tokenizer_config.json` of a model folder.
+ *
+ * A missing bos token is replaced by the eos token. Throws DATA_FILE_MISSING when a file cannot be read, STEP_FAILED
+ * when the tokenizer names no end-of-text token or is of a kind that cannot be loaded.
+ */
+export async function loadTokenizer(directory: string): Promise<Tokenizer> {
+  const definition = await readJson(join(directory, 'tokenizer.json'));
+  const config = await readJson(join(directory, 'tokenizer_config.json'));
+  let tokenizer: PreTrainedTokenizer;
+  try {
+    tokenizer = new PreTrainedTokenizer(definition, config);
+  } catch (cause) {
+    throw new EpsilonflowError('STEP_FAILED', `The tokenizer in ${directory} cannot be loaded.`, { cause });
+  }
+  const eosId = tokenizer.eos_token_id as number | undefined;
+  if (eosId === undefined) {
+    throw new EpsilonflowError('STEP_FAILED', `The tokenizer in ${directory} names no end-of-text token.`, {
+      hint: 'Set eos_token in tokenizer_config.json.',
+    });
+  }
+  let vocabularySize = 0;
+  for (const id of tokenizer.get_vocab().values()) vocabularySize = Math.max(vocabularySize, id + 1);
+  return {
+    vocabularySize,
+    eosId,
+    bosId: (tokenizer.bos_token_id as number | undefined) ?? eosId,
+    encode: (text) => Int32Array.from(tokenizer.encode(text, { add_special_tokens: false })),
+    decode(ids) {
+      const list = Array.from(ids);
+      if (list.length === 0) return '';
+      return tokenizer.decode(list, { skip_special_tokens: true, clean_up_tokenization_spaces: false });
+    },
+  };
+}

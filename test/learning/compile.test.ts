@@ -1,0 +1,134 @@
+import { readdirSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { describe, expect, it } from 'vitest';
+import { compile } from '../../learning/compile/index.ts';
+import { tf, type Tensor } from '../../learning/tensorflow.ts';
+
+const values = (tensor: Tensor): number[] => Array.from(tensor.dataSync());
+
+function expectClose(actual: Tensor, expected: Tensor, tolerance = 1e-5): void {
+  expect(actual.shape).toEqual(expected.shape);
+  const [a, b] = [values(actual), values(expected)];
+  const scale = Math.max(1, ...b.map(Math.abs));
+  a.forEach((value, index) => expect(Math.abs(value - (b[index] as number))).toBeLessThanOrEqual(tolerance * scale));
+}
+
+describe('compile', () => {
+  it('equals eager running, forward and gradient', () => {
+    const network = ({ x, w, ids }: { x: Tensor; w: Tensor; ids: Tensor }) => {
+      const loss = (weights: Tensor) => {
+        const hidden = tf.softmax(tf.matMul(x.reshape([6, 4]), weights, false, true).sigmoid());
+        const picked = tf
+          .gather(hidden, ids)
+          .concat(hidden.slice([0, 0], [2, 5]), 0)
+          .transpose([1, 0]);
+        return picked.square().sum(-1).add(1).rsqrt().mean().add(hidden.max(-1).log().sum()) as Tensor;
+      };
+      const { value, grads } = tf.valueAndGrads((weights) => loss(weights as Tensor) as never)([w]);
+      return { value: value as Tensor, gradient: grads[0] as Tensor };
+    };
+    const inputs = {
+      x: tf.randomNormal([2, 3, 4], 0, 1, 'float32', 1) as Tensor,
+      w: tf.randomNormal([5, 4], 0, 1, 'float32', 2) as Tensor,
+      ids: tf.tensor1d([5, 0, 5], 'int32') as Tensor,
+    };
+    const eager = network(inputs);
+    const compiled = compile(network, inputs);
+    const outputs = compiled(inputs);
+    expectClose(outputs.value, eager.value);
+    expectClose(outputs.gradient, eager.gradient);
+    const other = { ...inputs, w: inputs.w.mul(0.5) as Tensor };
+    expectClose(compiled(other).gradient, network(other).gradient);
+    compiled.dispose();
+    expect(() => compiled(inputs)).toThrow(/disposed/);
+  });
+
+  it('repeats the same bits', () => {
+    const x = tf.randomNormal([64, 64], 0, 1, 'float32', 3) as Tensor;
+    const compiled = compile(({ x }) => tf.matMul(tf.softmax(x), x) as Tensor, { x });
+    expect(values(compiled({ x }))).toEqual(values(compiled({ x })));
+    compiled.dispose();
+  });
+
+  it('leaves no files and no tensors behind', () => {
+    const files = () => readdirSync(tmpdir()).filter((name) => name.startsWith('epsilonflow-graph-')).length;
+    const x = tf.ones([4]) as Tensor;
+    const before = { files: files(), tensors: tf.memory().numTensors };
+    const compiled = compile(({ x }) => x.mul(2).add(1) as Tensor, { x });
+    for (let call = 0; call < 100; call++) compiled({ x }).dispose();
+    compiled.dispose();
+    expect({ files: files(), tensors: tf.memory().numTensors }).toEqual(before);
+  });
+
+  it('returns an input that is handed through', () => {
+    const x = tf.tensor1d([1, 2]) as Tensor;
+    const compiled = compile(({ x }) => ({ same: x, twice: x.mul(2) as Tensor }), { x });
+    const { same, twice } = compiled({ x });
+    expect([values(same), values(twice)]).toEqual([
+      [1, 2],
+      [2, 4],
+    ]);
+    expect(values(x)).toEqual([1, 2]);
+  });
+
+  it('reads inputs by name, whatever their order, and rejects other shapes, types and names', () => {
+    const a = tf.tensor1d([5, 7]) as Tensor;
+    const b = tf.tensor1d([1, 2]) as Tensor;
+    const compiled = compile(({ a, b }) => a.sub(b) as Tensor, { a, b });
+    expect(values(compiled({ b, a }))).toEqual([4, 5]);
+    expect(() => compiled({ a, b: tf.ones([3]) as Tensor })).toThrow(
+      'Input b is float32[3]; the function was compiled for float32[2].',
+    );
+    expect(() => compiled({ a, b: b.toInt() as Tensor })).toThrow(/int32\[2\]/);
+    expect(() => compiled({ a } as never)).toThrow(/1 input tensors are given, 2 expected/);
+    expect(() => compiled({ a, c: b } as never)).toThrow(/Input b is missing/);
+  });
+});
+
+describe('a captured function that is not pure is refused', () => {
+  const x = tf.ones([20]) as Tensor;
+
+  it('when it draws noise, seeded or not', () => {
+    expect(() => compile(({ x }) => x.add(tf.randomNormal([20])) as Tensor, { x })).toThrow(/random numbers/);
+    expect(() => compile(({ x }) => x.add(tf.randomNormal([20], 0, 1, 'float32', 7)) as Tensor, { x })).toThrow(
+      /Add uses a tensor of shape \[20\]/,
+    );
+    expect(() => compile(({ x }) => tf.multinomial(x as never, 3, 1) as unknown as Tensor, { x })).toThrow(
+      /Multinomial is random/,
+    );
+    expect(() => compile(({ x }) => x.mul(Math.random()) as Tensor, { x })).toThrow(/random numbers/);
+  });
+
+  it('when it bakes in data made while compiling', () => {
+    const mask = () => tf.tensor1d(Array.from({ length: 20 }, (_, index) => index % 2));
+    expect(() => compile(({ x }) => x.mul(mask()) as Tensor, { x })).toThrow(/Mul uses a tensor of shape \[20\]/);
+    expect(() => compile(() => mask() as Tensor, { x })).toThrow(/Output 0 uses/);
+  });
+
+  it('when it uses a tensor that is not an input', () => {
+    const outside = tf.scalar(3);
+    expect(() => compile(({ x }) => x.mul(outside) as Tensor, { x })).toThrow(
+      /Op Mul uses a tensor of shape \[\] that is not an input/,
+    );
+  });
+
+  it('when it reads values back', () => {
+    expect(() => compile(({ x }) => x.mul(x.dataSync()[0] as number) as Tensor, { x })).toThrow(
+      /reads the value of a tensor/,
+    );
+    expect(() => compile(({ x }) => x.mul(x.sum().arraySync() as number) as Tensor, { x })).toThrow(/reads the value/);
+  });
+
+  it('when an op is unknown to the encoder, and the backend works on afterwards', () => {
+    expect(() => compile(({ x }) => tf.spectral.rfft(x) as unknown as Tensor, { x })).toThrow(
+      /Op \w+ cannot be encoded/,
+    );
+    expect(values(x.add(1).slice([0], [2]))).toEqual([2, 2]);
+    expect(Math.random()).toBeLessThan(1);
+  });
+
+  it('when it calls another compiled function', () => {
+    const inner = compile(({ x }) => x.mul(2) as Tensor, { x });
+    expect(() => compile(({ x }) => inner({ x }), { x })).toThrow(/calls another compiled function/);
+  });
+});
