@@ -23,8 +23,11 @@ export class ProtectedText {
 
   /** Whether a passage holds a protected sentence or shares eight consecutive words with a protected text. */
   touches(passage: string): boolean {
-    if (splitSentences(passage.replace(/([.!?]["')\]]*) ([a-z])/g, (_, end: string, next: string) => `${end} ${next.toUpperCase()}`))
-      .some((sentence) => this.#sentences.has(comparable(sentence)))) {
+    if (
+      splitSentences(
+        passage.replace(/([.!?]["')\]]*) ([a-z])/g, (_, end: string, next: string) => `${end} ${next.toUpperCase()}`),
+      ).some((sentence) => this.#sentences.has(comparable(sentence)))
+    ) {
       return true;
     }
     const words = comparable(passage).split(' ');

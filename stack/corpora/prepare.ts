@@ -21,7 +21,12 @@ export interface CorpusManifest {
 }
 
 /** Passages of one source that neither touch protected text nor were seen before. */
-function takePassages(source: CorpusSource, guard: ProtectedText, seen: Set<string>, dropped: CorpusManifest['dropped']): string[] {
+function takePassages(
+  source: CorpusSource,
+  guard: ProtectedText,
+  seen: Set<string>,
+  dropped: CorpusManifest['dropped'],
+): string[] {
   const taken: string[] = [];
   let characters = 0;
   for (const document of source.documents()) {

@@ -28,7 +28,9 @@ export function preparedManifest(dataset: DemoDataset, root?: string): DemoManif
   try {
     const folder = demoDataFolder(dataset.name, root);
     const manifest = JSON.parse(readFileSync(join(folder, 'manifest.json'), 'utf8')) as DemoManifest;
-    const sound = Object.entries(manifest.files).every(([file, { bytes }]) => statSync(join(folder, file)).size === bytes);
+    const sound = Object.entries(manifest.files).every(
+      ([file, { bytes }]) => statSync(join(folder, file)).size === bytes,
+    );
     const current = manifest.recipe === dataset.recipe && manifest.package.version === packageVersion(dataset.package);
     return sound && current ? manifest : null;
   } catch {
@@ -105,6 +107,8 @@ Package: \`${manifest.package.name}\` ${manifest.package.version}
 if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {
   for (const dataset of demoDatasets) {
     const { files } = prepareDataset(dataset);
-    console.log(`${dataset.name}: ${files['train.jsonl']!.records} train, ${files['test.jsonl']!.records} test records`);
+    console.log(
+      `${dataset.name}: ${files['train.jsonl']!.records} train, ${files['test.jsonl']!.records} test records`,
+    );
   }
 }

@@ -1,0 +1,37 @@
+/** @file Where everything lies on disk. The only place that knows folder names. */
+
+import { homedir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** Folder of this package: the clone. */
+export const packageRoot = resolve(dirname(fileURLToPath(import.meta.url)), '..');
+
+/** Installed parts (Python environment, TensorFlow library, binding, demo data): shared by all state folders. */
+export const partsRoot = join(packageRoot, '.epsilonflow');
+
+/** Expands a leading `~`. */
+const expand = (path: string): string => (path.startsWith('~/') ? join(homedir(), path.slice(2)) : resolve(path));
+
+/** Run state: services, store, runs. `EPSILONFLOW_HOME` overrides it, so that tests keep a state of their own. */
+export function stateRoot(): string {
+  const override = process.env['EPSILONFLOW_HOME'];
+  return override ? expand(override) : partsRoot;
+}
+
+export const statePaths = {
+  services: () => join(stateRoot(), 'services'),
+  /** Artifacts labelled `public` or `dp`. */
+  sharedStore: () => join(stateRoot(), 'store', 'shared'),
+  /** Non-private artifacts and checkpoints; mode 0700. */
+  privateStore: () => join(stateRoot(), 'store', 'private'),
+  plans: () => join(stateRoot(), 'plans'),
+  runs: () => join(stateRoot(), 'runs'),
+  run: (name: string, number: number) => join(stateRoot(), 'runs', name, String(number)),
+  xlaCache: () => join(stateRoot(), 'cache', 'xla'),
+};
+
+/** `sqlite:FILE` or `postgres://...`. Apart from run state, so that deleting that resets no budget. */
+export function ledgerUrl(): string {
+  return process.env['EPSILONFLOW_LEDGER_URL'] ?? `sqlite:${join(packageRoot, 'privacy-ledger', 'ledger.db')}`;
+}

@@ -1,0 +1,51 @@
+/** @file What some tests need and not every machine has. A part that is missing is listed at the end of the run. */
+
+import { spawnSync } from 'node:child_process';
+import { appendFileSync, existsSync, mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { packageRoot, partsRoot } from '../stack/paths.ts';
+
+interface Requirement {
+  /** How the part is had, as a sentence. */
+  remedy: string;
+  present(): boolean;
+}
+
+const runs = (command: string, ...parameters: string[]): boolean =>
+  spawnSync(command, parameters, { stdio: 'ignore' }).status === 0;
+
+/** Public data files beside the clone, or in the folder that `EPSILONFLOW_DATA` names. */
+export const sharedData = process.env['EPSILONFLOW_DATA'] ?? join(packageRoot, '..', 'shared', 'data');
+
+const requirements = {
+  chromium: {
+    remedy: 'Install Chromium: apt-get install chromium.',
+    present: () => existsSync('/usr/bin/chromium') || existsSync('/usr/bin/chromium-browser'),
+  },
+  root: { remedy: 'Run the tests as root.', present: () => process.getuid?.() === 0 },
+  'an-unprivileged-user': {
+    remedy: 'Run the tests as root on a system with the user `nobody` and the command setpriv.',
+    present: () => process.getuid?.() === 0 && runs('setpriv', '--reuid=nobody', '--clear-groups', 'true'),
+  },
+  'shared-data': {
+    remedy: 'Put the public data files beside the clone in ../shared/data, or name their folder in EPSILONFLOW_DATA.',
+    present: () => existsSync(sharedData),
+  },
+} satisfies Record<string, Requirement>;
+
+export type RequirementName = keyof typeof requirements;
+
+/** Where tests leave what they could not run; the reporter reads it. */
+export const notRunFile = join(partsRoot, 'tmp', 'not-run.jsonl');
+
+/**
+ * Whether a part is there; when it is not, records that `what` was not run. For use with `it.runIf` and
+ * `describe.runIf`: `describe.runIf(requires('chromium', 'report page in a browser'))(...)`.
+ */
+export function requires(name: RequirementName, what: string): boolean {
+  const requirement: Requirement = requirements[name];
+  if (requirement.present()) return true;
+  mkdirSync(join(partsRoot, 'tmp'), { recursive: true });
+  appendFileSync(notRunFile, `${JSON.stringify({ what, needs: name, remedy: requirement.remedy })}\n`);
+  return false;
+}
