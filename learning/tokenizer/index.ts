@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { PreTrainedTokenizer } from '@huggingface/transformers';
 
 import { EpsilonflowError } from '../../schemas/errors.ts';
+import { wordPattern } from './byte-alphabet.ts';
 
 export interface Tokenizer {
   /** Ids lie in [0, vocabularySize). */
@@ -31,6 +32,43 @@ async function readJson(file: string): Promise<Record<string, unknown>> {
   }
 }
 
+type Encode = (text: string) => number[];
+
+/** Words kept with their ids; beyond it the cache starts anew, which bounds memory on text without repetition. */
+const cachedWords = 1 << 16;
+
+/**
+ * A faster `encode` for tokenizers that split words as GPT-2 does and normalise nothing, null for others: ids of a text
+ * are then the ids of its words in a row, and words repeat. Words go through a second tokenizer that adds no space.
+ */
+function wordwise(definition: Record<string, unknown>, config: object, whole: Encode): Encode | null {
+  const split = definition['pre_tokenizer'] as Record<string, unknown> | null;
+  const processor = definition['post_processor'] as Record<string, unknown> | null;
+  if (split?.['type'] !== 'ByteLevel' || split['use_regex'] === false || definition['normalizer'] != null) return null;
+  if (processor != null && processor['type'] !== 'ByteLevel') return null;
+  const words = new PreTrainedTokenizer(
+    { ...definition, pre_tokenizer: { ...split, add_prefix_space: false } },
+    config,
+  );
+  const added = ((definition['added_tokens'] as { content: string }[] | undefined) ?? []).map(({ content }) => content);
+  const cache = new Map<string, number[]>();
+  return (text) => {
+    if (added.some((content) => text.includes(content))) return whole(text);
+    const spaced = split['add_prefix_space'] === true && text !== '' && !text.startsWith(' ') ? ` ${text}` : text;
+    const ids: number[] = [];
+    for (const word of spaced.match(wordPattern) ?? []) {
+      let known = cache.get(word);
+      if (known === undefined) {
+        known = words.encode(word, { add_special_tokens: false });
+        if (cache.size >= cachedWords) cache.clear();
+        cache.set(word, known);
+      }
+      for (const id of known) ids.push(id);
+    }
+    return ids;
+  };
+}
+
 /**
  * Loads `tokenizer.json` and `tokenizer_config.json` of a model folder.
  *
@@ -54,11 +92,13 @@ export async function loadTokenizer(directory: string): Promise<Tokenizer> {
   }
   let vocabularySize = 0;
   for (const id of tokenizer.get_vocab().values()) vocabularySize = Math.max(vocabularySize, id + 1);
+  const whole: Encode = (text) => tokenizer.encode(text, { add_special_tokens: false });
+  const encode = wordwise(definition, config, whole) ?? whole;
   return {
     vocabularySize,
     eosId,
     bosId: (tokenizer.bos_token_id as number | undefined) ?? eosId,
-    encode: (text) => Int32Array.from(tokenizer.encode(text, { add_special_tokens: false })),
+    encode: (text) => Int32Array.from(encode(text)),
     decode(ids) {
       const list = Array.from(ids);
       if (list.length === 0) return '';
