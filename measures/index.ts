@@ -1,0 +1,13 @@
+/** @file Public door of the measures. All are pure functions of numbers. */
+
+export { accuracy, confusionMatrix, macroF1, majorityAccuracy } from './classification.ts';
+export {
+  bootstrapInterval,
+  type Interval,
+  mean,
+  standardDeviation,
+  studentCdf,
+  studentQuantile,
+  tInterval,
+  wilsonInterval,
+} from './intervals.ts';
