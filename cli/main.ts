@@ -1,0 +1,55 @@
+/** @file The `epsilonflow` program: gathers the commands and turns wrong arguments into exit code 2. */
+
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { Command, CommanderError } from 'commander';
+
+import { EpsilonflowError } from '../schemas/errors.ts';
+import { packageRoot } from '../stack/paths.ts';
+import { exitCodeHelp, exitCodes, reportError } from './output.ts';
+import { planCommand } from './plan.ts';
+import { validateCommand } from './validate.ts';
+
+/** Each adds its command to the program. Work is imported inside the actions, so that `--help` stays quick. */
+const commands: ((program: Command) => void)[] = [validateCommand, planCommand];
+
+function buildProgram(): Command {
+  const { version } = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as { version: string };
+  const program = new Command('epsilonflow');
+  program
+    .description('Declarative, durable experiments with differentially private synthetic text.')
+    .version(version)
+    .showSuggestionAfterError(true)
+    .exitOverride()
+    // Messages are printed once, by reportError, in the form of all other errors.
+    .configureOutput({ outputError: () => undefined })
+    .addHelpText('after', `${exitCodeHelp}\n\nEvery command has --help with an example, and --json.`);
+  for (const register of commands) register(program);
+  return program;
+}
+
+/** Turns what commander says into an error with a hint. */
+function argumentError(error: CommanderError): EpsilonflowError {
+  const [first = '', ...rest] = error.message.replace(/^error: /, '').split('\n');
+  const guess = /\(Did you mean (.*)\?\)/.exec(rest.join(' '))?.[1];
+  const hint = guess === undefined ? 'See "epsilonflow --help".' : `Did you mean ${guess}?`;
+  return new EpsilonflowError('ARGUMENT_INVALID', first, { hint });
+}
+
+/** Runs the command line; sets the exit code and never throws. */
+export async function main(args: string[]): Promise<void> {
+  const program = buildProgram();
+  try {
+    if (args.length === 0) program.outputHelp();
+    else await program.parseAsync(args, { from: 'user' });
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      if (error.exitCode === 0) return;
+      reportError(argumentError(error), args.includes('--json'));
+      process.exitCode = exitCodes.wrong;
+      return;
+    }
+    reportError(error, args.includes('--json'));
+  }
+}

@@ -1,0 +1,278 @@
+/** @file YAML text as a tree in which every key and value knows its line and column. */
+
+import {
+  type Document,
+  isAlias,
+  isMap,
+  isScalar,
+  isSeq,
+  LineCounter,
+  type Node,
+  type Pair,
+  parseDocument,
+  Scalar,
+  type YAMLError,
+} from 'yaml';
+
+import { EpsilonflowError, type Position } from '../schemas/errors.ts';
+import type { JsonValue } from '../schemas/plan.ts';
+
+export type Source = SourceScalar | SourceList | SourceMap;
+
+export interface SourceScalar {
+  type: 'scalar';
+  value: string | number | boolean | null;
+  at: Position;
+}
+
+export interface SourceList {
+  type: 'list';
+  items: Source[];
+  at: Position;
+}
+
+export interface SourceMap {
+  type: 'map';
+  entries: Map<string, SourceEntry>;
+  at: Position;
+}
+
+export interface SourceEntry {
+  key: SourceScalar;
+  value: Source;
+}
+
+export interface ParsedSource {
+  root: Source;
+  faults: EpsilonflowError[];
+  /** First line that YAML could not make sense of; what follows it in the tree may be misread. Infinity when none. */
+  brokenFrom: number;
+}
+
+/** How deep and how large a document may get through aliases, so that a small file can't fill the memory. */
+const maxNodes = 1_000_000;
+
+/** Columns that a tab stands for when the rest of the file is read in spite of it. */
+const tabWidth = 2;
+
+/**
+ * Reads a YAML document. It never throws: what is wrong is in `faults`, one fault a line, and the rest is read as well
+ * as it can be, so that faults of other kinds are found in the same go.
+ *
+ * `.inf` becomes the string `inf`, as does `none` under a key `epsilon`; NaN and `-.inf` are faults.
+ */
+export function parseSource(text: string, file: string): ParsedSource {
+  const tabs = expandTabs(text);
+  const counter = new LineCounter();
+  const document = parseDocument(tabs.text, { lineCounter: counter, prettyErrors: false, logLevel: 'silent' });
+  const positionAt = (offset: number): Position => {
+    const { line, col } = counter.linePos(Math.min(offset, tabs.text.length));
+    return { file, line, column: Math.max(1, col - (tabs.added.get(line) ?? 0)) };
+  };
+  const lines = text.split('\n');
+  const syntax = new SyntaxFaults();
+  for (const line of tabs.added.keys()) {
+    syntax.add(
+      new EpsilonflowError('SPEC_SYNTAX', 'A tab is used as indentation', {
+        hint: 'YAML indents with spaces only: replace the tab.',
+        position: { file, line, column: 1 + (lines[line - 1] ?? '').search(/\t/) },
+      }),
+    );
+  }
+  let brokenFrom = Infinity;
+  for (const error of document.errors) {
+    const position = positionAt(error.pos[0]);
+    const duplicate = error.code === 'DUPLICATE_KEY';
+    // An error at the end of the file is often the end of something opened long before.
+    if (!duplicate) brokenFrom = Math.min(brokenFrom, position.line);
+    syntax.add(duplicate ? duplicateKey(tabs.text, error, position) : yamlFault(error, position, lines));
+  }
+  const builder = new TreeBuilder(document, positionAt);
+  const root = builder.build(document.contents, { file, line: 1, column: 1 }, false);
+  return { root, faults: [...syntax.faults, ...builder.faults], brokenFrom };
+}
+
+/** Keeps the first fault of each line, and of a cascade of unexpected tokens only its head. */
+class SyntaxFaults {
+  readonly faults: EpsilonflowError[] = [];
+  readonly #lines = new Set<number>();
+  #unexpected = false;
+
+  add(fault: EpsilonflowError): void {
+    const line = fault.position?.line ?? 0;
+    const unexpected = fault.message.startsWith('Unexpected');
+    const duplicate = fault.code === 'SPEC_DUPLICATE_KEY';
+    if (!duplicate && (this.#lines.has(line) || (unexpected && this.#unexpected))) return;
+    this.#lines.add(line);
+    this.#unexpected ||= unexpected;
+    this.faults.push(fault);
+  }
+}
+
+/** Replaces tabs in indentation by spaces; `added` tells for each such line by how many columns it grew. */
+function expandTabs(text: string): { text: string; added: Map<number, number> } {
+  const added = new Map<number, number>();
+  if (!text.includes('\t')) return { text, added };
+  const reported = new Set<number>();
+  const counter = new LineCounter();
+  const probe = parseDocument(text, { lineCounter: counter, prettyErrors: false, logLevel: 'silent' });
+  for (const error of probe.errors) {
+    const { line } = counter.linePos(error.pos[0]);
+    reported.add(line);
+  }
+  if (reported.size === 0) return { text, added };
+  const lines = text.split('\n').map((content, index) => {
+    const indentation = /^[ \t]*/.exec(content)![0];
+    if (!indentation.includes('\t') || content.trim() === '') return content;
+    const expanded = indentation.replaceAll('\t', ' '.repeat(tabWidth));
+    added.set(index + 1, expanded.length - indentation.length);
+    return expanded + content.slice(indentation.length);
+  });
+  return { text: lines.join('\n'), added };
+}
+
+function duplicateKey(text: string, error: YAMLError, position: Position): EpsilonflowError {
+  const key = /^[^:\s]+/.exec(text.slice(error.pos[0]))?.[0] ?? '';
+  return new EpsilonflowError('SPEC_DUPLICATE_KEY', `Key "${key}" stands twice in the same mapping`, {
+    hint: 'Keep one of the two.',
+    position,
+  });
+}
+
+function yamlFault(error: YAMLError, position: Position, lines: string[]): EpsilonflowError {
+  const content = lines[position.line - 1] ?? '';
+  const bareExpression = /[{[].*(?<!["'])\$\{\{/.test(content);
+  const hint = bareExpression
+    ? 'Inside { } or [ ] an expression stands in quotes: "${{ matrix.axis }}".'
+    : /unresolved alias/i.test(error.message)
+      ? 'Define the anchor (&name) before its alias (*name).'
+      : 'See https://yaml.org/spec/1.2.2 for the syntax; most often quotes or indentation are wrong.';
+  const near = content.trim().slice(0, 60);
+  const shown = near === '' ? '' : `, near "${near}"`;
+  return new EpsilonflowError('SPEC_SYNTAX', `${error.message.replace(/[\s.]+$/, '')}${shown}`, { hint, position });
+}
+
+class TreeBuilder {
+  readonly faults: EpsilonflowError[] = [];
+  readonly #document: Document;
+  readonly #positionAt: (offset: number) => Position;
+  readonly #open = new Set<unknown>();
+  #nodes = 0;
+
+  constructor(document: Document, positionAt: (offset: number) => Position) {
+    this.#document = document;
+    this.#positionAt = positionAt;
+  }
+
+  /** @param fallback the place of a value that isn't written, such as that of its key. */
+  build(node: unknown, fallback: Position, epsilon: boolean): Source {
+    if (isAlias(node)) return this.#alias(node, fallback, epsilon);
+    if (++this.#nodes > maxNodes) {
+      if (this.#nodes === maxNodes + 1) this.#fault('Aliases make the document too large', fallback);
+      return { type: 'scalar', value: null, at: fallback };
+    }
+    const range = (node as Node | null)?.range;
+    const at = range ? this.#positionAt(range[0]) : fallback;
+    if (isMap(node)) return { type: 'map', entries: this.#entries(node.items, at), at };
+    if (isSeq(node)) return { type: 'list', items: node.items.map((item) => this.build(item, at, epsilon)), at };
+    if (isScalar(node)) return { type: 'scalar', value: this.#scalar(node, at, epsilon), at };
+    return { type: 'scalar', value: null, at: fallback };
+  }
+
+  #entries(pairs: Pair[], at: Position): Map<string, SourceEntry> {
+    const entries = new Map<string, SourceEntry>();
+    for (const pair of pairs) {
+      const keyNode = isScalar(pair.key) ? pair.key : null;
+      const keyAt = keyNode?.range ? this.#positionAt(keyNode.range[0]) : at;
+      if (keyNode === null) {
+        this.#fault('A key must be a plain word', keyAt);
+        continue;
+      }
+      const name = keyNode.value === null ? '' : String(keyNode.value);
+      // The first of two equal keys stands; the second was reported by the parser.
+      if (entries.has(name)) continue;
+      entries.set(name, {
+        key: { type: 'scalar', value: name, at: keyAt },
+        value: this.build(pair.value, keyAt, name === 'epsilon' || name.endsWith('.epsilon')),
+      });
+    }
+    return entries;
+  }
+
+  #alias(
+    node: { source: string; range?: [number, number, number] | null },
+    fallback: Position,
+    epsilon: boolean,
+  ): Source {
+    const at = node.range ? this.#positionAt(node.range[0]) : fallback;
+    const target = (node as unknown as { resolve(document: Document): Node | undefined }).resolve(this.#document);
+    if (target === undefined) this.#fault(`Alias *${node.source} names no anchor before it`, at);
+    else if (this.#open.has(target)) this.#fault(`Alias *${node.source} contains itself`, at);
+    else {
+      this.#open.add(target);
+      const source = this.build(target, at, epsilon);
+      this.#open.delete(target);
+      return source;
+    }
+    return { type: 'scalar', value: null, at };
+  }
+
+  #scalar(node: Scalar, at: Position, epsilon: boolean): string | number | boolean | null {
+    const { value } = node;
+    if (typeof value === 'number' && !Number.isFinite(value)) {
+      if (value === Infinity) return 'inf';
+      this.#fault(`${node.source ?? String(value)} is no usable number`, at);
+      return null;
+    }
+    if (epsilon && value === 'none' && node.type === Scalar.PLAIN) return 'inf';
+    if (value === null || typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean') {
+      return value;
+    }
+    return String(value);
+  }
+
+  #fault(message: string, position: Position): void {
+    this.faults.push(new EpsilonflowError('SPEC_SYNTAX', message, { position }));
+  }
+}
+
+/** The tree as plain JSON, without places. */
+export function toPlain(source: Source): JsonValue {
+  if (source.type === 'scalar') return source.value;
+  if (source.type === 'list') return source.items.map(toPlain);
+  return Object.fromEntries([...source.entries].map(([key, { value }]) => [key, toPlain(value)]));
+}
+
+/** The value under a key of a mapping; undefined when it isn't there or the source is no mapping. */
+export const child = (source: Source | undefined, key: string): Source | undefined =>
+  source?.type === 'map' ? source.entries.get(key)?.value : undefined;
+
+/** The entries of a mapping; none when the source is something else. */
+export const entriesOf = (source: Source | undefined): [string, SourceEntry][] =>
+  source?.type === 'map' ? [...source.entries] : [];
+
+export const itemsOf = (source: Source | undefined): Source[] => (source?.type === 'list' ? source.items : []);
+
+/** The text of a scalar that is a string; undefined otherwise. */
+export const stringOf = (source: Source | undefined): string | undefined =>
+  source?.type === 'scalar' && typeof source.value === 'string' ? source.value : undefined;
+
+/** The value and its key at a JSON pointer (RFC 6901); the deepest one that exists when the path leaves the tree. */
+export function locate(root: Source, pointer: string): { value: Source; key: SourceScalar | null } {
+  let value = root;
+  let key: SourceScalar | null = null;
+  for (const part of pointer.split('/').slice(1)) {
+    const name = part.replaceAll('~1', '/').replaceAll('~0', '~');
+    if (value.type === 'map') {
+      const entry = value.entries.get(name);
+      if (entry === undefined) break;
+      ({ key, value } = entry);
+    } else if (value.type === 'list') {
+      const item = value.items[Number(name)];
+      if (item === undefined) break;
+      value = item;
+      key = null;
+    } else break;
+  }
+  return { value, key };
+}
