@@ -9,15 +9,15 @@ import { noiseKeyBytes } from './noise.ts';
 
 /**
  * Makes sure that `file` holds a key: keeps one that is there, so that a retried attempt repeats its noise, and
- * creates one from the system's generator otherwise (folder 0700, file 0600, on disk before this returns).
+ * writes `key` otherwise, by default one from the system's generator (folder 0700, file 0600, on disk before this returns).
  * When two processes create it at once, both end with the same key.
  */
-export async function ensureNoiseKey(file: string): Promise<void> {
+export async function ensureNoiseKey(file: string, key: Uint8Array = randomBytes(noiseKeyBytes)): Promise<void> {
   await mkdir(dirname(file), { recursive: true, mode: 0o700 });
   const draft = `${file}.${process.pid}.${randomBytes(4).toString('hex')}`;
   const handle = await open(draft, 'wx', 0o600);
   try {
-    await handle.writeFile(randomBytes(noiseKeyBytes));
+    await handle.writeFile(key);
     await handle.sync();
   } finally {
     await handle.close();
