@@ -1,0 +1,156 @@
+/** @file Chooses noise, steps or sampling probability for a target epsilon, always rounded to the safe side. Pure. */
+
+import { EpsilonflowError } from '../schemas/errors.ts';
+import { checkDelta, composedEpsilon, type Accountant, type ComposedEpsilon } from './accounting/index.ts';
+
+/** Bounds that a search may return: outside them a target is refused as out of reach. */
+const NOISE_RANGE = { lowest: 0.05, highest: 1e5 } as const;
+const MOST_STEPS = 1e8;
+const LEAST_PROBABILITY = 1e-9;
+
+export interface CalibratedNoise {
+  /** sigma: epsilon(sigma) <= target, and about 1e-6 less (relative) would exceed it. */
+  noiseMultiplier: number;
+  epsilon: number;
+  accountant: Accountant;
+}
+
+interface Target {
+  targetEpsilon: number;
+  delta: number;
+}
+
+function checkTarget({ targetEpsilon, delta }: Target): void {
+  checkDelta(delta);
+  if (!(targetEpsilon > 0 && Number.isFinite(targetEpsilon))) {
+    throw new EpsilonflowError('ARGUMENT_INVALID', `The target epsilon must be positive, not ${targetEpsilon}.`);
+  }
+}
+
+const unreachable = (what: string, target: Target): EpsilonflowError =>
+  new EpsilonflowError(
+    'ARGUMENT_INVALID',
+    `No ${what} in range reaches epsilon ${target.targetEpsilon} at delta ${target.delta}.`,
+    { hint: 'Raise epsilon, take fewer steps or a smaller batch.' },
+  );
+
+/** Search for the least x in [low, high] with excess(x) <= 0, excess falling; x and excess in logarithms. */
+function leastSafe(low: number, high: number, tolerance: number, excess: (x: number) => number): number | null {
+  let atLow = excess(low);
+  if (atLow <= 0) return low;
+  let atHigh = excess(high);
+  if (atHigh > 0) return null;
+  let same = 0;
+  while (high - low > tolerance) {
+    // Illinois variant of the secant rule, kept inside the bracket by half a tolerance so that it always shrinks.
+    const secant =
+      Number.isFinite(atLow) && Number.isFinite(atHigh) ? (low * atHigh - high * atLow) / (atHigh - atLow) : NaN;
+    const aimed = Number.isNaN(secant) ? (low + high) / 2 : secant + tolerance / 4;
+    const x = Math.min(high - tolerance / 4, Math.max(low + tolerance / 4, aimed));
+    const value = excess(x);
+    if (value <= 0) {
+      high = x;
+      atHigh = value;
+      if (same < 0) atLow /= 2;
+      same = -1;
+    } else {
+      low = x;
+      atLow = value;
+      if (same > 0) atHigh /= 2;
+      same = 1;
+    }
+  }
+  return high;
+}
+
+/** log of epsilon over target; -1 rather than -Infinity where nothing is spent, so that secants stay finite. */
+const logExcess = (epsilon: number, target: number): number =>
+  epsilon > 0 ? Math.max(-1e3, Math.log(epsilon / target)) : -1e3;
+
+const calibrated = new Map<string, CalibratedNoise>();
+const CACHE_SIZE = 1024;
+
+/**
+ * Least noise multiplier for `steps` steps of Poisson-sampled Gaussian noise: epsilon(sigma) <= targetEpsilon.
+ * Throws ARGUMENT_INVALID when the arguments are out of range or no sigma up to 1e5 is enough.
+ */
+export function calibrateNoiseMultiplier(
+  request: Target & { samplingProbability: number; steps: number },
+): CalibratedNoise {
+  checkTarget(request);
+  const { targetEpsilon, delta, samplingProbability, steps } = request;
+  const cacheKey = [targetEpsilon, delta, samplingProbability, steps].join('/');
+  const known = calibrated.get(cacheKey);
+  if (known) return known;
+  const spent = (noiseMultiplier: number): ComposedEpsilon =>
+    composedEpsilon([{ mechanism: 'poisson-gaussian', samplingProbability, noiseMultiplier, count: steps }], delta);
+  const excess = (logSigma: number): number => logExcess(spent(Math.exp(logSigma)).epsilon, targetEpsilon);
+
+  // Doubling or halving from 1 keeps the search away from the far ends, where each evaluation is dearest.
+  let low = 0;
+  let high = 0;
+  if (excess(0) > 0) {
+    do {
+      low = high;
+      high += Math.LN2;
+      if (Math.exp(high) > NOISE_RANGE.highest) throw unreachable('noise multiplier', request);
+    } while (excess(high) > 0);
+  } else {
+    do {
+      high = low;
+      low -= Math.LN2;
+    } while (Math.exp(low) > NOISE_RANGE.lowest && excess(low) <= 0);
+  }
+  const logSigma = leastSafe(low, high, 1e-6, excess);
+  if (logSigma === null) throw unreachable('noise multiplier', request);
+  const noiseMultiplier = Math.exp(logSigma);
+  const result = { noiseMultiplier, ...spent(noiseMultiplier) };
+  if (calibrated.size >= CACHE_SIZE) calibrated.delete(calibrated.keys().next().value!);
+  calibrated.set(cacheKey, result);
+  return result;
+}
+
+/**
+ * Most steps with epsilon <= targetEpsilon; 0 when one step is too much already.
+ * Throws ARGUMENT_INVALID for arguments out of range.
+ */
+export function calibrateSteps(
+  request: Target & { samplingProbability: number; noiseMultiplier: number },
+): { steps: number } & ComposedEpsilon {
+  checkTarget(request);
+  const { targetEpsilon, delta, samplingProbability, noiseMultiplier } = request;
+  const spent = (count: number): ComposedEpsilon =>
+    composedEpsilon([{ mechanism: 'poisson-gaussian', samplingProbability, noiseMultiplier, count }], delta);
+  let low = 0;
+  let high = 1;
+  while (high <= MOST_STEPS && spent(high).epsilon <= targetEpsilon) {
+    low = high;
+    high *= 2;
+  }
+  if (high > MOST_STEPS) return { steps: low, ...spent(low) };
+  while (high - low > 1) {
+    const middle = Math.floor((low + high) / 2);
+    if (spent(middle).epsilon <= targetEpsilon) low = middle;
+    else high = middle;
+  }
+  return { steps: low, ...spent(low) };
+}
+
+/**
+ * Greatest sampling probability with epsilon <= targetEpsilon, about 1e-6 tight (relative).
+ * Throws ARGUMENT_INVALID when none of at least 1e-9 is small enough.
+ */
+export function calibrateSamplingProbability(
+  request: Target & { noiseMultiplier: number; steps: number },
+): { samplingProbability: number } & ComposedEpsilon {
+  checkTarget(request);
+  const { targetEpsilon, delta, noiseMultiplier, steps } = request;
+  const spent = (samplingProbability: number): ComposedEpsilon =>
+    composedEpsilon([{ mechanism: 'poisson-gaussian', samplingProbability, noiseMultiplier, count: steps }], delta);
+  const logInverse = leastSafe(0, -Math.log(LEAST_PROBABILITY), 1e-6, (x) =>
+    logExcess(spent(Math.exp(-x)).epsilon, targetEpsilon),
+  );
+  if (logInverse === null) throw unreachable('sampling probability', request);
+  const samplingProbability = Math.exp(-logInverse);
+  return { samplingProbability, ...spent(samplingProbability) };
+}
