@@ -1,0 +1,192 @@
+/**
+ * @file The decoder: RMSNorm, rotary positions, grouped-query attention, SwiGLU (Touvron et al. 2023). One definition of
+ * the block serves training, scoring and cached decoding; they differ only in the attention that they hand it.
+ *
+ * All functions are pure and fit `compile`.
+ */
+
+import { tf, type Tensor } from '../tensorflow.ts';
+import {
+  attentionNormName,
+  feedForwardNormName,
+  finalNormName,
+  headDim,
+  headName,
+  linearPath,
+  type DecoderConfig,
+  type LinearName,
+} from './config.ts';
+import { attend, linear, maskBias, rmsNorm, rotaryTables, rotate, swiglu, type RotaryTables } from './layers.ts';
+import { embedding, weight, type Weights } from './weights.ts';
+
+/** What is added for the class of each row. */
+export interface Conditioning {
+  /** [batch, dim], added to the embedding at each position. */
+  input: Tensor;
+  /** [batch, dim], added to the final hidden state (after the last norm) at each position. */
+  output: Tensor;
+  /** [batch, vocab], added to the logits at each position. */
+  bias: Tensor;
+}
+
+/**
+ * Changes the output of a linear layer, for adapters.
+ *
+ * @param x [rows, in], @param output [rows, out] of the frozen layer; returns [rows, out]
+ */
+export type LinearHook = (layer: number, name: LinearName, x: Tensor, output: Tensor) => Tensor;
+
+export interface ForwardOptions {
+  adapt?: LinearHook | undefined;
+  conditioning?: Conditioning | undefined;
+}
+
+/** [batch, time, kvHeads, group, headDim] and keys, values [batch, time, kvHeads, headDim], rotated -> [batch, time, dim] */
+type Attention = (layer: number, queries: Tensor, keys: Tensor, values: Tensor) => Tensor;
+
+interface Frame {
+  config: DecoderConfig;
+  weights: Weights;
+  options: ForwardOptions;
+  batch: number;
+  time: number;
+  rotary: RotaryTables;
+  attention: Attention;
+}
+
+function block(frame: Frame, layer: number, x: Tensor): Tensor {
+  const { config, weights, options, batch, time, rotary, attention } = frame;
+  const { heads, kvHeads } = config;
+  const width = headDim(config);
+  const apply = (name: LinearName, input: Tensor): Tensor => {
+    const output = linear(input, weight(weights, `${linearPath(layer, name)}.weight`));
+    return options.adapt ? options.adapt(layer, name, input, output) : output;
+  };
+  const normed = rmsNorm(x, weight(weights, attentionNormName(layer)), config.rmsEps);
+  const split = (flat: Tensor, count: number): Tensor => flat.reshape([batch, time, count, width]);
+  const queries = rotate(split(apply('q', normed), heads), rotary);
+  const keys = rotate(split(apply('k', normed), kvHeads), rotary);
+  const values = split(apply('v', normed), kvHeads);
+  const mixed = attention(layer, queries, keys, values);
+  const attended = x.add(apply('o', mixed.reshape([batch * time, config.dim])));
+  const inner = rmsNorm(attended, weight(weights, feedForwardNormName(layer)), config.rmsEps);
+  return attended.add(apply('down', swiglu(apply('gate', inner), apply('up', inner))));
+}
+
+/** Tokens [batch * time] int32 -> logits [batch * time, vocab]. */
+function run(frame: Frame, tokens: Tensor): Tensor {
+  const { config, weights, options, batch, time } = frame;
+  const { conditioning } = options;
+  /** Adds one vector a row [batch, width] at each of its positions. */
+  const addEach = (flat: Tensor, vectors: Tensor): Tensor => {
+    const size = flat.shape[1] as number;
+    return flat
+      .reshape([batch, time, size])
+      .add(vectors.reshape([batch, 1, size]))
+      .reshape([batch * time, size]);
+  };
+  let x = tf.gather(embedding(weights), tokens) as Tensor;
+  if (conditioning) x = addEach(x, conditioning.input);
+  for (let layer = 0; layer < config.layers; layer++) x = block(frame, layer, x);
+  x = rmsNorm(x, weight(weights, finalNormName), config.rmsEps);
+  if (conditioning) x = addEach(x, conditioning.output);
+  const logits = linear(x, config.tied ? embedding(weights) : weight(weights, headName));
+  return conditioning ? addEach(logits, conditioning.bias) : logits;
+}
+
+/** [batch, time, heads, headDim] -> [batch, kvHeads, group * time, headDim] */
+function groupedQueries(queries: Tensor, kvHeads: number): Tensor {
+  const [batch, time, heads, width] = queries.shape as [number, number, number, number];
+  const group = heads / kvHeads;
+  const apart = queries.reshape([batch, time, kvHeads, group, width]).transpose([0, 2, 3, 1, 4]);
+  return apart.reshape([batch, kvHeads, group * time, width]);
+}
+
+/** Inverse of `groupedQueries`, to [batch, time, dim]. */
+function ungrouped(mixed: Tensor, time: number, heads: number): Tensor {
+  const [batch, kvHeads, , width] = mixed.shape as [number, number, number, number];
+  const apart = mixed.reshape([batch, kvHeads, heads / kvHeads, time, width]).transpose([0, 3, 1, 2, 4]);
+  return apart.reshape([batch, time, heads * width]);
+}
+
+/** Key and value heads to the front: [batch, kvHeads, time, headDim]. */
+const headsFirst = (x: Tensor): Tensor => x.transpose([0, 2, 1, 3]);
+
+/**
+ * Logits at each position. Padding goes at the end of a row: later positions never change earlier ones.
+ *
+ * @param tokens [batch, time] int32, each in [0, vocab): checked by the caller, since XLA clamps what is outside.
+ * @returns [batch * time, vocab]
+ */
+export function flatLogits(
+  config: DecoderConfig,
+  weights: Weights,
+  tokens: Tensor,
+  options: ForwardOptions = {},
+): Tensor {
+  const [batch, time] = tokens.shape as [number, number];
+  const steps = tf.range(0, time, 1, 'float32') as Tensor;
+  const causal = maskBias(tf.lessEqual(steps.reshape([1, time]), steps.reshape([time, 1])));
+  const bias = tf.tile(causal, [config.heads / config.kvHeads, 1]);
+  const attention: Attention = (_layer, queries, keys, values) => {
+    const mixed = attend(groupedQueries(queries, config.kvHeads), headsFirst(keys), headsFirst(values), bias);
+    return ungrouped(mixed, time, config.heads);
+  };
+  const rotary = rotaryTables(steps, headDim(config), config.ropeTheta);
+  return run({ config, weights, options, batch, time, rotary, attention }, tokens.reshape([batch * time]));
+}
+
+/** As `flatLogits`, shaped [batch, time, vocab]. */
+export function forward(config: DecoderConfig, weights: Weights, tokens: Tensor, options: ForwardOptions = {}): Tensor {
+  const [batch, time] = tokens.shape as [number, number];
+  return flatLogits(config, weights, tokens, options).reshape([batch, time, config.vocab]);
+}
+
+/** Keys and values of earlier positions, one tensor [batch, kvHeads, maxTime, headDim] a layer. */
+export interface DecodeCache {
+  readonly keys: readonly Tensor[];
+  readonly values: readonly Tensor[];
+}
+
+/** A cache before the first token. @param maxTime most positions that will be decoded */
+export function emptyCache(config: DecoderConfig, batch: number, maxTime: number): DecodeCache {
+  const zeros = (): Tensor[] =>
+    Array.from({ length: config.layers }, () => tf.zeros([batch, config.kvHeads, maxTime, headDim(config)]));
+  return { keys: zeros(), values: zeros() };
+}
+
+/**
+ * One token a row: logits for the next, and the cache with this position written. Rows may be at different positions.
+ *
+ * @param tokens [batch] int32
+ * @param positions [batch] int32, from 0, below maxTime
+ * @returns logits [batch, vocab]
+ */
+export function decodeStep(
+  config: DecoderConfig,
+  weights: Weights,
+  cache: DecodeCache,
+  tokens: Tensor,
+  positions: Tensor,
+  options: ForwardOptions = {},
+): { logits: Tensor; cache: DecodeCache } {
+  const batch = tokens.size;
+  const maxTime = cache.keys[0]?.shape[2] as number;
+  const here = positions.toFloat().reshape([batch, 1]);
+  const slots = tf.range(0, maxTime, 1, 'float32').reshape([1, maxTime]);
+  const bias = maskBias(tf.lessEqual(slots, here)).reshape([batch, 1, 1, maxTime]);
+  const written = tf.cast(tf.equal(slots, here), 'float32').reshape([batch, 1, maxTime, 1]);
+  const kept = tf.sub(1, written);
+  const next: { keys: Tensor[]; values: Tensor[] } = { keys: [], values: [] };
+  const store = (old: Tensor, value: Tensor): Tensor => old.mul(kept).add(headsFirst(value).mul(written));
+  const attention: Attention = (layer, queries, keys, values) => {
+    const allKeys = store(cache.keys[layer] as Tensor, keys);
+    const allValues = store(cache.values[layer] as Tensor, values);
+    next.keys.push(allKeys);
+    next.values.push(allValues);
+    return ungrouped(attend(groupedQueries(queries, config.kvHeads), allKeys, allValues, bias), 1, config.heads);
+  };
+  const rotary = rotaryTables(here, headDim(config), config.ropeTheta);
+  const logits = run({ config, weights, options, batch, time: 1, rotary, attention }, tokens);
+  return { logits, cache: next };
+}

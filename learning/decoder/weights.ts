@@ -1,0 +1,47 @@
+/** @file A decoder's weights: a record of tensors under Hugging Face names. */
+
+import { EpsilonflowError } from '../../schemas/errors.ts';
+import { tf, type Tensor } from '../tensorflow.ts';
+import { embeddingName, linearModules, weightShapes, type DecoderConfig } from './config.ts';
+
+export type Weights = Readonly<Record<string, Tensor>>;
+
+export function weight(weights: Weights, name: string): Tensor {
+  const tensor = weights[name];
+  if (!tensor) throw new EpsilonflowError('MODEL_INVALID', `The model has no weight ${name}.`);
+  return tensor;
+}
+
+/**
+ * Weights of a new model: normal with standard deviation 0.02 (GPT-2, Radford et al. 2019), divided by sqrt(2 layers)
+ * where a block writes to the residual stream; norms are ones.
+ *
+ * @param fillNormal fills its argument with independent standard normal numbers.
+ */
+export function initialWeights(
+  config: DecoderConfig,
+  fillNormal: (out: Float32Array, standardDeviation: number) => void,
+): Record<string, Tensor> {
+  const residual = [linearModules.o, linearModules.down].map((module) => `${module}.weight`);
+  const entries = Object.entries(weightShapes(config)).map(([name, shape]): [string, Tensor] => {
+    if (shape.length === 1) return [name, tf.ones(shape)];
+    const scale = residual.some((suffix) => name.endsWith(suffix)) ? 1 / Math.sqrt(2 * config.layers) : 1;
+    const values = new Float32Array(shape.reduce((a, b) => a * b, 1));
+    fillNormal(values, 0.02 * scale);
+    return [name, tf.tensor(values, shape)];
+  });
+  return Object.fromEntries(entries);
+}
+
+/** Checks names and shapes. @throws EpsilonflowError MODEL_INVALID naming the first weight that is missing or wrong. */
+export function checkWeights(config: DecoderConfig, weights: Weights): void {
+  for (const [name, shape] of Object.entries(weightShapes(config))) {
+    const found = weight(weights, name).shape;
+    if (found.join() !== shape.join()) {
+      const [is, should] = [found, shape].map((sizes) => `[${sizes.join(', ')}]`);
+      throw new EpsilonflowError('MODEL_INVALID', `Weight ${name} has shape ${is}; the configuration says ${should}.`);
+    }
+  }
+}
+
+export const embedding = (weights: Weights): Tensor => weight(weights, embeddingName);
