@@ -20,14 +20,14 @@ import { attend, linear, maskBias, rmsNorm, rotaryTables, rotate, swiglu, type R
 import { embedding, weight, type Weights } from './weights.ts';
 
 /** What is added for the class of each row. */
-export interface Conditioning {
+export type Conditioning = {
   /** [batch, dim], added to the embedding at each position. */
   input: Tensor;
   /** [batch, dim], added to the final hidden state (after the last norm) at each position. */
   output: Tensor;
   /** [batch, vocab], added to the logits at each position. */
   bias: Tensor;
-}
+};
 
 /**
  * Changes the output of a linear layer, for adapters.
@@ -143,10 +143,10 @@ export function forward(config: DecoderConfig, weights: Weights, tokens: Tensor,
 }
 
 /** Keys and values of earlier positions, one tensor [batch, kvHeads, maxTime, headDim] a layer. */
-export interface DecodeCache {
+export type DecodeCache = {
   readonly keys: readonly Tensor[];
   readonly values: readonly Tensor[];
-}
+};
 
 /** A cache before the first token. @param maxTime most positions that will be decoded */
 export function emptyCache(config: DecoderConfig, batch: number, maxTime: number): DecodeCache {

@@ -1,6 +1,6 @@
 /** @file Training of all parameters without DP, for base models on public text: one compiled Adam step. */
 
-import { compile, type CompiledFunction } from '../compile/index.ts';
+import { compile, disposeTree, type CompiledFunction } from '../compile/index.ts';
 import { tf, type Tensor } from '../tensorflow.ts';
 import { weightShapes, type DecoderConfig } from './config.ts';
 import { flatLogits } from './forward.ts';
@@ -9,14 +9,13 @@ import { crossEntropy } from './loss.ts';
 export type TensorRecord = Record<string, Tensor>;
 
 /** Weights and Adam's moments, all under the weights' names. */
-export interface TrainingState {
+export type TrainingState = {
   weights: TensorRecord;
   firstMoment: TensorRecord;
   secondMoment: TensorRecord;
-  [name: string]: TensorRecord;
-}
+};
 
-export interface PretrainInputs {
+export type PretrainInputs = {
   state: TrainingState;
   /** [batch, sequence + 1] int32, each in [0, vocab). */
   tokens: Tensor;
@@ -27,17 +26,15 @@ export interface PretrainInputs {
   /** Scalars 1 - beta1^step and 1 - beta2^step, steps counted from 1. */
   correction1: Tensor;
   correction2: Tensor;
-  [name: string]: Tensor | TrainingState;
-}
+};
 
-export interface PretrainOutputs {
+export type PretrainOutputs = {
   state: TrainingState;
   /** Mean over the mask, nats a token. Scalar. */
   loss: Tensor;
   /** Norm of the whole gradient before clipping. Scalar. */
   gradientNorm: Tensor;
-  [name: string]: Tensor | TrainingState;
-}
+};
 
 export interface PretrainOptions {
   batch: number;
@@ -81,11 +78,8 @@ export function compilePretrainStep(
 ): CompiledFunction<PretrainInputs, PretrainOutputs> {
   const { batch, sequence, beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, weightDecay = 0.1, clipNorm = 1 } = options;
   const names = Object.keys(weightShapes(config));
-  const step = ({ state, tokens, mask, ...rest }: PretrainInputs): PretrainOutputs => {
-    const { learningRate, correction1, correction2 } = rest as Pick<
-      PretrainInputs,
-      'learningRate' | 'correction1' | 'correction2'
-    >;
+  const step = (inputs: PretrainInputs): PretrainOutputs => {
+    const { state, tokens, mask, learningRate, correction1, correction2 } = inputs;
     const evaluate = tf.valueAndGrads((...list: Tensor[]) => {
       const weights = Object.fromEntries(names.map((name, index) => [name, list[index] as Tensor]));
       return meanLoss(config, weights, tokens, mask) as never;
@@ -107,17 +101,17 @@ export function compilePretrainStep(
     });
     return { state: next, loss: value as Tensor, gradientNorm };
   };
-  const example: PretrainInputs = tf.tidy(() => ({
+  const example: PretrainInputs = {
     state: initialTrainingState(config, zerosLike(config)),
-    tokens: tf.zeros([batch, sequence + 1], 'int32') as Tensor,
-    mask: tf.ones([batch, sequence]) as Tensor,
-    learningRate: tf.scalar(1e-3) as Tensor,
-    correction1: tf.scalar(0.1) as Tensor,
-    correction2: tf.scalar(0.05) as Tensor,
-  })) as never;
+    tokens: tf.zeros([batch, sequence + 1], 'int32'),
+    mask: tf.ones([batch, sequence]),
+    learningRate: tf.scalar(1e-3),
+    correction1: tf.scalar(0.1),
+    correction2: tf.scalar(0.05),
+  };
   try {
     return compile(step, example);
   } finally {
-    tf.dispose(example as never);
+    disposeTree(example);
   }
 }

@@ -1,0 +1,93 @@
+/**
+ * @file llama2.c checkpoints, version 0 (`export.py`, legacy): seven int32, then float32 weights. Rotary pairs are
+ * neighbours (2i, 2i+1) there and halves (i, i + headDim/2) here, so rows of the query and key matrices are reordered.
+ */
+
+import { readFile } from 'node:fs/promises';
+import { EpsilonflowError } from '../../schemas/errors.ts';
+import {
+  attentionNormName,
+  checkConfig,
+  embeddingName,
+  feedForwardNormName,
+  finalNormName,
+  headDim,
+  headName,
+  linearPath,
+  linearShape,
+  type DecoderConfig,
+  type LinearName,
+} from '../decoder/config.ts';
+import type { HostTensors } from './safetensors.ts';
+
+function parseHeader(bytes: Buffer): DecoderConfig {
+  const [dim, hidden, layers, heads, kvHeads, vocab, context] = Array.from({ length: 7 }, (_, index) =>
+    bytes.readInt32LE(4 * index),
+  ) as [number, number, number, number, number, number, number];
+  // A negative vocabulary size marks a head of its own.
+  return checkConfig({
+    dim,
+    hidden,
+    layers,
+    heads,
+    kvHeads,
+    vocab: Math.abs(vocab),
+    context,
+    ropeTheta: 10000,
+    rmsEps: 1e-5,
+    tied: vocab > 0,
+  });
+}
+
+/** Rows of each head from neighbouring pairs to halves. */
+function toHalves(values: Float32Array, columns: number, width: number): Float32Array {
+  const result = new Float32Array(values.length);
+  const rows = values.length / columns;
+  for (let row = 0; row < rows; row++) {
+    const head = Math.floor(row / width);
+    const place = row % width;
+    const source = head * width + (place < width / 2 ? 2 * place : 2 * (place - width / 2) + 1);
+    result.set(values.subarray(source * columns, (source + 1) * columns), row * columns);
+  }
+  return result;
+}
+
+/** @throws EpsilonflowError MODEL_INVALID when the file is missing or its size does not fit its header. */
+export async function readLlama2c(file: string): Promise<{ config: DecoderConfig; weights: HostTensors }> {
+  const bytes = await readFile(file).catch((cause: unknown) => {
+    throw new EpsilonflowError('MODEL_INVALID', `The weight file ${file} cannot be read.`, { cause });
+  });
+  const config = parseHeader(bytes);
+  const weights: HostTensors = {};
+  let offset = 28;
+  const take = (count: number): Float32Array => {
+    const end = offset + 4 * count;
+    if (end > bytes.length) throw new EpsilonflowError('MODEL_INVALID', `${file} is shorter than its header says.`);
+    const values = new Float32Array(count);
+    new Uint8Array(values.buffer).set(bytes.subarray(offset, end));
+    offset = end;
+    return values;
+  };
+  const vector = (name: string): void => void (weights[name] = { shape: [config.dim], values: take(config.dim) });
+  const eachLayer = (read: (layer: number) => void): void => {
+    for (let layer = 0; layer < config.layers; layer++) read(layer);
+  };
+  const matrices = (name: LinearName): void =>
+    eachLayer((layer) => {
+      const shape = linearShape(config, name);
+      const values = take(shape[0] * shape[1]);
+      const ordered = name === 'q' || name === 'k' ? toHalves(values, shape[1], headDim(config)) : values;
+      weights[`${linearPath(layer, name)}.weight`] = { shape, values: ordered };
+    });
+
+  weights[embeddingName] = { shape: [config.vocab, config.dim], values: take(config.vocab * config.dim) };
+  eachLayer((layer) => vector(attentionNormName(layer)));
+  (['q', 'k', 'v', 'o'] as const).forEach(matrices);
+  eachLayer((layer) => vector(feedForwardNormName(layer)));
+  (['gate', 'down', 'up'] as const).forEach(matrices);
+  vector(finalNormName);
+  // Tables of rotary angles, which are computed here.
+  take(config.context * headDim(config));
+  if (!config.tied) weights[headName] = { shape: [config.vocab, config.dim], values: take(config.vocab * config.dim) };
+  return { config, weights };
+}
