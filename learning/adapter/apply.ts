@@ -1,0 +1,30 @@
+/** @file The adapted model's forward pass: hooks that the decoder takes. Pure, fit for `compile`. */
+
+import type { Conditioning, ForwardOptions, LinearHook } from '../decoder/forward.ts';
+import { linear } from '../decoder/layers.ts';
+import { tf, type Tensor } from '../tensorflow.ts';
+import { classBias, classInput, classOutput, loraName, type AdapterShape } from './parameters.ts';
+
+export type AdapterTensors = Readonly<Record<string, Tensor>>;
+
+/** Adds alpha / rank * (x A^T) B^T to each target layer. */
+export function loraHook(adapter: AdapterShape, tensors: AdapterTensors): LinearHook {
+  return (layer, name, x, output) => {
+    if (!adapter.targets.includes(name)) return output;
+    const down = tensors[loraName(layer, name, 'A')] as Tensor;
+    const up = tensors[loraName(layer, name, 'B')] as Tensor;
+    return output.add(linear(linear(x, down), up).mul(adapter.alpha / adapter.rank));
+  };
+}
+
+/** Vectors and bias of each row's class. @param labels [batch] int32, each in [0, classes) */
+export function classConditioning(tensors: AdapterTensors, labels: Tensor): Conditioning {
+  const rows = (name: string): Tensor => tf.gather(tensors[name] as Tensor, labels as never);
+  return { input: rows(classInput), output: rows(classOutput), bias: rows(classBias) };
+}
+
+/** Everything that the adapter changes, for rows of the given classes. `labels` is not used without conditioning. */
+export const adapted = (adapter: AdapterShape, tensors: AdapterTensors, labels: Tensor): ForwardOptions => ({
+  adapt: loraHook(adapter, tensors),
+  conditioning: adapter.classes > 0 ? classConditioning(tensors, labels) : undefined,
+});
