@@ -71,6 +71,11 @@ export const errorCodes = define({
     summary: 'A checkpoint or proof differs from the reserved mechanism.',
   },
   RECEIPT_INVALID: { exit: 1, retryable: false, summary: 'A private step was started without a valid ledger receipt.' },
+  LEDGER_CORRUPT: {
+    exit: 1,
+    retryable: false,
+    summary: 'The privacy ledger was changed, cut or exchanged behind its back.',
+  },
   FENCED: { exit: 1, retryable: false, summary: 'A newer attempt has taken over this step.' },
   RELEASE_REFUSED: {
     exit: 3,

@@ -1,0 +1,60 @@
+/** @file Maps the project's error to what crosses a process boundary and, once, to Temporal's `ApplicationFailure`. */
+
+import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
+import { errorCodes } from '../schemas/error-codes.ts';
+import { EpsilonflowError } from '../schemas/errors.ts';
+import type { JobFault } from './job-messages.ts';
+
+export function faultOf(error: unknown): JobFault {
+  if (error instanceof EpsilonflowError) {
+    return { code: error.code, message: error.message, errorClass: error.name, hint: error.hint ?? null };
+  }
+  if (error instanceof Error) return { code: null, message: error.message, errorClass: error.name, hint: null };
+  return { code: null, message: String(error), errorClass: typeof error, hint: null };
+}
+
+export function errorOf(fault: JobFault): Error {
+  const hint = fault.hint === null ? {} : { hint: fault.hint };
+  if (fault.code) return new EpsilonflowError(fault.code, fault.message, hint);
+  const error = new Error(fault.message);
+  error.name = fault.errorClass;
+  return error;
+}
+
+/** Of an error that a step did not foresee, a private step tells only the class: its message may quote a record. */
+export function stepError(fault: JobFault, isPrivate: boolean, logFile: string): EpsilonflowError {
+  if (fault.code) return errorOf(fault) as EpsilonflowError;
+  const message = isPrivate ? `The step failed with ${fault.errorClass}.` : `The step failed: ${fault.message}`;
+  return new EpsilonflowError('STEP_FAILED', message, {
+    hint: `The whole error is in ${logFile}, on the worker's host.`,
+  });
+}
+
+/** Type is the code; details carry the hint. Foreign errors are tried again: they come from disks, databases, networks. */
+export function toApplicationFailure(error: unknown): Error {
+  if (error instanceof ApplicationFailure || error instanceof CancelledFailure) return error;
+  const { code, message, hint, errorClass } = faultOf(error);
+  return ApplicationFailure.create({
+    type: code ?? errorClass,
+    message,
+    nonRetryable: code !== null && !errorCodes[code].retryable,
+    details: [{ hint }],
+  });
+}
+
+/** Wraps every activity of a set so that what it throws is mapped. */
+export function withMappedErrors<T extends object>(activities: T): T {
+  const wrapped = Object.entries(activities).map(
+    ([name, activity]: [string, (...args: unknown[]) => Promise<unknown>]) => [
+      name,
+      async (...args: unknown[]): Promise<unknown> => {
+        try {
+          return await activity(...args);
+        } catch (error) {
+          throw toApplicationFailure(error);
+        }
+      },
+    ],
+  );
+  return Object.fromEntries(wrapped) as T;
+}

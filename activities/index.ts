@@ -1,0 +1,18 @@
+/** @file All activities of a worker, by the names that workflows call them by. */
+
+import type { ControlActivities, StepActivities } from '../workflows/contract.ts';
+import { createBudgetActivities } from './budget.ts';
+import { withMappedErrors } from './errors.ts';
+import { createPlanReading } from './plan-slices.ts';
+import { createRunRecording } from './run-record.ts';
+import { createStepActivities } from './run-step.ts';
+import type { WorkerParts } from './worker-parts.ts';
+
+export function createActivities(parts: WorkerParts): ControlActivities & StepActivities {
+  return withMappedErrors({
+    ...createPlanReading(parts),
+    ...createBudgetActivities(parts),
+    ...createRunRecording(parts),
+    ...createStepActivities(parts),
+  });
+}

@@ -1,0 +1,94 @@
+/** @file Reads a plan for the interpreter by slices, and says which of its results are there already. */
+
+import type { Plan, PlanNode } from '../schemas/plan.ts';
+import { doorOf } from '../tracking/door.ts';
+import { appendEvents } from '../tracking/events.ts';
+import type { CachedSlice, ControlActivities, PlannedNode, PlanSlice } from '../workflows/contract.ts';
+import { runDirectory, type WorkerParts } from './worker-parts.ts';
+
+/** A payload of Temporal holds 2 MB and is kept in the history; slices stay far below. */
+const sliceBytes = 128 * 1024;
+
+/** Nodes looked up at a time: each costs a few system calls. */
+const lookupSlice = 500;
+
+type PlanReading = Pick<ControlActivities, 'readPlanSlice' | 'findCached' | 'recordReused'>;
+
+export function createPlanReading({ store, ledger }: WorkerParts): PlanReading {
+  return {
+    async readPlanSlice(planDigest, from): Promise<PlanSlice> {
+      const plan = await store.loadPlan(planDigest);
+      return slicePlan(plan, from);
+    },
+
+    async findCached(planDigest, from): Promise<CachedSlice> {
+      const plan = await store.loadPlan(planDigest);
+      const paid = await accountedNodes(plan, async (key) => (await (await ledger()).committedEntry(key)) !== null);
+      const end = Math.min(from + lookupSlice, plan.nodes.length);
+      const cached: string[] = [];
+      for (const node of plan.nodes.slice(from, end)) {
+        if (paid.has(node.id) && (await store.lookup(node.key))) cached.push(node.id);
+      }
+      return { cached, next: end < plan.nodes.length ? end : null };
+    },
+
+    async recordReused(run, nodeIds): Promise<void> {
+      const plan = await store.loadPlan(run.planDigest);
+      const wanted = new Set(nodeIds);
+      const nodes = plan.nodes.filter(({ id }) => wanted.has(id));
+      const time = Date.now();
+      const events = [];
+      for (const node of nodes) {
+        const { metrics = {}, charge } = (await store.lookup(node.key))?.manifest ?? {};
+        events.push({
+          type: 'node-completed' as const,
+          time,
+          node: node.id,
+          key: node.key,
+          reused: true,
+          metrics: doorOf(plan, node).metrics(metrics),
+          seconds: 0,
+          attempt: 0,
+          ledgerEntries: charge ? [charge.entryId] : [],
+        });
+      }
+      appendEvents(runDirectory(run), events);
+    },
+  };
+}
+
+export function slicePlan(plan: Plan, from: number): PlanSlice {
+  const nodes: PlannedNode[] = [];
+  let bytes = 0;
+  let index = from;
+  for (; index < plan.nodes.length; index += 1) {
+    const node = plannedNode(plan.nodes[index]!);
+    bytes += Buffer.byteLength(JSON.stringify(node)) + 1;
+    if (bytes > sliceBytes && nodes.length > 0) break;
+    nodes.push(node);
+  }
+  return { failure: plan.failure, nodes, next: index < plan.nodes.length ? index : null };
+}
+
+const plannedNode = ({ id, slug, kind, key, needs, privacy }: PlanNode): PlannedNode => ({
+  id,
+  slug,
+  kind,
+  key,
+  needs,
+  charge: privacy ? { dataset: privacy.dataset, mechanismDigest: privacy.digest } : null,
+});
+
+/**
+ * Nodes all of whose private ancestors, themselves included, have a committed entry: only their results may be
+ * reused, or else a figure would rest on spending that this ledger does not know.
+ */
+async function accountedNodes(plan: Plan, isCommitted: (key: string) => Promise<boolean>): Promise<Set<string>> {
+  const accounted = new Set<string>();
+  for (const node of plan.nodes) {
+    const inputs = Object.values(node.inputs).flatMap((input) => ('nodes' in input ? input.nodes : []));
+    if (!inputs.every((id) => accounted.has(id))) continue;
+    if (!node.privacy || (await isCommitted(node.key))) accounted.add(node.id);
+  }
+  return accounted;
+}

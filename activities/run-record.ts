@@ -1,0 +1,53 @@
+/** @file Activities that keep a run's event log, its report, and its place in the tracker. */
+
+import { appendEvents, type RunEvent } from '../tracking/events.ts';
+import { publishRun } from '../tracking/publish.ts';
+import { writeReport } from '../tracking/report.ts';
+import type { ControlActivities, SettledNode } from '../workflows/contract.ts';
+import { runDirectory, type WorkerParts } from './worker-parts.ts';
+
+type RunRecording = Pick<
+  ControlActivities,
+  'startRun' | 'recordSettled' | 'endRun' | 'writeRunReport' | 'publishToTracker'
+>;
+
+export function createRunRecording({ store, trackerUri }: WorkerParts): RunRecording {
+  return {
+    async startRun(run) {
+      appendEvents(runDirectory(run), [{ type: 'run-started', time: Date.now(), ...run }]);
+    },
+
+    async recordSettled(run, settled) {
+      const time = Date.now();
+      appendEvents(
+        runDirectory(run),
+        settled.map((node) => eventOf(node, time)),
+      );
+    },
+
+    async endRun(run, status) {
+      appendEvents(runDirectory(run), [{ type: 'run-completed', time: Date.now(), status }]);
+    },
+
+    async writeRunReport(run) {
+      await writeReport(runDirectory(run), await store.loadPlan(run.planDigest), store);
+    },
+
+    async publishToTracker(run) {
+      const uri = await trackerUri();
+      if (uri === null) return;
+      await publishRun(runDirectory(run), await store.loadPlan(run.planDigest), store, uri);
+    },
+  };
+}
+
+function eventOf(settled: SettledNode, time: number): RunEvent {
+  switch (settled.end) {
+    case 'failed':
+      return { type: 'node-failed', time, node: settled.node, code: settled.code, message: settled.message };
+    case 'cancelled':
+      return { type: 'node-cancelled', time, node: settled.node };
+    case 'skipped':
+      return { type: 'node-skipped', time, node: settled.node, because: settled.because };
+  }
+}

@@ -1,0 +1,184 @@
+/**
+ * @file Runs one job in a process of its own and answers for it: passes its reports on, lets it stop gracefully when
+ * asked, kills it when it hangs, and returns only when the process is gone.
+ */
+
+import { fork, type ChildProcess } from 'node:child_process';
+import { closeSync, openSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { EpsilonflowError } from '../schemas/errors.ts';
+import { packageRoot } from '../stack/paths.ts';
+import { faultOf } from './errors.ts';
+import { JobCancelled, type JobInput, type JobProgress, type StepOutput } from './job.ts';
+import type { FromJob, JobFault, MetricPoint, ToJob } from './job-messages.ts';
+import { identifyProcess, type ProcessIdentity } from './process-identity.ts';
+
+export interface JobHooks {
+  started(job: ProcessIdentity): Promise<void>;
+  /** Called on real progress, and while a phase without countable progress is within its declared bound. */
+  alive(progress: JobProgress | null): void;
+  metrics(points: MetricPoint[]): void;
+  announceStep(step: number): Promise<void>;
+  checkFence(): Promise<void>;
+}
+
+export interface SupervisedJob {
+  input: JobInput;
+  /** Gets what the process writes to stdout and stderr. */
+  logFile: string;
+  /** Asks the job to stop: it writes a checkpoint and ends. */
+  signal: AbortSignal;
+  hooks: JobHooks;
+}
+
+/** Thrown when the step's code reported an error; the activity decides how much of it may leave. */
+export class JobFailed extends Error {
+  override readonly name = 'JobFailed';
+  readonly fault: JobFault;
+
+  constructor(fault: JobFault) {
+    super(fault.message);
+    this.fault = fault;
+  }
+}
+
+/** The longest time without progress, milliseconds, before a job counts as hung. */
+const usualBound = 120_000;
+const phaseBounds: Record<string, number> = { start: 300_000, load: 600_000, compile: 900_000, index: 600_000 };
+
+/** How long a job may take from being asked to stop until it is killed, milliseconds. */
+const stopGrace = 30_000;
+
+const jobMain = fileURLToPath(new URL('./job-main.ts', import.meta.url));
+const typescriptLoader = import.meta.resolve('tsx');
+
+/**
+ * @throws JobFailed when the step's code failed, JobCancelled when it stopped as asked, EpsilonflowError JOB_CRASHED
+ *   when its process died or hung
+ */
+export async function superviseJob({ input, logFile, signal, hooks }: SupervisedJob): Promise<StepOutput> {
+  const log = openSync(logFile, 'a', 0o600);
+  const child = fork(jobMain, [], {
+    cwd: packageRoot,
+    execArgv: ['--import', typescriptLoader],
+    stdio: ['ignore', log, log, 'ipc'],
+  });
+  closeSync(log);
+  const exited = new Promise<{ code: number | null; signal: NodeJS.Signals | null }>((resolve) => {
+    child.once('exit', (code, exitSignal) => resolve({ code, signal: exitSignal }));
+    child.once('error', () => resolve({ code: null, signal: null }));
+  });
+  const watch = new StallWatch(child, hooks);
+  let killTimer: NodeJS.Timeout | undefined;
+  let last: Extract<FromJob, { type: 'result' | 'cancelled' | 'fault' }> | null = null;
+  const tell = (message: ToJob): void => {
+    if (child.connected) child.send(message, () => undefined);
+  };
+  const stop = (): void => {
+    tell({ type: 'stop' });
+    child.kill('SIGTERM');
+    killTimer ??= setTimeout(() => child.kill('SIGKILL'), stopGrace);
+  };
+  const answer = async (id: number, work: Promise<void>): Promise<void> => {
+    const fault = await work.then(
+      () => null,
+      (error: unknown) => faultOf(error),
+    );
+    tell({ type: 'reply', id, fault });
+  };
+  child.on('message', (message: FromJob) => {
+    switch (message.type) {
+      case 'progress':
+        return watch.advance(message.progress);
+      case 'metrics':
+        return hooks.metrics(message.points);
+      case 'announce-step':
+        return void answer(message.id, hooks.announceStep(message.step));
+      case 'check-fence':
+        return void answer(message.id, hooks.checkFence());
+      default:
+        last = message;
+    }
+  });
+  try {
+    const identity = child.pid === undefined ? null : identifyProcess(child.pid);
+    if (identity) await hooks.started(identity);
+    if (signal.aborted) stop();
+    signal.addEventListener('abort', stop, { once: true });
+    tell({ type: 'start', input });
+    const end = await exited;
+    return conclude(last, end, watch.stalledPhase, signal.aborted);
+  } finally {
+    signal.removeEventListener('abort', stop);
+    clearTimeout(killTimer);
+    watch.end();
+    if (child.exitCode === null && child.signalCode === null) {
+      child.kill('SIGKILL');
+      await exited;
+    }
+  }
+}
+
+function conclude(
+  last: FromJob | null,
+  end: { code: number | null; signal: NodeJS.Signals | null },
+  stalledPhase: string | null,
+  stopAsked: boolean,
+): StepOutput {
+  if (last?.type === 'result') return last.output;
+  if (last?.type === 'fault') throw new JobFailed(last.fault);
+  if (last?.type === 'cancelled' || (stopAsked && !stalledPhase)) throw new JobCancelled();
+  if (stalledPhase) {
+    throw new EpsilonflowError(
+      'JOB_CRASHED',
+      `The step made no progress in its phase "${stalledPhase}" and was ended.`,
+      {
+        hint: 'It goes on from its last checkpoint. If this repeats, look at its log: epsilonflow logs.',
+      },
+    );
+  }
+  const how = end.signal ? `was ended by ${end.signal}` : `ended with exit code ${end.code}`;
+  const memory = end.signal === 'SIGKILL' ? ' The system does this when memory runs out: see `dmesg`.' : '';
+  throw new EpsilonflowError('JOB_CRASHED', `The process of the step ${how}.`, {
+    hint: `It goes on from its last checkpoint. If this repeats, look at its log: epsilonflow logs.${memory}`,
+  });
+}
+
+/** Kills a job that stands still for longer than its phase may. */
+class StallWatch {
+  stalledPhase: string | null = null;
+  private readonly child: ChildProcess;
+  private readonly hooks: JobHooks;
+  private progress: JobProgress | null = null;
+  private movedAt = Date.now();
+  private readonly timer: NodeJS.Timeout;
+
+  constructor(child: ChildProcess, hooks: JobHooks) {
+    this.child = child;
+    this.hooks = hooks;
+    this.timer = setInterval(() => this.check(), 20_000);
+  }
+
+  advance(progress: JobProgress): void {
+    const moved = progress.phase !== this.progress?.phase || progress.done !== this.progress.done;
+    this.progress = progress;
+    if (!moved) return;
+    this.movedAt = Date.now();
+    this.hooks.alive(progress);
+  }
+
+  private check(): void {
+    const phase = this.progress?.phase ?? 'start';
+    const bound = phaseBounds[phase] ?? usualBound;
+    if (Date.now() - this.movedAt > bound) {
+      this.stalledPhase = phase;
+      this.child.kill('SIGKILL');
+    } else if (bound > usualBound) {
+      this.hooks.alive(this.progress);
+    }
+  }
+
+  end(): void {
+    clearInterval(this.timer);
+  }
+}

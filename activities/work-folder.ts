@@ -1,0 +1,139 @@
+/**
+ * @file Working folders in the private store: what a step keeps between attempts (checkpoints, noise key), and which
+ * attempt holds it now. One living attempt at a time holds a folder; a new worker finds there which attempts died.
+ */
+
+import { createHmac } from 'node:crypto';
+import { mkdir, open, readFile, readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { destroyNoiseKey, ensureNoiseKey } from '../privacy/noise-key.ts';
+import { makePrivateFolder, writeDurably } from '../store/disk.ts';
+import { statePaths } from '../stack/paths.ts';
+import type { StepReceipt } from '../workflows/contract.ts';
+import { isProcessAlive, killProcess, thisProcess, type ProcessIdentity } from './process-identity.ts';
+
+/** The attempt that holds a folder. */
+export interface Claim {
+  worker: ProcessIdentity;
+  /** The step's own process, once it was started. */
+  job: ProcessIdentity | null;
+  /** Base64: lets another worker report the attempt's end to Temporal. */
+  taskToken: string;
+  nodeId: string;
+  workflowId: string;
+  attempt: number;
+}
+
+export interface WorkFolder {
+  id: string;
+  directory: string;
+  checkpointDirectory: string;
+  noiseKeyFile: string;
+}
+
+/** A step that is run once more under the same workflow would need the next epoch, as a new ledger entry. */
+export const keyEpoch = 0;
+
+const root = (): string => join(statePaths.privateStore(), 'work');
+const claimFile = (directory: string): string => join(directory, 'claim.json');
+const crashFile = (directory: string): string => join(directory, 'crashes');
+
+const folder = (id: string): WorkFolder => ({
+  id,
+  directory: join(root(), id),
+  checkpointDirectory: join(root(), id, 'checkpoints'),
+  noiseKeyFile: join(root(), id, 'noise.key'),
+});
+
+/** A private node's folder belongs to one ledger entry: neither key nor checkpoints are ever used under another. */
+export function privateWorkFolder({ entryId, workflowId, nodeKey }: StepReceipt): WorkFolder {
+  return folder(`${nodeKey.slice(0, 32)}-${fingerprint(`${workflowId}\n${entryId}`)}`);
+}
+
+/** Other nodes go on with what any earlier run left of the same content key. */
+export const publicWorkFolder = (nodeKey: string): WorkFolder => folder(nodeKey.slice(0, 32));
+
+const fingerprint = (text: string): string =>
+  createHmac('sha256', 'epsilonflow work folder').update(text).digest('hex').slice(0, 16);
+
+/**
+ * Makes the folder this attempt's, after ending what may be left of an earlier holder's job. When a living attempt of
+ * another run holds it, a folder beside it is taken.
+ */
+export async function claimWorkFolder(wanted: WorkFolder, claim: Omit<Claim, 'worker' | 'job'>): Promise<WorkFolder> {
+  let taken = wanted;
+  const present = await readClaim(wanted.directory);
+  if (present && isHeldByOther(present, claim)) taken = folder(`${wanted.id}-${fingerprint(claim.workflowId)}`);
+  const earlier = await readClaim(taken.directory);
+  if (earlier?.job) killProcess(earlier.job);
+  await makePrivateFolder(statePaths.privateStore());
+  await mkdir(taken.checkpointDirectory, { recursive: true, mode: 0o700 });
+  await writeClaim(taken, { ...claim, worker: thisProcess(), job: null });
+  return taken;
+}
+
+/** The same node of the same run is this step itself, in an earlier attempt that Temporal has given up. */
+const isHeldByOther = (present: Claim, claim: Omit<Claim, 'worker' | 'job'>): boolean =>
+  (present.workflowId !== claim.workflowId || present.nodeId !== claim.nodeId) && isProcessAlive(present.worker);
+
+export async function writeClaim(taken: WorkFolder, claim: Claim): Promise<void> {
+  await writeDurably(claimFile(taken.directory), JSON.stringify(claim), 0o600);
+}
+
+/** Gives the folder up; the checkpoints stay for the next attempt. */
+export async function dropClaim(taken: WorkFolder): Promise<void> {
+  await rm(claimFile(taken.directory), { force: true });
+}
+
+export async function readClaim(directory: string): Promise<Claim | null> {
+  try {
+    return JSON.parse(await readFile(claimFile(directory), 'utf8')) as Claim;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw error;
+  }
+}
+
+/** Claims whose worker is dead, with their folders. */
+export async function deadClaims(): Promise<{ work: WorkFolder; claim: Claim }[]> {
+  const found: { work: WorkFolder; claim: Claim }[] = [];
+  const ids = await readdir(root()).catch(() => [] as string[]);
+  for (const id of ids) {
+    const work = folder(id);
+    const claim = await readClaim(work.directory);
+    if (claim && !isProcessAlive(claim.worker)) found.push({ work, claim });
+  }
+  return found;
+}
+
+/** Counts that the step's own process died, in this or earlier attempts. */
+export async function countCrash(taken: WorkFolder): Promise<number> {
+  const before = Number(await readFile(crashFile(taken.directory), 'utf8').catch(() => '0'));
+  await writeDurably(crashFile(taken.directory), String(before + 1), 0o600);
+  return before + 1;
+}
+
+/**
+ * Creates the noise key of a private step, durably, unless it is there. With `EPSILONFLOW_RUN_SECRET` the key is
+ * HMAC-SHA256 of the secret over workflow id, content key and key epoch, so that each worker with the secret can make it.
+ */
+export async function createNoiseKey(work: WorkFolder, receipt: StepReceipt): Promise<void> {
+  await makePrivateFolder(statePaths.privateStore());
+  const secret = process.env['EPSILONFLOW_RUN_SECRET'];
+  const key = secret
+    ? createHmac('sha256', secret).update([receipt.workflowId, receipt.nodeKey, keyEpoch].join('\n')).digest()
+    : undefined;
+  await ensureNoiseKey(work.noiseKeyFile, key);
+}
+
+export async function hasNoiseKey(work: WorkFolder): Promise<boolean> {
+  const handle = await open(work.noiseKeyFile, 'r').catch(() => null);
+  await handle?.close();
+  return handle !== null;
+}
+
+/** Ends a folder: the key is overwritten and removed, then the checkpoints. */
+export async function destroyWorkFolder(work: WorkFolder): Promise<void> {
+  await destroyNoiseKey(work.noiseKeyFile);
+  await rm(work.directory, { recursive: true, force: true });
+}

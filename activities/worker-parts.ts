@@ -1,0 +1,16 @@
+/** @file What activities work with: opened once a worker, passed to every activity. */
+
+import type { Ledger } from '../privacy/ledger/index.ts';
+import type { Store } from '../store/index.ts';
+import { statePaths } from '../stack/paths.ts';
+import type { RunIdentity } from '../workflows/contract.ts';
+
+export interface WorkerParts {
+  store: Store;
+  /** Opened at the first use, so that a worker without private work needs no ledger. */
+  ledger(): Promise<Ledger>;
+  /** Base address of the tracker; null when there is none. */
+  trackerUri(): Promise<string | null>;
+}
+
+export const runDirectory = (run: RunIdentity): string => statePaths.run(run.name, run.number);

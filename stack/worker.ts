@@ -1,0 +1,133 @@
+/**
+ * @file The worker: takes workflow and activity tasks from Temporal until it is told to stop. Light activities come
+ * from the control queue; jobs that fill the processor come from the cpu queue, few at a time.
+ */
+
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Client, Connection } from '@temporalio/client';
+import { bundleWorkflowCode, DefaultLogger, NativeConnection, Runtime, Worker } from '@temporalio/worker';
+import { createActivities } from '../activities/index.ts';
+import { recoverDeadAttempts } from '../activities/recovery.ts';
+import { stopRunningJobs } from '../activities/run-step.ts';
+import type { WorkerParts } from '../activities/worker-parts.ts';
+import { openLedger, type Ledger } from '../privacy/ledger/index.ts';
+import { EpsilonflowError } from '../schemas/errors.ts';
+import { writeDurably } from '../store/disk.ts';
+import { openStore } from '../store/index.ts';
+import { taskQueues } from '../workflows/contract.ts';
+import { ledgerUrl, stateRoot } from './paths.ts';
+import { ensureMlflow, ensureTemporal } from './services.ts';
+import { sourceDigest } from './source-digest.ts';
+
+export type QueueName = keyof typeof taskQueues;
+
+export interface WorkerSettings {
+  queues: readonly QueueName[];
+  /** Jobs of the cpu queue at a time. */
+  jobs: number;
+  /** Called once tasks are taken; `recovered` are nodes whose attempts a dead worker had left. */
+  onReady(info: { address: string; namespace: string; recovered: string[] }): void;
+}
+
+/** A running job has 30 s to write its checkpoint; what it reports then must still reach Temporal. */
+const shutdownGraceTime = '45 seconds';
+
+/**
+ * Runs until SIGTERM or SIGINT; running jobs then write a checkpoint and go on in the next worker.
+ *
+ * @throws EpsilonflowError SERVICE_UNREACHABLE
+ */
+export async function runWorker({ queues, jobs, onReady }: WorkerSettings): Promise<void> {
+  const temporal = await ensureTemporal();
+  Runtime.install({ logger: new DefaultLogger('WARN'), shutdownSignals: [] });
+  const { connection, client } = await connect(temporal.address, temporal.namespace);
+  const parts = workerParts();
+  const recovered = await recoverDeadAttempts(client.activity, parts.store);
+  const activities = createActivities(parts);
+  const shared = { connection, namespace: temporal.namespace, activities, shutdownGraceTime } as const;
+  const workers: Worker[] = [];
+  if (queues.includes('control')) {
+    const workflowBundle = await cachedWorkflowBundle();
+    workers.push(
+      await Worker.create({
+        ...shared,
+        taskQueue: taskQueues.control,
+        workflowBundle,
+        maxConcurrentActivityTaskExecutions: 20,
+        maxCachedWorkflows: 200,
+      }),
+    );
+  }
+  if (queues.includes('cpu')) {
+    workers.push(
+      await Worker.create({ ...shared, taskQueue: taskQueues.cpu, maxConcurrentActivityTaskExecutions: jobs }),
+    );
+  }
+  const shutDown = (): void => {
+    stopRunningJobs();
+    for (const worker of workers) if (worker.getState() === 'RUNNING') worker.shutdown();
+  };
+  process.on('SIGTERM', shutDown);
+  process.on('SIGINT', shutDown);
+  const running = Promise.all(workers.map((worker) => worker.run()));
+  onReady({ address: temporal.address, namespace: temporal.namespace, recovered });
+  try {
+    await running;
+  } finally {
+    process.off('SIGTERM', shutDown);
+    process.off('SIGINT', shutDown);
+    await connection.close();
+    await client.connection.close();
+    await closeLedger(parts);
+  }
+}
+
+async function connect(address: string, namespace: string): Promise<{ connection: NativeConnection; client: Client }> {
+  try {
+    const connection = await NativeConnection.connect({ address });
+    return { connection, client: new Client({ connection: await Connection.connect({ address }), namespace }) };
+  } catch (error) {
+    throw new EpsilonflowError('SERVICE_UNREACHABLE', `Temporal cannot be reached at ${address}.`, {
+      hint: 'Start the local services with `epsilonflow up`, or correct TEMPORAL_ADDRESS.',
+      cause: error,
+    });
+  }
+}
+
+interface LocalParts extends WorkerParts {
+  opened: { ledger: Promise<Ledger> | null };
+}
+
+function workerParts(): LocalParts {
+  const opened: LocalParts['opened'] = { ledger: null };
+  return {
+    opened,
+    store: openStore(),
+    ledger: () => {
+      opened.ledger ??= openLedger(ledgerUrl());
+      opened.ledger.catch(() => (opened.ledger = null));
+      return opened.ledger;
+    },
+    trackerUri: async () => (await ensureMlflow())?.uri ?? null,
+  };
+}
+
+const closeLedger = async ({ opened }: LocalParts): Promise<void> => (await opened.ledger)?.close();
+
+/** Bundling takes seconds; the bundle of the same code is kept. */
+async function cachedWorkflowBundle(): Promise<{ codePath: string }> {
+  const folder = join(stateRoot(), 'cache', 'workflows');
+  const sdk = createRequire(import.meta.url)('@temporalio/worker/package.json') as { version: string };
+  const codePath = join(folder, `${sdk.version}-${sourceDigest(['workflows', 'schemas']).slice(0, 32)}.js`);
+  if (existsSync(codePath) && readFileSync(codePath).length > 0) return { codePath };
+  const { code } = await bundleWorkflowCode({
+    workflowsPath: fileURLToPath(new URL('../workflows/index.ts', import.meta.url)),
+    logger: new DefaultLogger('WARN'),
+  });
+  mkdirSync(folder, { recursive: true });
+  await writeDurably(codePath, code);
+  return { codePath };
+}

@@ -1,0 +1,172 @@
+/**
+ * @file Content-addressed artifacts on a local disk. Artifacts labelled `public` or `dp` lie in the shared root, all
+ * others in the private root of mode 0700. A result is staged beside its destination, synced, given its manifest
+ * last, and published by one rename: the first to publish wins, and nothing half-written is ever visible.
+ */
+
+import { randomBytes } from 'node:crypto';
+import { mkdir, readFile, readdir, rename, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { ArtifactManifest, OpenedArtifact } from '../schemas/artifact.ts';
+import type { Label } from '../schemas/plan.ts';
+import { exists, listFiles, makePrivateFolder, naming, sha256OfFile, syncPath, writeDurably } from './disk.ts';
+
+const manifestFile = 'manifest.json';
+
+export interface StoreRoots {
+  shared: string;
+  private: string;
+}
+
+/** A result that is being written; nobody else sees it. */
+export interface Stage {
+  root: string;
+  /** Where the step writes its files. */
+  directory: string;
+}
+
+export interface Damage {
+  /** Relative to the artifact's folder. */
+  file: string;
+  problem: 'missing' | 'wrong size' | 'altered';
+}
+
+export type UnpublishedManifest = Omit<ArtifactManifest, 'files' | 'createdAt'>;
+
+export class ArtifactStore {
+  readonly roots: StoreRoots;
+
+  constructor(roots: StoreRoots) {
+    this.roots = roots;
+  }
+
+  /** The complete artifact of a content key, or null: absent, or its manifest or a file's size is not as it should be. */
+  async lookup(key: string): Promise<OpenedArtifact | null> {
+    for (const root of [this.roots.shared, this.roots.private]) {
+      const opened = await openArtifact(folderOf(root, key), key);
+      if (opened) return opened;
+    }
+    return null;
+  }
+
+  /** Reads every file again and compares it with the manifest; empty when all is well. */
+  async verify(artifact: OpenedArtifact): Promise<Damage[]> {
+    const damages: Damage[] = [];
+    for (const [file, expected] of Object.entries(artifact.manifest.files)) {
+      const path = join(artifact.directory, file);
+      if (!(await exists(path))) damages.push({ file, problem: 'missing' });
+      else if ((await stat(path)).size !== expected.bytes) damages.push({ file, problem: 'wrong size' });
+      else if ((await sha256OfFile(path)) !== expected.sha256) damages.push({ file, problem: 'altered' });
+    }
+    return damages;
+  }
+
+  /** An empty folder for one attempt's result, on the file system of its destination. */
+  async stage(owner: string, label: Label): Promise<Stage> {
+    const root = label === 'non-private' ? this.roots.private : this.roots.shared;
+    return naming(root, async () => {
+      if (root === this.roots.private) await makePrivateFolder(root);
+      const directory = join(root, 'staging', `${owner}.${randomBytes(4).toString('hex')}`);
+      await mkdir(directory, { recursive: true, ...(root === this.roots.private ? { mode: 0o700 } : {}) });
+      return { root, directory };
+    });
+  }
+
+  /**
+   * Makes a staged result visible under its key and returns what lies there afterwards: this result, or the one that
+   * another attempt published first. A private node's artifact that another ledger entry paid for is replaced:
+   * what a run uses must be what its own ledger accounts for.
+   *
+   * @throws EpsilonflowError DISK_FULL, STORE_READ_ONLY
+   */
+  async publish(stage: Stage, unpublished: UnpublishedManifest): Promise<OpenedArtifact> {
+    return naming(stage.root, async () => {
+      const files: ArtifactManifest['files'] = {};
+      for (const file of await listFiles(stage.directory)) {
+        const path = join(stage.directory, file);
+        await syncPath(path);
+        files[file] = { bytes: (await stat(path)).size, sha256: await sha256OfFile(path) };
+      }
+      const manifest: ArtifactManifest = { ...unpublished, files, createdAt: new Date().toISOString() };
+      await writeDurably(join(stage.directory, manifestFile), JSON.stringify(manifest, null, 2) + '\n');
+      return this.reveal(stage, manifest);
+    });
+  }
+
+  private async reveal(stage: Stage, manifest: ArtifactManifest): Promise<OpenedArtifact> {
+    const destination = folderOf(stage.root, manifest.key);
+    await mkdir(join(destination, '..'), { recursive: true });
+    for (;;) {
+      const present = await this.lookup(manifest.key);
+      if (present && present.manifest.charge?.entryId === manifest.charge?.entryId) {
+        await this.discard(stage);
+        return present;
+      }
+      for (const root of [this.roots.shared, this.roots.private]) await setAside(root, manifest.key);
+      try {
+        await rename(stage.directory, destination);
+      } catch (error) {
+        const code = (error as NodeJS.ErrnoException).code;
+        if (code === 'ENOTEMPTY' || code === 'EEXIST') continue; // Another attempt was faster by a moment.
+        throw error;
+      }
+      await syncPath(join(destination, '..'));
+      return { nodeId: manifest.nodeId, key: manifest.key, directory: destination, manifest };
+    }
+  }
+
+  async discard(stage: Stage): Promise<void> {
+    await rm(stage.directory, { recursive: true, force: true });
+  }
+
+  /** Removes stages whose owner is not among the living, and what was set aside. Returns how many folders went. */
+  async sweep(isAlive: (owner: string) => Promise<boolean>): Promise<number> {
+    let removed = 0;
+    for (const root of [this.roots.shared, this.roots.private]) {
+      for (const name of await namesIn(join(root, 'staging'))) {
+        if (await isAlive(name.slice(0, name.lastIndexOf('.')))) continue;
+        await rm(join(root, 'staging', name), { recursive: true, force: true });
+        removed += 1;
+      }
+    }
+    return removed;
+  }
+}
+
+const folderOf = (root: string, key: string): string => join(root, 'artifacts', key.slice(0, 2), key);
+
+async function openArtifact(directory: string, key: string): Promise<OpenedArtifact | null> {
+  let manifest: ArtifactManifest;
+  try {
+    manifest = JSON.parse(await readFile(join(directory, manifestFile), 'utf8')) as ArtifactManifest;
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    if (code === 'ENOENT' || code === 'ENOTDIR' || error instanceof SyntaxError) return null;
+    throw error;
+  }
+  if (manifest.key !== key) return null;
+  for (const [file, { bytes }] of Object.entries(manifest.files)) {
+    const found = await stat(join(directory, file)).catch(() => null);
+    if (found?.size !== bytes) return null;
+  }
+  return { nodeId: manifest.nodeId, key, directory, manifest };
+}
+
+/** Moves an incomplete or superseded artifact out of the way; the next sweep removes it. */
+async function setAside(root: string, key: string): Promise<void> {
+  const folder = folderOf(root, key);
+  if (!(await exists(folder))) return;
+  await mkdir(join(root, 'staging'), { recursive: true });
+  await rename(folder, join(root, 'staging', `replaced-${key}.${randomBytes(4).toString('hex')}`)).catch(
+    (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOENT') throw error;
+    },
+  );
+}
+
+async function namesIn(folder: string): Promise<string[]> {
+  return readdir(folder).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return [];
+    throw error;
+  });
+}

@@ -1,0 +1,109 @@
+/** @file Durable writes: what a reader or a crash can see is the old state or the new one, whole. */
+
+import { createHash, randomBytes } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { EpsilonflowError } from '../schemas/errors.ts';
+
+/** Flushes a file or a folder's entries to the disk. */
+export async function syncPath(path: string): Promise<void> {
+  const handle = await open(path, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Writes a file by way of a synced temporary one beside it and a rename. */
+export async function writeDurably(path: string, content: string | Uint8Array, mode = 0o644): Promise<void> {
+  const temporary = join(dirname(path), `.${randomBytes(6).toString('hex')}.partial`);
+  try {
+    const handle = await open(temporary, 'wx', mode);
+    try {
+      await handle.writeFile(content);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
+  await syncPath(dirname(path));
+}
+
+/** Paths of all files under a folder, relative to it, sorted. Throws STEP_FAILED on anything but files and folders. */
+export async function listFiles(root: string): Promise<string[]> {
+  const found: string[] = [];
+  const visit = async (relative: string): Promise<void> => {
+    for (const entry of await readdir(join(root, relative), { withFileTypes: true })) {
+      const path = relative ? `${relative}/${entry.name}` : entry.name;
+      if (entry.isDirectory()) await visit(path);
+      else if (entry.isFile()) found.push(path);
+      else throw new EpsilonflowError('STEP_FAILED', `A result may hold only files and folders: ${path}`);
+    }
+  };
+  await visit('');
+  return found.sort();
+}
+
+export async function sha256OfFile(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer);
+  return hash.digest('hex');
+}
+
+export async function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    (error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return false;
+      throw error;
+    },
+  );
+}
+
+/** Makes a folder that only its owner can enter, also when it was there with wider rights. */
+export async function makePrivateFolder(path: string): Promise<void> {
+  await mkdir(path, { recursive: true, mode: 0o700 });
+  const handle = await open(path, 'r');
+  try {
+    if (((await handle.stat()).mode & 0o077) !== 0) await handle.chmod(0o700);
+  } finally {
+    await handle.close();
+  }
+}
+
+/**
+ * Runs a write under `root`; a full disk, an exceeded quota or a read-only file system becomes an error that says so.
+ *
+ * @throws EpsilonflowError DISK_FULL (retryable), STORE_READ_ONLY
+ */
+export async function naming<T>(root: string, write: () => Promise<T>): Promise<T> {
+  try {
+    return await write();
+  } catch (error) {
+    throw diskError(root, error);
+  }
+}
+
+/** The project's error for a failed write under `root`; other errors as they are. */
+export function diskError(root: string, error: unknown): unknown {
+  const code = (error as NodeJS.ErrnoException | null)?.code;
+  if (code === 'ENOSPC' || code === 'EDQUOT') {
+    return new EpsilonflowError('DISK_FULL', `No space is left on the disk that holds ${root}.`, {
+      hint: 'Free some space there: the step is tried again by itself. EPSILONFLOW_HOME moves the state to another disk.',
+      cause: error,
+    });
+  }
+  if (code === 'EROFS' || code === 'EACCES' || code === 'EPERM') {
+    return new EpsilonflowError('STORE_READ_ONLY', `${root} cannot be written to (${code}).`, {
+      hint: 'Give this user the right to write there, or set EPSILONFLOW_HOME to a folder that can be written.',
+      cause: error,
+    });
+  }
+  return error;
+}

@@ -1,0 +1,115 @@
+/** @file What workflows and activities say to each other. Types only: every value here is small and travels as JSON. */
+
+import type { FencingToken, Receipt } from '../privacy/ledger/ledger.ts';
+import type { MechanismProof } from '../schemas/artifact.ts';
+import type { Plan, StepKind } from '../schemas/plan.ts';
+
+/** Where light work is done, and where jobs that fill the processor are. */
+export const taskQueues = { control: 'control', cpu: 'cpu' } as const;
+
+export interface RunIdentity {
+  name: string;
+  number: number;
+  workflowId: string;
+  planDigest: string;
+}
+
+/** Of a ledger entry: the right to run one private node once. */
+export type StepReceipt = Receipt;
+
+/** What the interpreter reads of a plan node. */
+export interface PlannedNode {
+  id: string;
+  slug: string;
+  kind: StepKind;
+  key: string;
+  needs: string[];
+  /** Null for nodes that spend no privacy. */
+  charge: { dataset: string; mechanismDigest: string } | null;
+}
+
+export interface PlanSlice {
+  failure: Plan['failure'];
+  nodes: PlannedNode[];
+  /** Index of the first node of the next slice; null at the end. */
+  next: number | null;
+}
+
+export interface CachedSlice {
+  /** Ids of nodes whose result is in the store and, for private ones, in the ledger. */
+  cached: string[];
+  next: number | null;
+}
+
+export interface StepRequest {
+  run: RunIdentity;
+  nodeId: string;
+  /** Private nodes only. */
+  receipt: StepReceipt | null;
+}
+
+export interface StepOutcome {
+  key: string;
+  metrics: Record<string, number>;
+  seconds: number;
+  attempt: number;
+  /** Private nodes: what `commitPrivateStep` needs. */
+  commit: { token: FencingToken; proof: MechanismProof | null } | null;
+}
+
+export interface PrivateStepInput {
+  run: RunIdentity;
+  node: PlannedNode;
+  receipt: StepReceipt;
+}
+
+export interface NodeFailure {
+  node: string;
+  code: string;
+  message: string;
+  hint: string | null;
+}
+
+export interface ExperimentResult {
+  status: 'completed' | 'failed' | 'cancelled';
+  nodes: number;
+  completed: number;
+  reused: number;
+  failed: number;
+  skipped: number;
+  /** At most 20. */
+  failures: NodeFailure[];
+}
+
+export interface ExperimentStatus extends ExperimentResult {
+  phase: 'starting' | 'running' | 'finishing' | 'done';
+  running: string[];
+  waiting: number;
+}
+
+/** Activities of the control queue, as the workflows call them. Implemented in `activities/`. */
+export interface ControlActivities {
+  readPlanSlice(planDigest: string, from: number): Promise<PlanSlice>;
+  findCached(planDigest: string, from: number): Promise<CachedSlice>;
+  startRun(run: RunIdentity): Promise<void>;
+  recordReused(run: RunIdentity, nodeIds: string[]): Promise<void>;
+  recordSettled(run: RunIdentity, settled: SettledNode[]): Promise<void>;
+  /** Reserves every listed private node in one transaction; receipts in the order of the ids. */
+  reserveBudget(run: RunIdentity, nodeIds: string[]): Promise<StepReceipt[]>;
+  releaseBudget(run: RunIdentity): Promise<void>;
+  openPrivateStep(run: RunIdentity, receipt: StepReceipt): Promise<void>;
+  commitPrivateStep(request: StepRequest, outcome: StepOutcome): Promise<void>;
+  closePrivateStep(run: RunIdentity, receipt: StepReceipt): Promise<void>;
+  endRun(run: RunIdentity, status: ExperimentResult['status']): Promise<void>;
+  writeRunReport(run: RunIdentity): Promise<void>;
+  publishToTracker(run: RunIdentity): Promise<void>;
+}
+
+/** A node that ended without a result. */
+export type SettledNode =
+  | ({ end: 'failed' } & Omit<NodeFailure, 'hint'>)
+  | { end: 'cancelled'; node: string }
+  | { end: 'skipped'; node: string; because: string };
+
+/** One activity type a step kind. */
+export type StepActivities = Record<StepKind, (request: StepRequest) => Promise<StepOutcome>>;

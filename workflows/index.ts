@@ -1,0 +1,4 @@
+/** @file Entry of the workflow bundle: what is exported here is registered with the worker. */
+
+export { experimentWorkflow, statusQuery } from './experiment.ts';
+export { privateStep } from './private-step.ts';

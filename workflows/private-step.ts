@@ -1,0 +1,38 @@
+/** @file A private node as a workflow of its own: nothing runs without a receipt, and what ran is committed once. */
+
+import { CancellationScope, executeChild, ParentClosePolicy, workflowInfo } from '@temporalio/workflow';
+import type { PlannedNode, PrivateStepInput, RunIdentity, StepOutcome, StepReceipt } from './contract.ts';
+import { control } from './control.ts';
+import { workflowFailure } from './failures.ts';
+import { runStep } from './steps.ts';
+
+/**
+ * Opens the step (its noise key exists from here on), runs it, and commits what the trainer did. A step that failed
+ * or was cancelled is closed: its key and checkpoints are destroyed, and the ledger keeps what it has begun to spend.
+ */
+export async function privateStep({ run, node, receipt }: PrivateStepInput): Promise<StepOutcome> {
+  if (!receipt || receipt.nodeKey !== node.key || receipt.mechanismDigest !== node.charge?.mechanismDigest) {
+    throw workflowFailure('RECEIPT_INVALID', `${node.id} was started without a receipt for its mechanism.`);
+  }
+  const request = { run, nodeId: node.id, receipt };
+  try {
+    await control.openPrivateStep(run, receipt);
+    const outcome = await runStep(node, request);
+    // The result is visible from here on: a cancellation must not come between it and its commit.
+    await CancellationScope.nonCancellable(() => control.commitPrivateStep(request, outcome));
+    return outcome;
+  } catch (error) {
+    await CancellationScope.nonCancellable(() => control.closePrivateStep(run, receipt));
+    throw error;
+  }
+}
+
+/** Starts `privateStep` as a child of the calling workflow and waits for its end. */
+export function runPrivateStep(run: RunIdentity, node: PlannedNode, receipt: StepReceipt): Promise<StepOutcome> {
+  return executeChild(privateStep, {
+    args: [{ run, node, receipt }],
+    workflowId: `${workflowInfo().workflowId}/${node.slug}`,
+    staticSummary: node.id,
+    parentClosePolicy: ParentClosePolicy.REQUEST_CANCEL,
+  });
+}

@@ -1,0 +1,43 @@
+/** @file How step activities are scheduled: queue, bounds and retries of each kind, and their names in Temporal's UI. */
+
+import { ActivityCancellationType, scheduleActivity, type RetryPolicy } from '@temporalio/workflow';
+import type { StepKind } from '../schemas/plan.ts';
+import { taskQueues, type PlannedNode, type StepOutcome, type StepRequest } from './contract.ts';
+import { nonRetryableCodes } from './failures.ts';
+
+interface StepBounds {
+  queue: (typeof taskQueues)[keyof typeof taskQueues];
+  /** The longest that one attempt may take. */
+  startToClose: '1 hour' | '2 days' | '7 days';
+}
+
+const bounds: Record<StepKind, StepBounds> = {
+  pretrain: { queue: taskQueues.cpu, startToClose: '7 days' },
+  finetune: { queue: taskQueues.cpu, startToClose: '7 days' },
+  generate: { queue: taskQueues.cpu, startToClose: '2 days' },
+  'train-classifier': { queue: taskQueues.cpu, startToClose: '2 days' },
+  compare: { queue: taskQueues.control, startToClose: '1 hour' },
+};
+
+/** A worker that is stopped or killed costs an attempt too, so there are many; a step that crashes by itself has few. */
+export const stepRetry: RetryPolicy = {
+  initialInterval: '1 second',
+  backoffCoefficient: 2,
+  maximumInterval: '1 minute',
+  maximumAttempts: 20,
+  nonRetryableErrorTypes: nonRetryableCodes,
+};
+
+/** Runs one step as an activity of its kind's own type. */
+export function runStep(node: PlannedNode, request: StepRequest): Promise<StepOutcome> {
+  const { queue, startToClose } = bounds[node.kind];
+  return scheduleActivity<StepOutcome>(node.kind, [request], {
+    activityId: node.slug,
+    summary: node.id,
+    taskQueue: queue,
+    startToCloseTimeout: startToClose,
+    heartbeatTimeout: '2 minutes',
+    cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+    retry: stepRetry,
+  });
+}
