@@ -1,0 +1,67 @@
+/** @file Which account a dataset belongs to, and which delta and budget rule there. */
+
+import type { EnvelopeAccount } from './ledger.ts';
+import type { LedgerFact } from './chain.ts';
+import type { Transaction } from 'kysely';
+import type { LedgerTables } from './schema.ts';
+
+export interface Account {
+  name: string;
+  /** Delta that epsilons of this account are stated at: the least ever asked for. */
+  delta: number;
+  /** Budget that binds the present envelope. */
+  budget: number | null;
+}
+
+interface AccountWriter {
+  readonly transaction: Transaction<LedgerTables>;
+  append(fact: LedgerFact): Promise<void>;
+}
+
+const least = (a: number | null, b: number | null): number | null => (a === null ? b : b === null ? a : Math.min(a, b));
+
+/**
+ * Finds or opens the account. Data with a digest seen before is that account whatever it is called now; otherwise the
+ * name decides, so that another version of a dataset goes on spending where the first one did.
+ */
+export async function openAccount(
+  writer: AccountWriter,
+  stated: EnvelopeAccount,
+  workflowId: string,
+): Promise<Account> {
+  const { transaction } = writer;
+  const byDigest = await transaction
+    .selectFrom('account_digests')
+    .select('account')
+    .where('digest', '=', stated.digest)
+    .executeTakeFirst();
+  const name = byDigest?.account ?? stated.dataset;
+  const asked = stated.budget?.epsilon ?? null;
+  const known = await transaction.selectFrom('accounts').selectAll().where('name', '=', name).executeTakeFirst();
+
+  const kept = {
+    delta: Math.min(known?.delta ?? stated.delta, stated.delta),
+    // A benchmark's budget is a matter of each spec and binds nobody else.
+    budget: stated.benchmark === true ? (known?.budget ?? null) : least(known?.budget ?? null, asked),
+  };
+  if (known === undefined) {
+    await transaction
+      .insertInto('accounts')
+      .values({ name, ...kept })
+      .execute();
+    await writer.append({ kind: 'account', account: name, entryId: null, payload: { ...kept, workflowId } });
+  } else if (known.delta !== kept.delta || known.budget !== kept.budget) {
+    await transaction.updateTable('accounts').set(kept).where('name', '=', name).execute();
+    await writer.append({ kind: 'budget', account: name, entryId: null, payload: { ...kept, workflowId } });
+  }
+  if (byDigest === undefined) {
+    await transaction.insertInto('account_digests').values({ digest: stated.digest, account: name }).execute();
+    await writer.append({
+      kind: 'digest',
+      account: name,
+      entryId: null,
+      payload: { digest: stated.digest, dataset: stated.dataset, workflowId },
+    });
+  }
+  return { name, delta: kept.delta, budget: least(kept.budget, asked) };
+}

@@ -1,0 +1,63 @@
+/** @file Hash chain of the ledger's rows: a changed, deleted or reordered row breaks every hash after it. Pure. */
+
+import { createHash } from 'node:crypto';
+
+import { canonicalJson } from '../../schemas/canonical-json.ts';
+import type { JsonValue } from '../../schemas/plan.ts';
+
+export type EventKind = 'account' | 'budget' | 'digest' | 'reserved' | 'begun' | 'committed' | 'released';
+
+/** A row before it is chained. */
+export interface LedgerFact {
+  kind: EventKind;
+  account: string;
+  entryId: string | null;
+  payload: JsonValue;
+}
+
+export interface ChainedRow {
+  sequence: number;
+  /** ISO 8601, UTC. */
+  time: string;
+  kind: string;
+  account: string;
+  entryId: string | null;
+  /** Canonical JSON. */
+  payload: string;
+  previousHash: string;
+  hash: string;
+}
+
+export interface ChainHead {
+  sequence: number;
+  hash: string;
+}
+
+/** Head of the empty chain. */
+export const genesis: ChainHead = { sequence: 0, hash: '0'.repeat(64) };
+
+const rowHash = (row: Omit<ChainedRow, 'hash'>): string =>
+  createHash('sha256')
+    .update(canonicalJson([row.previousHash, row.sequence, row.time, row.kind, row.account, row.entryId, row.payload]))
+    .digest('hex');
+
+export function chainRow(head: ChainHead, fact: LedgerFact, time: string): ChainedRow {
+  const row = {
+    sequence: head.sequence + 1,
+    time,
+    kind: fact.kind,
+    account: fact.account,
+    entryId: fact.entryId,
+    payload: canonicalJson(fact.payload),
+    previousHash: head.hash,
+  };
+  return { ...row, hash: rowHash(row) };
+}
+
+/** The next head, or what is wrong with `row` after `head`. */
+export function followChain(head: ChainHead, row: ChainedRow): ChainHead | string {
+  if (row.sequence !== head.sequence + 1) return `row ${head.sequence + 1} is missing (found ${row.sequence})`;
+  if (row.previousHash !== head.hash) return `row ${row.sequence} does not follow the row before it`;
+  if (rowHash(row) !== row.hash) return `row ${row.sequence} was changed after it was written`;
+  return { sequence: row.sequence, hash: row.hash };
+}

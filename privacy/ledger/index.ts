@@ -1,0 +1,17 @@
+/** @file Public door of the privacy ledger. */
+
+import { openDatabase } from './database.ts';
+import type { Ledger } from './ledger.ts';
+import { SqlLedger } from './sql-ledger.ts';
+
+export type * from './ledger.ts';
+export { ledgerSecret } from './database.ts';
+export { checkReceipt } from './receipt.ts';
+
+/**
+ * Opens the ledger at `url` (`sqlite:FILE`), making it when it is not there. Close it when done.
+ * Throws ARGUMENT_INVALID for a URL of another kind, SERVICE_UNREACHABLE when another process keeps it locked.
+ */
+export async function openLedger(url: string): Promise<Ledger> {
+  return new SqlLedger(await openDatabase(url));
+}

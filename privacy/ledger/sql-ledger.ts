@@ -1,0 +1,469 @@
+/** @file The ledger on SQL. Every change is one transaction that first takes the head row, so changes form one line. */
+
+import type { Transaction } from 'kysely';
+
+import { canonicalJson, jsonDigest } from '../../schemas/canonical-json.ts';
+import { EpsilonflowError } from '../../schemas/errors.ts';
+import type { Mechanism } from '../../schemas/plan.ts';
+import { judge, mechanismEvent, spendingOf, type Spending } from './admission.ts';
+import { openAccount, type Account } from './accounts.ts';
+import { chainRow, followChain, genesis, type ChainHead, type LedgerFact } from './chain.ts';
+import { retryBusy, type OpenedDatabase } from './database.ts';
+import type {
+  AccountSummary,
+  Admission,
+  CommittedEntry,
+  EntryState,
+  Envelope,
+  EnvelopeAccount,
+  EnvelopeEntry,
+  FencingToken,
+  Ledger,
+  MechanismProof,
+  Receipt,
+} from './ledger.ts';
+import { entryId, receiptOf } from './receipt.ts';
+import type { LedgerTables } from './schema.ts';
+import { summarise } from './summary.ts';
+
+export type LedgerTransaction = Transaction<LedgerTables>;
+type EntryRow = LedgerTables['entries'];
+
+const corrupt = (what: string): EpsilonflowError =>
+  new EpsilonflowError('LEDGER_CORRUPT', `The privacy ledger is damaged: ${what}.`, {
+    hint: 'Restore it from a backup; do not spend on its datasets before.',
+  });
+
+const fenced = (entry: EntryRow): EpsilonflowError =>
+  new EpsilonflowError('FENCED', `A newer attempt has taken over ${entry.node_id}.`);
+
+/** Appends facts to the chain and applies a change of entries, holdings and accounts, all or nothing. */
+class Writer {
+  readonly transaction: LedgerTransaction;
+  #head: ChainHead;
+  readonly time = new Date().toISOString();
+
+  constructor(transaction: LedgerTransaction, head: ChainHead) {
+    this.transaction = transaction;
+    this.#head = head;
+  }
+
+  async append(fact: LedgerFact): Promise<void> {
+    const row = chainRow(this.#head, fact, this.time);
+    this.#head = { sequence: row.sequence, hash: row.hash };
+    const { entryId: entry_id, previousHash: previous_hash, ...rest } = row;
+    await this.transaction
+      .insertInto('ledger_rows')
+      .values({ ...rest, entry_id, previous_hash })
+      .execute();
+    await this.transaction.updateTable('ledger_head').set(this.#head).execute();
+  }
+
+  /** Adds `sign` times one application of a mechanism to what the account holds. */
+  async hold(account: string, mechanism: Mechanism, sign: 1 | -1): Promise<void> {
+    const event = mechanismEvent(mechanism);
+    const count = sign * (event?.count ?? 1);
+    const kind = event === null ? null : { ...event, count: 1 };
+    const key = kind === null ? 'unbounded' : jsonDigest(kind);
+    await this.transaction
+      .insertInto('holdings')
+      .values({ account, mechanism_key: key, event: canonicalJson(kind), count })
+      .onConflict((conflict) =>
+        conflict
+          .columns(['account', 'mechanism_key'])
+          .doUpdateSet((row) => ({ count: row('holdings.count', '+', count) })),
+      )
+      .execute();
+  }
+
+  async move(entry: EntryRow, change: Partial<EntryRow> & { state: EntryState }, payload: LedgerFact['payload']) {
+    await this.transaction
+      .updateTable('entries')
+      .set({ ...change, changed_at: this.time })
+      .where('id', '=', entry.id)
+      .execute();
+    await this.append({ kind: change.state, account: entry.account, entryId: entry.id, payload });
+  }
+}
+
+async function held(transaction: LedgerTransaction, account: string): Promise<Spending> {
+  const rows = await transaction.selectFrom('holdings').selectAll().where('account', '=', account).execute();
+  const spending: Spending = { events: [], unbounded: 0 };
+  for (const row of rows) {
+    const count = Number(row.count);
+    if (count < 0) throw corrupt(`account ${account} holds a negative count`);
+    if (row.mechanism_key === 'unbounded') spending.unbounded = count;
+    else spending.events.push({ ...(JSON.parse(row.event) as Spending['events'][number]), count });
+  }
+  return spending;
+}
+
+interface AccountRequest {
+  account: Account;
+  entries: EnvelopeEntry[];
+  stated: EnvelopeAccount;
+}
+
+export class SqlLedger implements Ledger {
+  readonly #opened: OpenedDatabase;
+
+  constructor(opened: OpenedDatabase) {
+    this.#opened = opened;
+  }
+
+  /** One transaction under the write lock; run again from the start while another process holds it. */
+  #write<T>(work: (writer: Writer) => Promise<T>): Promise<T> {
+    return retryBusy(() =>
+      this.#opened.database.transaction().execute(async (transaction) => {
+        const head = await transaction
+          .updateTable('ledger_head')
+          .set((row) => ({ sequence: row.ref('sequence') }))
+          .returning(['sequence', 'hash'])
+          .executeTakeFirstOrThrow();
+        return work(new Writer(transaction, { sequence: Number(head.sequence), hash: head.hash }));
+      }),
+    );
+  }
+
+  /** Entries of the envelope that cost something now, by account: new ones, and released ones that come back. */
+  async #requests(writer: Writer, envelope: Envelope): Promise<AccountRequest[]> {
+    const requests = new Map<string, AccountRequest>();
+    for (const stated of envelope.accounts) {
+      const account = await openAccount(writer, stated, envelope.workflowId);
+      requests.set(stated.dataset, { account, entries: [], stated });
+    }
+    const known = await writer.transaction
+      .selectFrom('entries')
+      .select(['id', 'state', 'mechanism_digest', 'node_id'])
+      .where('workflow_id', '=', envelope.workflowId)
+      .execute();
+    const byId = new Map(known.map((row) => [row.id, row]));
+    const seen = new Set<string>();
+    for (const entry of envelope.entries) {
+      const request = requests.get(entry.dataset);
+      if (request === undefined) {
+        throw new EpsilonflowError('RECEIPT_INVALID', `The envelope names no account for dataset ${entry.dataset}.`);
+      }
+      const id = entryId(envelope.workflowId, entry);
+      const existing = byId.get(id);
+      if (existing !== undefined && existing.mechanism_digest !== entry.mechanismDigest) {
+        throw new EpsilonflowError('MECHANISM_MISMATCH', `${entry.nodeId} was reserved with another mechanism.`);
+      }
+      if (seen.has(id) || (existing !== undefined && existing.state !== 'released')) continue;
+      seen.add(id);
+      request.entries.push(entry);
+    }
+    return [...requests.values()];
+  }
+
+  async #judge(writer: Writer, envelope: Envelope, { account, entries, stated }: AccountRequest): Promise<Admission> {
+    const other = await writer.transaction
+      .selectFrom('entries')
+      .select('id')
+      .where('account', '=', account.name)
+      .where('state', 'in', ['reserved', 'begun', 'committed'])
+      .where('workflow_id', '<>', envelope.workflowId)
+      .limit(1)
+      .executeTakeFirst();
+    return judge({
+      dataset: stated.dataset,
+      account: account.name,
+      budget: account.budget,
+      delta: account.delta,
+      held: await held(writer.transaction, account.name),
+      shared: other !== undefined,
+      asked: spendingOf(entries.map((entry) => entry.mechanism)),
+    });
+  }
+
+  async reserve(envelope: Envelope): Promise<Receipt[]> {
+    await this.#write(async (writer) => {
+      // Two datasets of the envelope may share an account: each is judged after the ones before it are written.
+      for (const request of await this.#requests(writer, envelope)) {
+        if (request.entries.length === 0) continue;
+        const verdict = await this.#judge(writer, envelope, request);
+        if (!verdict.admitted) throw refusal(verdict);
+        for (const entry of request.entries) await this.#insert(writer, envelope, request.account.name, entry);
+      }
+    });
+    return envelope.entries.map((entry) => receiptOf(envelope.workflowId, entry));
+  }
+
+  async #insert(writer: Writer, envelope: Envelope, account: string, entry: EnvelopeEntry): Promise<void> {
+    const id = entryId(envelope.workflowId, entry);
+    await writer.transaction
+      .insertInto('entries')
+      .values({
+        id,
+        account,
+        workflow_id: envelope.workflowId,
+        experiment: envelope.experiment,
+        plan_digest: envelope.planDigest,
+        node_id: entry.nodeId,
+        node_key: entry.nodeKey,
+        key_epoch: entry.keyEpoch,
+        mechanism: canonicalJson(entry.mechanism),
+        mechanism_digest: entry.mechanismDigest,
+        state: 'reserved',
+        fence: 0,
+        steps_started: 0,
+        proof: null,
+        changed_at: writer.time,
+      })
+      .onConflict((conflict) => conflict.column('id').doUpdateSet({ state: 'reserved', changed_at: writer.time }))
+      .execute();
+    await writer.hold(account, entry.mechanism, 1);
+    const { mechanism, mechanismDigest, nodeId, nodeKey, keyEpoch } = entry;
+    const { workflowId, experiment, planDigest } = envelope;
+    await writer.append({
+      kind: 'reserved',
+      account,
+      entryId: id,
+      payload: {
+        workflowId,
+        experiment,
+        planDigest,
+        nodeId,
+        nodeKey,
+        keyEpoch,
+        mechanism: { ...mechanism },
+        mechanismDigest,
+      },
+    });
+  }
+
+  async quote(envelope: Envelope): Promise<Admission[]> {
+    const verdicts: Admission[] = [];
+    const undo = new Error('a quote leaves nothing behind');
+    await this.#write(async (writer) => {
+      verdicts.length = 0;
+      for (const request of await this.#requests(writer, envelope)) {
+        verdicts.push(await this.#judge(writer, envelope, request));
+      }
+      throw undo;
+    }).catch((error: unknown) => {
+      if (error !== undo) throw error;
+    });
+    return verdicts;
+  }
+
+  async #entry(transaction: LedgerTransaction, receipt: Receipt): Promise<EntryRow> {
+    const entry = await transaction
+      .selectFrom('entries')
+      .selectAll()
+      .where('id', '=', receipt.entryId)
+      .executeTakeFirst();
+    if (
+      entry === undefined ||
+      entry.workflow_id !== receipt.workflowId ||
+      entry.node_key !== receipt.nodeKey ||
+      entry.mechanism_digest !== receipt.mechanismDigest
+    ) {
+      throw new EpsilonflowError('RECEIPT_INVALID', 'The receipt names no reservation of this ledger.', {
+        hint: 'Was the ledger exchanged or lost? See "epsilonflow ledger show".',
+      });
+    }
+    return entry;
+  }
+
+  async begin(receipt: Receipt, attempt: number | string): Promise<FencingToken> {
+    return this.#write(async (writer) => {
+      const entry = await this.#entry(writer.transaction, receipt);
+      if (entry.state === 'committed') return { entryId: entry.id, token: entry.fence, state: 'committed' };
+      if (entry.state === 'released') {
+        throw new EpsilonflowError('RECEIPT_INVALID', `The reservation of ${entry.node_id} was released.`);
+      }
+      const token = entry.fence + 1;
+      await writer.move(entry, { state: 'begun', fence: token }, { attempt, token, stepsStarted: entry.steps_started });
+      return { entryId: entry.id, token, state: 'begun' };
+    });
+  }
+
+  async recordStep(receipt: Receipt, token: FencingToken, step: number): Promise<void> {
+    await retryBusy(() =>
+      this.#opened.database.transaction().execute(async (transaction) => {
+        const entry = await this.#entry(transaction, receipt);
+        if (entry.state !== 'begun' || entry.fence !== token.token) throw fenced(entry);
+        const mechanism = JSON.parse(entry.mechanism) as Mechanism;
+        if (mechanism.kind === 'unbounded') return;
+        if (!Number.isInteger(step) || step < 0 || step > mechanism.steps) {
+          throw new EpsilonflowError(
+            'RECEIPT_INVALID',
+            `${entry.node_id} asked for step ${step}, its reservation holds ${mechanism.steps}.`,
+          );
+        }
+        await transaction
+          .updateTable('entries')
+          .set({ steps_started: Math.max(entry.steps_started, Math.min(step + 1, mechanism.steps)) })
+          .where('id', '=', entry.id)
+          .execute();
+      }),
+    );
+  }
+
+  async checkFence(receipt: Receipt, token: FencingToken): Promise<void> {
+    await retryBusy(() =>
+      this.#opened.database.transaction().execute(async (transaction) => {
+        const entry = await this.#entry(transaction, receipt);
+        if (entry.fence !== token.token || entry.state === 'released') throw fenced(entry);
+      }),
+    );
+  }
+
+  async commit(receipt: Receipt, token: FencingToken, proof: MechanismProof | null): Promise<void> {
+    await this.#write(async (writer) => {
+      const entry = await this.#entry(writer.transaction, receipt);
+      const written = canonicalJson(proof);
+      if (entry.state === 'committed' && entry.proof === written) return;
+      if (entry.state !== 'begun' || entry.fence !== token.token) throw fenced(entry);
+      const difference = proofDifference(JSON.parse(entry.mechanism) as Mechanism, proof);
+      if (difference !== null) {
+        throw new EpsilonflowError('MECHANISM_MISMATCH', `${entry.node_id} ran another mechanism: ${difference}.`);
+      }
+      const payload = { token: token.token, proof: proof === null ? null : { ...proof } };
+      await writer.move(entry, { state: 'committed', proof: written }, payload);
+    });
+  }
+
+  async release(workflowId: string): Promise<number> {
+    return this.#write(async (writer) => {
+      const entries = await writer.transaction
+        .selectFrom('entries')
+        .selectAll()
+        .where('workflow_id', '=', workflowId)
+        .where('state', '=', 'reserved')
+        .orderBy('id')
+        .execute();
+      for (const entry of entries) {
+        await writer.hold(entry.account, JSON.parse(entry.mechanism) as Mechanism, -1);
+        await writer.move(entry, { state: 'released' }, { reason: 'never begun' });
+      }
+      return entries.length;
+    });
+  }
+
+  async setBudget(account: string, epsilon: number | null, why: { author: string; reason: string }): Promise<void> {
+    if (epsilon !== null && !(epsilon > 0 && Number.isFinite(epsilon))) {
+      throw new EpsilonflowError('ARGUMENT_INVALID', `A budget must be a positive number, not ${epsilon}.`);
+    }
+    await this.#write(async (writer) => {
+      const { numUpdatedRows } = await writer.transaction
+        .updateTable('accounts')
+        .set({ budget: epsilon })
+        .where('name', '=', account)
+        .executeTakeFirst();
+      if (Number(numUpdatedRows) === 0) {
+        throw new EpsilonflowError('ARGUMENT_INVALID', `The ledger has no account ${account}.`, {
+          hint: 'Accounts open with the first run that reserves on them; "epsilonflow ledger show" lists them.',
+        });
+      }
+      await writer.append({ kind: 'budget', account, entryId: null, payload: { budget: epsilon, ...why } });
+    });
+  }
+
+  async accountSummary(dataset: string): Promise<AccountSummary | null> {
+    return retryBusy(() => summarise(this.#opened.database, dataset));
+  }
+
+  async accounts(): Promise<string[]> {
+    const rows = await retryBusy(() =>
+      this.#opened.database.selectFrom('accounts').select('name').orderBy('name').execute(),
+    );
+    return rows.map((row) => row.name);
+  }
+
+  async committedEntry(nodeKey: string): Promise<CommittedEntry | null> {
+    const row = await retryBusy(() =>
+      this.#opened.database
+        .selectFrom('entries')
+        .selectAll()
+        .where('node_key', '=', nodeKey)
+        .where('state', '=', 'committed')
+        .orderBy('changed_at')
+        .limit(1)
+        .executeTakeFirst(),
+    );
+    if (row === undefined) return null;
+    return {
+      entryId: row.id,
+      workflowId: row.workflow_id,
+      experiment: row.experiment,
+      account: row.account,
+      nodeKey: row.node_key,
+      mechanism: JSON.parse(row.mechanism) as Mechanism,
+      mechanismDigest: row.mechanism_digest,
+      committedAt: row.changed_at,
+    };
+  }
+
+  async head(): Promise<ChainHead> {
+    const row = await retryBusy(() =>
+      this.#opened.database.selectFrom('ledger_head').selectAll().executeTakeFirstOrThrow(),
+    );
+    return { sequence: Number(row.sequence), hash: row.hash };
+  }
+
+  async verify(): Promise<{ rows: number }> {
+    const end = await this.head();
+    let head = genesis;
+    const page = 1000;
+    while (head.sequence < end.sequence) {
+      const rows = await retryBusy(() =>
+        this.#opened.database
+          .selectFrom('ledger_rows')
+          .selectAll()
+          .where('sequence', '>', head.sequence)
+          .where('sequence', '<=', end.sequence)
+          .orderBy('sequence')
+          .limit(page)
+          .execute(),
+      );
+      if (rows.length === 0) throw corrupt(`rows after ${head.sequence} are missing`);
+      for (const { entry_id: entryId, previous_hash: previousHash, ...row } of rows) {
+        const next = followChain(head, { ...row, sequence: Number(row.sequence), entryId, previousHash });
+        if (typeof next === 'string') throw corrupt(next);
+        head = next;
+      }
+    }
+    if (head.hash !== end.hash) throw corrupt('its newest row is not the one that its head names');
+    return { rows: head.sequence };
+  }
+
+  async close(): Promise<void> {
+    await this.#opened.close();
+  }
+}
+
+/** What a proof does not share with the reserved mechanism, in words; null when they agree. */
+function proofDifference(mechanism: Mechanism, proof: MechanismProof | null): string | null {
+  if (mechanism.kind === 'unbounded') return proof === null ? null : 'it was reserved without DP';
+  if (proof === null) return 'there is no proof';
+  if (proof.sampler !== 'poisson') return `sampler ${String(proof.sampler)} instead of poisson`;
+  for (const field of ['samplingProbability', 'noiseMultiplier', 'clipNorm', 'steps'] as const) {
+    if (proof[field] !== mechanism[field]) return `${field} ${proof[field]} instead of ${mechanism[field]}`;
+  }
+  return null;
+}
+
+const short = (value: number): string => String(Number(value.toPrecision(4)));
+
+function refusal(verdict: Admission): EpsilonflowError {
+  const { dataset, budget, delta, decisive, before, rule } = verdict;
+  const limit = `its budget of ${budget} at delta ${short(delta)}`;
+  if (decisive === null || budget === null) {
+    return new EpsilonflowError('BUDGET_REFUSED', `Dataset ${dataset}: training without DP does not fit ${limit}.`, {
+      hint: 'Give the steps that read it a finite epsilon.',
+    });
+  }
+  const held = before === null || before === 0 ? '' : ` (epsilon ${short(before)} is spent or reserved already)`;
+  const counted =
+    rule === 'renyi-filter'
+      ? ' Experiments on one account are added by Renyi divergence, which adaptive choice needs.'
+      : '';
+  return new EpsilonflowError(
+    'BUDGET_REFUSED',
+    `Dataset ${dataset}: this experiment would bring it to epsilon ${short(decisive)}${held}, ` +
+      `${short(decisive - budget)} over ${limit}.${counted}`,
+    { hint: `Lower epsilon, run fewer private steps or seeds, or see "epsilonflow ledger show ${dataset}".` },
+  );
+}

@@ -1,0 +1,51 @@
+import type { Envelope, EnvelopeEntry, MechanismProof } from '../../privacy/ledger/index.ts';
+import { jsonDigest } from '../../schemas/canonical-json.ts';
+import type { PoissonGaussianMechanism } from '../../schemas/plan.ts';
+
+export const delta = 1e-5;
+
+export const mechanism: PoissonGaussianMechanism = {
+  kind: 'poisson-gaussian',
+  samplingProbability: 0.01,
+  noiseMultiplier: 1,
+  steps: 1000,
+  clipNorm: 0.5,
+  expectedBatchSize: 100,
+};
+
+export const proof: MechanismProof = {
+  sampler: 'poisson',
+  samplingProbability: 0.01,
+  noiseMultiplier: 1,
+  clipNorm: 0.5,
+  steps: 1000,
+};
+
+export function entry(nodeId: string, change: Partial<EnvelopeEntry> = {}): EnvelopeEntry {
+  const planned = change.mechanism ?? mechanism;
+  return {
+    dataset: 'reviews',
+    nodeId,
+    nodeKey: jsonDigest(nodeId),
+    keyEpoch: 0,
+    mechanism: planned,
+    mechanismDigest: jsonDigest(planned),
+    ...change,
+  };
+}
+
+export function envelope(
+  workflowId: string,
+  entries: EnvelopeEntry[],
+  epsilon: number | null,
+  change: Partial<Envelope['accounts'][number]> = {},
+): Envelope {
+  const budget = epsilon === null ? null : { epsilon };
+  return {
+    workflowId,
+    experiment: 'test',
+    planDigest: '0'.repeat(64),
+    accounts: [{ dataset: 'reviews', digest: 'd'.repeat(64), delta, budget, ...change }],
+    entries,
+  };
+}
