@@ -62,6 +62,10 @@ export function outputOf(command, parameters) {
   return result.status === 0 ? result.stdout.trim() : null;
 }
 
+/** What a short command prints on stderr. */
+export const complaintOf = (command, parameters) =>
+  spawnSync(command, parameters, { encoding: 'utf8', env: childEnvironment(), cwd: packageRoot }).stderr;
+
 /** Runs a command in the foreground; resolves with its exit code. Ctrl-C reaches it through the terminal. */
 export async function runForeground(command, parameters, environment = {}) {
   const child = spawn(command, parameters, {

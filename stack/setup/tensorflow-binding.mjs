@@ -10,7 +10,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync, lstatSync, mkdirSync, readFileSync, readlinkSync, renameSync, rmSync, symlinkSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
-import { outputOf, runQuietly, withProgress } from './commands.mjs';
+import { complaintOf, outputOf, runQuietly, withProgress } from './commands.mjs';
 import { SetupFailure } from './failure.mjs';
 import { folders, packageRoot, versions } from './folders.mjs';
 import { findCompiler } from './prerequisites.mjs';
@@ -19,12 +19,15 @@ import { tensorflowInclude, tensorflowLib } from './tensorflow-library.mjs';
 const napi = 8;
 const tfjs = join(folders.modules, '@tensorflow', 'tfjs-node-gpu');
 const sources = ['tfjs_backend.cc', 'tfjs_binding.cc'].map((name) => join(tfjs, 'binding', name));
+const loadScript = join(packageRoot, 'stack', 'setup', 'load-tensorflow.cjs');
 const headers = join(folders.modules, 'node-api-headers', 'include');
 const linked = join(tfjs, 'lib', `napi-v${napi}`, 'tfjs_binding.node');
 
+const flags = ['-std=c++17', '-O2', '-fPIC', '-shared', `-DNAPI_VERSION=${napi}`];
+
 /** Built binding; its folder is named for all that it is made of. */
 function builtFile() {
-  const digest = createHash('sha256').update(versions.tensorflow.sha256);
+  const digest = createHash('sha256').update(`${versions.tensorflow.sha256} ${flags.join(' ')}`);
   for (const source of sources) digest.update(readFileSync(source));
   return join(folders.binding, `napi-${napi}-${digest.digest('hex').slice(0, 16)}`, 'tfjs_binding.node');
 }
@@ -44,7 +47,7 @@ function link(target) {
 }
 
 /** Version of the TensorFlow that loads and computes in a process of its own, or null. */
-const loads = () => outputOf(process.execPath, [join(packageRoot, 'stack', 'setup', 'load-tensorflow.cjs')]);
+const loads = () => outputOf(process.execPath, [loadScript]);
 
 async function build(target, lock) {
   const compiler = findCompiler();
@@ -52,8 +55,7 @@ async function build(target, lock) {
   const staging = `${dirname(target)}.partial`;
   rmSync(staging, { recursive: true, force: true });
   mkdirSync(staging, { recursive: true });
-  const library = join('$ORIGIN', relative(dirname(target), tensorflowLib));
-  const flags = ['-std=c++17', '-O2', '-fPIC', '-shared', `-DNAPI_VERSION=${napi}`];
+  const library = `$ORIGIN/${relative(dirname(target), tensorflowLib)}`;
   const includes = [headers, tensorflowInclude].map((folder) => `-I${folder}`);
   const libraries = [`-L${tensorflowLib}`, '-ltensorflow', '-ltensorflow_framework', `-Wl,-rpath,${library}`];
   const output = join(staging, 'tfjs_binding.node');
@@ -96,9 +98,10 @@ export const tensorflowBinding = {
     await build(target, lock);
     link(target);
     if (loads() === null) {
+      const why = (complaintOf(process.execPath, [loadScript]).match(/^\w*Error: .*$/m) ?? ['it does not compute'])[0];
       throw new SetupFailure(
-        'The TensorFlow binding was built but does not load',
-        `Run "node stack/setup/load-tensorflow.cjs" to see why; remove ${folders.tensorflow} to fetch the library again.`,
+        `The TensorFlow binding was built but does not load: ${why}`,
+        `Remove ${folders.tensorflow} and ${folders.binding}, then run the same command again.`,
       );
     }
   },
