@@ -67,8 +67,16 @@ function decode(file: string, name: string, entry: HeaderEntry, data: Buffer): F
   return values;
 }
 
-/** @throws EpsilonflowError MODEL_INVALID when the file is missing or damaged. */
-export async function readSafetensors(file: string): Promise<HostTensors> {
+export interface SafetensorsFile {
+  tensors: HostTensors;
+  metadata: Record<string, string>;
+}
+
+/** The tensors of a file. @throws EpsilonflowError MODEL_INVALID when the file is missing or damaged. */
+export const readSafetensors = async (file: string): Promise<HostTensors> => (await readSafetensorsFile(file)).tensors;
+
+/** A file with its metadata. @throws EpsilonflowError MODEL_INVALID when the file is missing or damaged. */
+export async function readSafetensorsFile(file: string): Promise<SafetensorsFile> {
   const bytes = await readFile(file).catch((cause: unknown) => {
     throw new EpsilonflowError('MODEL_INVALID', `The weight file ${file} cannot be read.`, { cause });
   });
@@ -86,7 +94,7 @@ export async function readSafetensors(file: string): Promise<HostTensors> {
     if (name === '__metadata__') continue;
     tensors[name] = { shape: entry.shape, values: decode(file, name, entry, data) };
   }
-  return tensors;
+  return { tensors, metadata: (header['__metadata__'] ?? {}) as unknown as Record<string, string> };
 }
 
 /** Writes float32 tensors; equal tensors give equal bytes. */

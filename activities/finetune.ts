@@ -1,0 +1,240 @@
+/** @file Step kind `finetune`: trains an adapter of a public base model on a dataset, with DP unless epsilon is inf. */
+
+import { readRecords, type TextRecord } from '../datasets/index.ts';
+import { labelPrefix, writeAdapter } from '../learning/adapter/files.ts';
+import { adapterParameters, initialAdapter, sizeOf, type AdapterShape } from '../learning/adapter/parameters.ts';
+import { disposeTree } from '../learning/compile/index.ts';
+import { zeroState } from '../learning/dp/adam.ts';
+import {
+  readCheckpoint,
+  writeCheckpoint,
+  type CheckpointIdentity,
+  type TrainingState,
+} from '../learning/dp/checkpoint.ts';
+import { encodeRecord, microbatchShapes, type EncodedRecord } from '../learning/dp/sequences.ts';
+import { AdapterTrainer, unmovedGroups, type TrainerHooks } from '../learning/dp/trainer.ts';
+import { readModelFolder, type ModelFolder } from '../learning/formats/model-folder.ts';
+import { loadTokenizer, type Tokenizer } from '../learning/tokenizer/index.ts';
+import { readNoiseKey } from '../privacy/noise-key.ts';
+import { seededStream } from '../privacy/noise.ts';
+import { EpsilonflowError } from '../schemas/errors.ts';
+import type { Mechanism, PlanDataset } from '../schemas/plan.ts';
+import type { FinetuneParams } from '../schemas/step-params.ts';
+import type { JobContext, JobInput, StepOutput, StepRunner } from './job.ts';
+
+/** A checkpoint is written after so many steps, or so many milliseconds if that is sooner. */
+const checkpointSteps = 10;
+const checkpointInterval = 60_000;
+/** Records tokenised between two breaths. */
+const recordsABreath = 2_000;
+
+function datasetOf(input: JobInput<'finetune'>): PlanDataset {
+  const source = input.node.inputs['data'];
+  const dataset = source && 'dataset' in source ? input.datasets[source.dataset] : undefined;
+  if (!dataset) throw new EpsilonflowError('STEP_FAILED', `${input.node.id} has no dataset to train on.`);
+  return dataset;
+}
+
+/** Folder, name and digest of the base model: one of the spec's models, or the result of a pretrain step. */
+function baseOf(input: JobInput<'finetune'>): { directory: string; name: string; digest: string } {
+  const source = input.node.inputs['model'];
+  const model = source && 'model' in source ? input.models[source.model] : undefined;
+  if (model) return { directory: model.path, name: model.name, digest: model.digest };
+  const artifact = input.artifacts['model']?.[0];
+  if (artifact) return { directory: artifact.directory, name: artifact.nodeId, digest: artifact.key };
+  throw new EpsilonflowError('STEP_FAILED', `${input.node.id} has no base model.`);
+}
+
+/** The mechanism that was reserved. Training on data that are not public without one is refused. */
+function mechanismOf(input: JobInput<'finetune'>, dataset: PlanDataset): Mechanism {
+  const { node } = input;
+  const mechanism = node.privacy?.mechanism;
+  if (!mechanism) {
+    if (dataset.sensitivity === 'public') return { kind: 'unbounded' };
+    throw new EpsilonflowError('MECHANISM_MISMATCH', `${node.id} has no mechanism for a dataset that is not public.`);
+  }
+  const { steps, clip, batch, epsilon } = node.params;
+  const agrees =
+    mechanism.kind === 'unbounded'
+      ? epsilon === 'inf'
+      : epsilon !== 'inf' &&
+        mechanism.steps === steps &&
+        mechanism.clipNorm === clip &&
+        mechanism.expectedBatchSize === batch;
+  if (!agrees) {
+    throw new EpsilonflowError('MECHANISM_MISMATCH', `The mechanism of ${node.id} differs from its parameters.`);
+  }
+  return mechanism;
+}
+
+async function encodeAll(
+  records: readonly TextRecord[],
+  tokenizer: Tokenizer,
+  params: FinetuneParams,
+  dataset: PlanDataset,
+  context: JobContext,
+): Promise<EncodedRecord[]> {
+  const prefixes = new Map<number, Int32Array>();
+  const prefixOf = (label: number): Int32Array => {
+    if (params.conditioning !== 'prefix') return new Int32Array(0);
+    let prefix = prefixes.get(label);
+    if (!prefix)
+      prefixes.set(label, (prefix = tokenizer.encode(labelPrefix(dataset.name, dataset.label?.values[label]))));
+    return prefix;
+  };
+  const encoded: EncodedRecord[] = [];
+  for (const { text, label } of records) {
+    const parts = { bosId: tokenizer.bosId, eosId: tokenizer.eosId, text: tokenizer.encode(text), label };
+    encoded.push(encodeRecord({ ...parts, prefix: prefixOf(label) }, params.sequence));
+    if (encoded.length % recordsABreath === 0) {
+      context.progress({ phase: 'index', done: encoded.length, total: records.length, unit: 'records' });
+      await context.breathe();
+    }
+  }
+  return encoded;
+}
+
+function checkFit({ config }: ModelFolder, tokenizer: Tokenizer, params: FinetuneParams): void {
+  // XLA clamps token ids and positions that are out of range instead of failing.
+  if (tokenizer.vocabularySize > config.vocab) {
+    const sizes = `${tokenizer.vocabularySize} tokens, the model ${config.vocab}`;
+    throw new EpsilonflowError('MODEL_INVALID', `Tokenizer and model do not belong together: it has ${sizes}.`);
+  }
+  if (params.sequence > config.context) {
+    throw new EpsilonflowError('STEP_FAILED', `sequence ${params.sequence} exceeds the model's ${config.context}.`, {
+      hint: 'Lower `sequence` of the finetune step.',
+    });
+  }
+}
+
+/** Resumes from a checkpoint, trains to the end of the schedule and writes the adapter. */
+export const run: StepRunner<'finetune'> = async (input, context): Promise<StepOutput> => {
+  const { node } = input;
+  const { params } = node;
+  const dataset = datasetOf(input);
+  const base = baseOf(input);
+  const mechanism = mechanismOf(input, dataset);
+  context.progress({ phase: 'load', done: 0, total: 1, unit: 'models' });
+  const model = await readModelFolder(base.directory);
+  const tokenizer = await loadTokenizer(base.directory);
+  checkFit(model, tokenizer, params);
+  const records = await encodeAll(await readRecords(dataset, 'train'), tokenizer, params, dataset, context);
+
+  const labels = dataset.label?.values ?? [];
+  const adapter: AdapterShape = {
+    rank: params.method.rank,
+    alpha: params.method.alpha,
+    targets: params.method.targets,
+    classes: params.conditioning === 'class-bias' ? labels.length : 0,
+  };
+  const parameters = adapterParameters(model.config, adapter);
+  const layout = microbatchShapes(params.sequence);
+  const identity: CheckpointIdentity = {
+    nodeKey: node.key,
+    mechanismDigest: mechanism.kind === 'unbounded' ? null : (node.privacy?.digest ?? null),
+    layout,
+  };
+  const draw = seededStream(params.seed, 'finetune initialisation');
+  const initial = initialAdapter(parameters, () => draw.uniform());
+  const resumed = await readCheckpoint(input.checkpointDirectory, parameters, identity);
+  const fresh = Object.fromEntries(Object.entries(initial).map(([name, values]) => [name, values.slice()]));
+  const state: TrainingState = resumed ?? { step: 0, values: fresh, ...zeroState(initial) };
+
+  const size = dataset.privacy?.size ?? records.length;
+  const trainer = new AdapterTrainer(
+    {
+      config: model.config,
+      adapter,
+      schedule: { lr: params.method.lr, warmup: params.warmup, finalLr: params.finalLr, steps: params.steps },
+      mechanism,
+      unboundedBatch: {
+        samplingProbability: Math.min(1, params.batch / size),
+        expectedBatchSize: params.batch,
+        seed: params.seed,
+      },
+      secret: mechanism.kind === 'unbounded' ? null : { key: await secretKey(input), nodeKey: node.key },
+      layout,
+      padId: tokenizer.eosId,
+    },
+    model.weights,
+    records,
+  );
+  const checkpoint = (): Promise<void> =>
+    writeCheckpoint(input.checkpointDirectory, parameters, state, identity, () => context.checkFence());
+  try {
+    await trainer.train(state, hooksFor(context, params.steps, dataset, mechanism, checkpoint));
+  } finally {
+    trainer.dispose();
+    disposeTree(model.weights);
+  }
+
+  const unmoved = unmovedGroups(parameters, initial, state.values);
+  if (unmoved.length > 0) {
+    throw new EpsilonflowError('STEP_FAILED', `Training did not change ${unmoved.join(' and ')} parameters.`, {
+      hint: 'Check the learning rate, the number of steps and that the data hold text.',
+    });
+  }
+  context.progress({ phase: 'write', done: 0, total: 1, unit: 'files' });
+  const { conditioning, sequence } = params;
+  const description = {
+    dataset: dataset.name,
+    labels,
+    conditioning,
+    sequence,
+    base: { name: base.name, digest: base.digest },
+  };
+  await writeAdapter(input.outputDirectory, model.config, { adapter, description, values: state.values });
+  return {
+    metrics: { steps: state.step, trainedParameters: parameters.reduce((sum, each) => sum + sizeOf(each), 0) },
+    ...(mechanism.kind === 'poisson-gaussian' && {
+      proof: {
+        samplingProbability: mechanism.samplingProbability,
+        noiseMultiplier: mechanism.noiseMultiplier,
+        clipNorm: mechanism.clipNorm,
+        steps: state.step,
+        sampler: 'poisson' as const,
+      },
+    }),
+  };
+};
+
+function secretKey(input: JobInput<'finetune'>): Promise<Buffer> {
+  if (!input.noiseKeyFile) throw new EpsilonflowError('RECEIPT_INVALID', `${input.node.id} has no noise key.`);
+  return readNoiseKey(input.noiseKeyFile);
+}
+
+/** Connects training with the job: progress, ledger, checkpoints and cancellation. */
+function hooksFor(
+  context: JobContext,
+  steps: number,
+  dataset: PlanDataset,
+  mechanism: Mechanism,
+  checkpoint: () => Promise<void>,
+): TrainerHooks {
+  let lastCheckpoint = Date.now();
+  return {
+    beforeStep: async (step) => {
+      if (mechanism.kind !== 'unbounded') await context.announceStep(step);
+    },
+    compiling: async (shape) => {
+      context.progress({ phase: 'compile', done: shape.time, total: shape.time, unit: 'tokens' });
+      await context.breathe();
+    },
+    between: async ({ step, microbatch, of }) => {
+      context.progress({ phase: 'train', done: step + microbatch / of, total: steps, unit: 'steps' });
+      if (context.stopping) await checkpoint();
+      await context.breathe();
+    },
+    afterStep: async (step, meanLoss) => {
+      const done = step + 1;
+      context.progress({ phase: 'train', done, total: steps, unit: 'steps' });
+      // The loss of private records may not leave; that of a benchmark or public dataset may.
+      if (meanLoss !== null && dataset.sensitivity !== 'private') context.metric('trainLoss', meanLoss, done);
+      if (done < steps && (done % checkpointSteps === 0 || Date.now() - lastCheckpoint > checkpointInterval)) {
+        await checkpoint();
+        lastCheckpoint = Date.now();
+      }
+      await context.breathe();
+    },
+  };
+}

@@ -1,0 +1,108 @@
+/**
+ * @file Checkpoints of a DP fine-tuning: one file, complete or absent. Holds what the next step depends on, and the
+ * mechanism and microbatch layout under which it was made.
+ */
+
+import { open, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { EpsilonflowError } from '../../schemas/errors.ts';
+import type { AdapterValues, Parameter } from '../adapter/parameters.ts';
+import { readSafetensorsFile, writeSafetensors, type HostTensors } from '../formats/safetensors.ts';
+import type { OptimiserState } from './adam.ts';
+import type { MicrobatchShape } from './sequences.ts';
+
+/** What the next step starts from. */
+export interface TrainingState extends OptimiserState {
+  values: AdapterValues;
+  /** Steps done. */
+  step: number;
+}
+
+/** What a checkpoint must agree with. */
+export interface CheckpointIdentity {
+  nodeKey: string;
+  /** Digest of dataset, delta and mechanism; null without DP. */
+  mechanismDigest: string | null;
+  layout: readonly MicrobatchShape[];
+}
+
+const fileIn = (directory: string): string => join(directory, 'training.safetensors');
+const parts = ['values', 'first', 'second'] as const;
+
+async function flush(path: string): Promise<void> {
+  const handle = await open(path, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/**
+ * Writes a checkpoint; the former one stays in place until the new one is on disk.
+ *
+ * @param allowed called when the file is complete and not yet visible; throws to keep it so.
+ */
+export async function writeCheckpoint(
+  directory: string,
+  parameters: readonly Parameter[],
+  state: TrainingState,
+  identity: CheckpointIdentity,
+  allowed: () => Promise<void>,
+): Promise<void> {
+  const tensors: HostTensors = {};
+  for (const part of parts) {
+    for (const { name, shape } of parameters) {
+      tensors[`${part}/${name}`] = { shape, values: state[part][name] as Float32Array };
+    }
+  }
+  const draft = `${fileIn(directory)}.${process.pid}.draft`;
+  try {
+    await writeSafetensors(draft, tensors, { step: String(state.step), identity: JSON.stringify(identity) });
+    await flush(draft);
+    await allowed();
+    await rename(draft, fileIn(directory));
+    await flush(directory);
+  } finally {
+    await rm(draft, { force: true });
+  }
+}
+
+/**
+ * The state to go on from, or null when there is none. A damaged file counts as none: training starts over and repeats
+ * the same steps, which releases nothing new.
+ *
+ * @throws EpsilonflowError MECHANISM_MISMATCH when the checkpoint belongs to another mechanism or step.
+ */
+export async function readCheckpoint(
+  directory: string,
+  parameters: readonly Parameter[],
+  identity: CheckpointIdentity,
+): Promise<TrainingState | null> {
+  const found = await readSafetensorsFile(fileIn(directory)).catch((error: unknown) => {
+    if (error instanceof EpsilonflowError && error.code === 'MODEL_INVALID') return null;
+    throw error;
+  });
+  if (!found) return null;
+  const stored = JSON.parse(found.metadata['identity'] ?? 'null') as CheckpointIdentity | null;
+  if (stored?.mechanismDigest !== identity.mechanismDigest || stored.nodeKey !== identity.nodeKey) {
+    throw new EpsilonflowError(
+      'MECHANISM_MISMATCH',
+      'The checkpoint was made under another mechanism or for another step.',
+      {
+        hint: 'A reservation covers one mechanism. Run the step anew, as a new ledger entry.',
+      },
+    );
+  }
+  // Another layout would give other last bits than the run that it continues.
+  if (JSON.stringify(stored.layout) !== JSON.stringify(identity.layout)) return null;
+  const state: TrainingState = { step: Number(found.metadata['step']), values: {}, first: {}, second: {} };
+  for (const part of parts) {
+    for (const { name } of parameters) {
+      const tensor = found.tensors[`${part}/${name}`];
+      if (!tensor) return null;
+      state[part][name] = tensor.values;
+    }
+  }
+  return state;
+}

@@ -1,0 +1,185 @@
+/**
+ * @file Per-example gradients of an adapter, clipped by group and summed over a microbatch: one forward, one backward.
+ *
+ * The forward pass uses the shared matrices in plain products over all rows. What must be known for each example, the
+ * gradient of its own copy of a low-rank matrix, is a small product [rank, in] or [out, rank] of its layer inputs and
+ * output gradients, made where the backward pass meets the layer; the norm is taken of these products themselves, so
+ * clipping is exact. (Book-keeping, Bu et al. 2023, arXiv:2210.00038, with direct norms instead of ghost norms.)
+ */
+
+import { compile, disposeTree, type CompiledFunction } from '../compile/index.ts';
+import { adapterParameters, classBias, classInput, classOutput, loraName } from '../adapter/parameters.ts';
+import type { AdapterShape, ParameterGroup } from '../adapter/parameters.ts';
+import { weightShapes, type DecoderConfig } from '../decoder/config.ts';
+import { flatLogits, type Conditioning, type LinearHook } from '../decoder/forward.ts';
+import { linear } from '../decoder/layers.ts';
+import { crossEntropy } from '../decoder/loss.ts';
+import { tf, type Tensor } from '../tensorflow.ts';
+
+type TensorRecord = Record<string, Tensor>;
+
+/** Largest norm of each group's part of an example's gradient; null: not clipped. */
+export type GroupClipNorms = Readonly<Record<ParameterGroup, number>> | null;
+
+export type MicrobatchInputs = {
+  /** Frozen. */
+  weights: TensorRecord;
+  adapter: TensorRecord;
+  /** [rows, time + 1] int32, each in [0, vocab). */
+  tokens: Tensor;
+  /** [rows, time] float32: weight of predicting token t + 1 in its row's loss; sums to 1 in a row. */
+  lossWeights: Tensor;
+  /** [rows] int32, each in [0, classes); zeros without class conditioning. */
+  labels: Tensor;
+  /** [rows] float32: 1 for an example, 0 for padding. */
+  present: Tensor;
+};
+
+export type MicrobatchOutputs = {
+  /** Sum over examples of clipped gradients, by parameter. */
+  sums: TensorRecord;
+  /** [rows] float32: loss of each example, 0 for padding. */
+  losses: Tensor;
+};
+
+export type MicrobatchGradient = CompiledFunction<MicrobatchInputs, MicrobatchOutputs>;
+
+/**
+ * A low-rank update whose gradient goes to one pair of matrices for each example: `ownDown` [rows, rank, in] and `ownUp`
+ * [rows, out, rank] stand for the examples' copies and are never read.
+ */
+function perExampleLora(
+  shared: { down: Tensor; up: Tensor; scale: number },
+  x: Tensor,
+  ownDown: Tensor,
+  ownUp: Tensor,
+): Tensor {
+  const { scale } = shared;
+  const rows = ownDown.shape[0] as number;
+  const time = (x.shape[0] as number) / rows;
+  const byExample = (flat: Tensor): Tensor => flat.reshape([rows, time, flat.shape[1] as number]);
+  const product = tf.customGrad((...args) => {
+    const [input, , , save] = args as unknown as [Tensor, Tensor, Tensor, (tensors: Tensor[]) => void];
+    const inner = linear(input, shared.down);
+    save([input, inner, shared.down, shared.up]);
+    const gradFunc = (dy: Tensor, saved: Tensor[]): Tensor[] => {
+      const [input, inner, down, up] = saved as [Tensor, Tensor, Tensor, Tensor];
+      const scaled = dy.mul(scale) as Tensor;
+      const innerGradient = tf.matMul(scaled, up);
+      return [
+        tf.matMul(innerGradient, down),
+        tf.matMul(byExample(innerGradient), byExample(input), true, false),
+        tf.matMul(byExample(scaled), byExample(inner), true, false),
+      ];
+    };
+    return { value: linear(inner, shared.up).mul(scale) as Tensor, gradFunc };
+  });
+  return product(x, ownDown, ownUp);
+}
+
+/** Gradients of the examples' losses by parameter, each [rows, ...]: [rows, dim] or [rows, vocab] for class rows. */
+function exampleGradients(
+  config: DecoderConfig,
+  adapter: AdapterShape,
+  inputs: MicrobatchInputs,
+): { losses: Tensor; gradients: TensorRecord } {
+  const { weights, tokens, lossWeights, labels } = inputs;
+  const [rows, time] = lossWeights.shape as [number, number];
+  const parameters = adapterParameters(config, adapter);
+  const own = parameters.map(({ name, shape, group }): Tensor =>
+    group === 'lora' ? tf.zeros([rows, ...shape]) : tf.gather(inputs.adapter[name] as Tensor, labels as never),
+  );
+  const place = new Map(parameters.map(({ name }, index) => [name, index]));
+  const losses = (...list: Tensor[]): Tensor => {
+    const ownOf = (name: string): Tensor => list[place.get(name) as number] as Tensor;
+    const adapt: LinearHook = (layer, name, x, output) => {
+      if (!adapter.targets.includes(name)) return output;
+      const [a, b] = [loraName(layer, name, 'A'), loraName(layer, name, 'B')];
+      const shared = { down: inputs.adapter[a] as Tensor, up: inputs.adapter[b] as Tensor };
+      return output.add(perExampleLora({ ...shared, scale: adapter.alpha / adapter.rank }, x, ownOf(a), ownOf(b)));
+    };
+    const conditioning: Conditioning | undefined =
+      adapter.classes > 0
+        ? { input: ownOf(classInput), output: ownOf(classOutput), bias: ownOf(classBias) }
+        : undefined;
+    const logits = flatLogits(config, weights, tokens.slice([0, 0], [rows, time]), { adapt, conditioning });
+    const targets = tokens.slice([0, 1], [rows, time]).reshape([rows * time]);
+    return crossEntropy(logits, targets, lossWeights.reshape([rows * time]))
+      .reshape([rows, time])
+      .sum(1);
+  };
+  // The loss of a row depends on its own copies only, so the gradient of the sum holds each example's gradient.
+  const { value, grads } = tf.valueAndGrads(losses as never)(own, tf.ones([rows]) as never);
+  const gradients = Object.fromEntries(parameters.map(({ name }, index) => [name, grads[index] as Tensor]));
+  return { losses: value as Tensor, gradients };
+}
+
+/** Share by which a clipped norm stays below its bound, for rounding in the norm and in the scaling. */
+const clipMargin = 1e-5;
+
+/** The pure function that `compileMicrobatchGradient` compiles. */
+export function microbatchGradient(
+  config: DecoderConfig,
+  adapter: AdapterShape,
+  clipNorms: GroupClipNorms,
+  inputs: MicrobatchInputs,
+): MicrobatchOutputs {
+  const rows = inputs.present.size;
+  const parameters = adapterParameters(config, adapter);
+  const { losses, gradients } = exampleGradients(config, adapter, inputs);
+  const groups = [...new Set(parameters.map(({ group }) => group))];
+  const norms = new Map(
+    groups.map((group) => {
+      const squares = parameters
+        .filter((parameter) => parameter.group === group)
+        .map(({ name }) => (gradients[name] as Tensor).square().reshape([rows, -1]).sum(1));
+      return [group, tf.addN(squares).sqrt() as Tensor];
+    }),
+  );
+  // One non-finite number anywhere makes the whole example contribute zero, as padding does.
+  const finite = [...norms.values(), losses].map((values) => tf.isFinite(values).toFloat());
+  const counted = finite.reduce((all, part) => all.mul(part) as Tensor, inputs.present);
+  const counts = tf.greater(counted, 0);
+  const sums: TensorRecord = {};
+  for (const { name, group } of parameters) {
+    const bound = clipNorms?.[group];
+    const norm = norms.get(group) as Tensor;
+    const factor = bound === undefined ? tf.onesLike(norm) : tf.minimum(1, tf.div(bound * (1 - clipMargin), norm));
+    const gradient = gradients[name] as Tensor;
+    const each = gradient.reshape([rows, -1]);
+    const scaled = each.mul(factor.reshape([rows, 1]));
+    const kept = tf.where(counts.reshape([rows, 1]), scaled, tf.zerosLike(scaled));
+    if (group === 'lora') {
+      sums[name] = kept.sum(0).reshape(gradient.shape.slice(1));
+    } else {
+      const classes = tf.oneHot(inputs.labels as never, adapter.classes, 1, 0, 'float32');
+      sums[name] = tf.matMul(classes, kept as never, true, false);
+    }
+  }
+  return { sums, losses: tf.where(counts, losses, tf.zerosLike(losses)) };
+}
+
+/** Compiles the gradient of microbatches of `rows` examples with `time` predicted tokens. */
+export function compileMicrobatchGradient(
+  config: DecoderConfig,
+  adapter: AdapterShape,
+  clipNorms: GroupClipNorms,
+  { rows, time }: { rows: number; time: number },
+): MicrobatchGradient {
+  const zeros = (shapes: Record<string, number[]>): TensorRecord =>
+    Object.fromEntries(Object.entries(shapes).map(([name, shape]) => [name, tf.zeros(shape) as Tensor]));
+  const shapes = Object.fromEntries(adapterParameters(config, adapter).map(({ name, shape }) => [name, shape]));
+  const example: MicrobatchInputs = {
+    weights: zeros(weightShapes(config)),
+    adapter: zeros(shapes),
+    tokens: tf.zeros([rows, time + 1], 'int32'),
+    lossWeights: tf.zeros([rows, time]),
+    labels: tf.zeros([rows], 'int32'),
+    present: tf.zeros([rows]),
+  };
+  try {
+    return compile((inputs) => microbatchGradient(config, adapter, clipNorms, inputs), example);
+  } finally {
+    disposeTree(example);
+  }
+}

@@ -1,0 +1,114 @@
+/**
+ * @file Records as token sequences, and batches of them as microbatches of fixed shapes.
+ *
+ * A sequence is the start token, the prefix, the text and the end-of-text token; loss is taken on text and end-of-text.
+ * Which shape a record falls into depends on its own length only, and the shapes on the spec's `sequence` only.
+ */
+
+export interface EncodedRecord {
+  /** Start token first. */
+  tokens: Int32Array;
+  /** Number of tokens at the front that are given, not predicted: start token and prefix. */
+  given: number;
+  /** Class index, 0 when there is none. */
+  label: number;
+}
+
+/**
+ * Puts a sequence together. At most `sequence` tokens follow the start token; a longer text is cut and then has no
+ * end-of-text, since it did not end there.
+ */
+export function encodeRecord(
+  parts: { bosId: number; eosId: number; prefix: Int32Array; text: Int32Array; label: number },
+  sequence: number,
+): EncodedRecord {
+  const { bosId, eosId, prefix, text, label } = parts;
+  const following = [...prefix, ...text, eosId].slice(0, sequence);
+  return { tokens: Int32Array.from([bosId, ...following]), given: 1 + prefix.length, label: Math.max(0, label) };
+}
+
+/** Number of predicted positions that a record takes up. */
+const lengthOf = (record: EncodedRecord): number => record.tokens.length - 1;
+
+/**
+ * Lengths that sequences are padded to: at most six, multiples of 8, the longest not below `sequence`. Short ones share a
+ * length, since each costs a compilation and, in each logical batch, a partly filled microbatch.
+ */
+export function bucketLengths(sequence: number): number[] {
+  const stride = 8 * Math.max(1, Math.ceil(sequence / 48));
+  const longest = stride * Math.ceil(sequence / stride);
+  const lengths: number[] = [];
+  for (let length = longest; length >= Math.max(stride, longest / 3); length -= stride) lengths.unshift(length);
+  return lengths;
+}
+
+/** Tokens of a microbatch, about: small enough for caches, large enough for the cost of a call. */
+export const microbatchTokens = 1536;
+
+export interface MicrobatchShape {
+  rows: number;
+  time: number;
+}
+
+/** The shape of each bucket: recorded in checkpoints, since sums depend on it in their last bits. */
+export const microbatchShapes = (sequence: number): MicrobatchShape[] =>
+  bucketLengths(sequence).map((time) => ({ time, rows: Math.max(1, Math.floor(microbatchTokens / time)) }));
+
+export interface Microbatch {
+  shape: MicrobatchShape;
+  /** [rows, time + 1] */
+  tokens: Int32Array;
+  /** [rows, time]: 1 / (number of predicted tokens of the row) where a token is predicted. */
+  lossWeights: Float32Array;
+  labels: Int32Array;
+  present: Float32Array;
+}
+
+function fill(shape: MicrobatchShape, records: readonly EncodedRecord[], padId: number): Microbatch {
+  const { rows, time } = shape;
+  const tokens = new Int32Array(rows * (time + 1)).fill(padId);
+  const lossWeights = new Float32Array(rows * time);
+  const labels = new Int32Array(rows);
+  const present = new Float32Array(rows);
+  records.forEach((record, row) => {
+    tokens.set(record.tokens, row * (time + 1));
+    const predicted = record.tokens.length - record.given;
+    if (predicted > 0) lossWeights.fill(1 / predicted, row * time + record.given - 1, row * time + lengthOf(record));
+    labels[row] = record.label;
+    present[row] = 1;
+  });
+  return { shape, tokens, lossWeights, labels, present };
+}
+
+/**
+ * Cuts a logical batch into microbatches: by bucket, in a bucket by length and then by index, padded with empty rows.
+ *
+ * @param drawn indices into `records`
+ */
+export function microbatches(
+  records: readonly EncodedRecord[],
+  drawn: Int32Array,
+  shapes: readonly MicrobatchShape[],
+  padId: number,
+): Microbatch[] {
+  const lengthAt = (index: number): number => lengthOf(records[index] as EncodedRecord);
+  const ordered = Array.from(drawn).sort((a, b) => lengthAt(a) - lengthAt(b) || a - b);
+  const result: Microbatch[] = [];
+  let next = 0;
+  for (const shape of shapes) {
+    let end = next;
+    while (end < ordered.length && lengthAt(ordered[end] as number) <= shape.time) end++;
+    for (; next < end; next += shape.rows) {
+      const rows = ordered.slice(next, Math.min(end, next + shape.rows));
+      result.push(
+        fill(
+          shape,
+          rows.map((index) => records[index] as EncodedRecord),
+          padId,
+        ),
+      );
+    }
+    next = end;
+  }
+  return result;
+}
