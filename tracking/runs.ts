@@ -59,6 +59,15 @@ export function writeRun(record: RunRecord): string {
   return directory;
 }
 
+/** @throws EpsilonflowError RUN_UNKNOWN when the folder holds no run. */
+export function readRun(directory: string): RunRecord {
+  const record = readRecord(directory);
+  if (record) return record;
+  throw new EpsilonflowError('RUN_UNKNOWN', `${directory} holds no run.json.`, {
+    hint: 'Start a run with: epsilonflow run SPEC.',
+  });
+}
+
 /** Every run known here, newest first. */
 export function listRuns(): RunFolder[] {
   if (!existsSync(statePaths.runs())) return [];

@@ -1,0 +1,388 @@
+/** @file A run that could have been: its plan, event log and artifacts, written with the real store and log. */
+
+import { createHash } from 'node:crypto';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Label, NodePrivacy, Plan, PlanInput, PlanNode, Sensitivity, StepKind } from '../../schemas/plan.ts';
+import { openStore, type Store } from '../../store/index.ts';
+import { appendEvents, type RunEvent } from '../../tracking/events.ts';
+import { writeRun, type RunRecord } from '../../tracking/runs.ts';
+
+export interface MadeUpRun {
+  plan: Plan;
+  store: Store;
+  directory: string;
+  record: RunRecord;
+  events: RunEvent[];
+}
+
+export interface Wishes {
+  name?: string;
+  sensitivity?: Sensitivity;
+  seeds?: number[];
+  epsilons?: (number | 'inf')[];
+  /** Ids of nodes that end in failure; what depends on them is skipped. */
+  failing?: string[];
+  waivers?: string[];
+  /** Leaves the run unfinished after that many events. */
+  stopAfter?: number;
+}
+
+/** Points EPSILONFLOW_HOME to an empty folder; call the result to remove it. */
+export function ownState(): () => void {
+  const home = mkdtempSync(join(tmpdir(), 'epsilonflow-tracking-'));
+  const before = process.env['EPSILONFLOW_HOME'];
+  process.env['EPSILONFLOW_HOME'] = home;
+  return () => {
+    if (before === undefined) delete process.env['EPSILONFLOW_HOME'];
+    else process.env['EPSILONFLOW_HOME'] = before;
+    rmSync(home, { recursive: true, force: true });
+  };
+}
+
+const sha = (text: string): string => createHash('sha256').update(text).digest('hex');
+
+export const start = Date.UTC(2026, 0, 5, 9, 0, 0);
+
+export async function makeUpRun(wishes: Wishes = {}): Promise<MadeUpRun> {
+  const plan = makePlan(wishes);
+  const store = openStore();
+  await store.savePlan(plan);
+  const record: RunRecord = {
+    name: plan.name,
+    number: 1,
+    workflowId: `epsilonflow/${plan.name}/1`,
+    planDigest: plan.digest,
+    specFile: '/home/reviewer/experiments/made-up.yaml',
+    startedAt: new Date(start).toISOString(),
+  };
+  const directory = writeRun(record);
+  const events = await playEvents(plan, store, record, wishes);
+  appendEvents(directory, events.slice(0, wishes.stopAfter));
+  return { plan, store, directory, record, events };
+}
+
+function makePlan({
+  name = 'made-up',
+  sensitivity = 'benchmark',
+  seeds = [1, 2],
+  epsilons = [3, 8, 'inf'],
+  waivers = [],
+}: Wishes): Plan {
+  const nodes: PlanNode[] = [];
+  const add = (
+    step: string,
+    kind: StepKind,
+    axes: PlanNode['axes'],
+    inputs: Record<string, PlanInput>,
+    label: Label,
+    params: object,
+    privacy?: NodePrivacy,
+  ): string => {
+    const id = `${step}[${Object.entries(axes)
+      .map(([axis, value]) => `${axis}=${value}`)
+      .join(',')}]`;
+    nodes.push({
+      id,
+      slug: id.replace(/[^a-z0-9]+/g, '-').replace(/-$/, ''),
+      step,
+      kind,
+      kindVersion: 1,
+      key: sha(name + sensitivity + id),
+      axes,
+      params: params as PlanNode['params'],
+      inputs,
+      needs: Object.values(inputs).flatMap((input) => ('nodes' in input ? input.nodes : [])),
+      label,
+      sensitivity,
+      waivers: kind === 'train-classifier' || kind === 'compare' ? waivers : [],
+      position: { file: 'made-up.yaml', line: 1, column: 1 },
+      cached: null,
+      ...(privacy ? { privacy } : {}),
+    });
+    return id;
+  };
+  const privacyFor = (epsilon: number | 'inf', id: string): NodePrivacy => ({
+    dataset: 'speeches',
+    targetEpsilon: epsilon,
+    epsilon: epsilon === 'inf' ? null : epsilon - 0.004,
+    delta: 1.8e-6,
+    accountant: 'rdp',
+    mechanism:
+      epsilon === 'inf'
+        ? { kind: 'unbounded' }
+        : {
+            kind: 'poisson-gaussian',
+            samplingProbability: 0.02,
+            noiseMultiplier: epsilon === 3 ? 0.7 : 0.5,
+            steps: 50,
+            clipNorm: 0.5,
+            expectedBatchSize: 1024,
+          },
+    digest: sha(`mechanism ${id}`),
+  });
+  for (const epsilon of epsilons) {
+    const real: string[] = [];
+    const synthetic: string[] = [];
+    for (const seed of seeds) {
+      const axes = { dataset: 'speeches', epsilon, seed };
+      const dp = epsilon === 'inf' ? 'non-private' : 'dp';
+      const generator = add(
+        'generator',
+        'finetune',
+        axes,
+        { data: { dataset: 'speeches' }, model: { model: 'base' } },
+        dp,
+        {
+          method: { kind: 'lora', rank: 8, targets: ['q', 'k'], lr: 0.005 },
+          objective: 'prefix-lm',
+          epsilon,
+          steps: 50,
+          batch: 1024,
+          clip: 0.5,
+          seed,
+        },
+        privacyFor(epsilon, `generator ${epsilon} ${seed}`),
+      );
+      const set = add(
+        'synthetic',
+        'generate',
+        axes,
+        { generator: { nodes: [generator] }, model: { model: 'base' } },
+        dp,
+        { count: 40, temperature: 0.8, seed },
+      );
+      synthetic.push(
+        add(
+          'on-synthetic',
+          'train-classifier',
+          axes,
+          { train: { nodes: [set] }, test: { dataset: 'speeches' } },
+          'non-private',
+          { family: 'word-cnn', epsilon: 'inf', seed },
+        ),
+      );
+      real.push(
+        add(
+          'on-real',
+          'train-classifier',
+          axes,
+          { train: { dataset: 'speeches' }, test: { dataset: 'speeches' } },
+          'non-private',
+          { family: 'word-cnn', epsilon, seed },
+          privacyFor(epsilon, `on-real ${epsilon} ${seed}`),
+        ),
+      );
+    }
+    add(
+      'comparison',
+      'compare',
+      { dataset: 'speeches', epsilon },
+      { 'arms.real-dp': { nodes: real }, 'arms.synthetic': { nodes: synthetic } },
+      'non-private',
+      { metric: 'accuracy', over: ['seed'] },
+    );
+  }
+  const body = {
+    planVersion: 1 as const,
+    name,
+    spec: { file: 'made-up.yaml', profile: null },
+    failure: 'continue' as const,
+    waivers: waivers.map((waiver) => ({ name: waiver, reason: 'agreed with the officer' })),
+    datasets: {
+      speeches: {
+        name: 'speeches',
+        files: {
+          train: { path: '/data/speeches/train.jsonl', format: 'jsonl' as const, compression: 'none' as const },
+          test: { path: '/data/speeches/test.jsonl', format: 'jsonl' as const, compression: 'none' as const },
+        },
+        text: 'text',
+        label: { column: 'label', values: ['before-1910', 'after-1910'] },
+        sensitivity,
+        privacy: { unit: 'record' as const, size: 50490, counted: false, delta: 1.8e-6, budget: null },
+        digest: sha('speeches'),
+      },
+    },
+    models: { base: { name: 'base', path: '/models/base', digest: sha('base') } },
+    nodes,
+    privacy: {
+      speeches: {
+        before: 0,
+        experiment: 11.5,
+        after: null,
+        unbounded: epsilons.includes('inf') ? 2 * seeds.length : 0,
+        unboundedBefore: 0,
+        budget: null,
+        delta: 1.8e-6,
+        rule: null,
+      },
+    },
+  };
+  return { ...body, digest: sha(JSON.stringify(body)) } satisfies Plan;
+}
+
+/** Test accuracies of the arms, by epsilon; a seed moves them a little. */
+const accuracies: Record<string, Record<string, number>> = {
+  'on-real': { 3: 0.791, 8: 0.822, inf: 0.889 },
+  'on-synthetic': { 3: 0.703, 8: 0.712, inf: 0.731 },
+};
+
+async function playEvents(plan: Plan, store: Store, record: RunRecord, { failing = [] }: Wishes): Promise<RunEvent[]> {
+  const events: RunEvent[] = [
+    {
+      type: 'run-started',
+      time: start,
+      name: record.name,
+      number: 1,
+      workflowId: record.workflowId,
+      planDigest: plan.digest,
+    },
+  ];
+  const lost = new Set<string>();
+  const found = new Map<string, number>();
+  let time = start + 1000;
+  for (const node of plan.nodes) {
+    const broken = node.needs.filter((id) => lost.has(id));
+    if (broken.length > 0) {
+      lost.add(node.id);
+      events.push({ type: 'node-skipped', time, node: node.id, because: `${broken[0]!} failed` });
+      continue;
+    }
+    events.push({ type: 'node-started', time, node: node.id, attempt: 1 });
+    if (failing.includes(node.id)) {
+      lost.add(node.id);
+      events.push({
+        type: 'node-failed',
+        time: time + 500,
+        node: node.id,
+        code: 'STEP_FAILED',
+        message: 'row 17 says "my secret"',
+      });
+      continue;
+    }
+    if (node.kind === 'finetune') {
+      for (let step = 1; step <= 5; step += 1) {
+        events.push({
+          type: 'metric',
+          time: time + step * 100,
+          node: node.id,
+          name: 'loss',
+          value: 4 - step * 0.3,
+          step,
+        });
+      }
+    }
+    const metrics = await writeArtifact(plan, node, store, found);
+    events.push({
+      type: 'node-completed',
+      time: time + 1500,
+      node: node.id,
+      key: node.key,
+      reused: node.step === 'on-real' && node.axes['epsilon'] === 'inf',
+      metrics,
+      seconds: node.kind === 'finetune' ? 92.5 : 1.5,
+      attempt: 1,
+      ...(node.privacy ? { ledgerEntries: [`entry-${node.slug}`] } : {}),
+    });
+    time += 2000;
+  }
+  events.push({ type: 'run-completed', time: time + 100, status: lost.size > 0 ? 'failed' : 'completed' });
+  return events;
+}
+
+async function writeArtifact(
+  plan: Plan,
+  node: PlanNode,
+  store: Store,
+  found: Map<string, number>,
+): Promise<Record<string, number>> {
+  const stage = await store.artifacts.stage('made-up', node.label);
+  const write = (file: string, content: string): void => writeFileSync(join(stage.directory, file), content);
+  let metrics: Record<string, number> = {};
+  switch (node.kind) {
+    case 'finetune':
+      write('adapter_config.json', '{"peft_type":"LORA"}\n');
+      write('adapter_model.safetensors', 'weights');
+      write('epsilonflow.json', '{"labels":["before-1910","after-1910"]}\n');
+      metrics = { loss: 2.5, steps: 50 };
+      break;
+    case 'generate':
+      write(
+        'synthetic.jsonl',
+        syntheticRows(40)
+          .map((row) => JSON.stringify(row) + '\n')
+          .join(''),
+      );
+      write('labels.json', JSON.stringify(['before-1910', 'after-1910']));
+      metrics = { records: 40, truncated: 2 };
+      break;
+    case 'train-classifier': {
+      const accuracy =
+        accuracies[node.step]![String(node.axes['epsilon'])]! + (Number(node.axes['seed']) - 1.5) * 0.006;
+      found.set(node.id, accuracy);
+      metrics = { accuracy, macroF1: accuracy - 0.01, majority: 0.538, testRecords: 5000 };
+      write(
+        'metrics.json',
+        JSON.stringify({
+          ...metrics,
+          confusion: [
+            [2100, 590],
+            [850, 1460],
+          ],
+        }),
+      );
+      break;
+    }
+    case 'compare': {
+      const arms = Object.fromEntries(
+        Object.entries(node.inputs).map(([role, input]) => {
+          const values = 'nodes' in input ? input.nodes.map((id) => found.get(id)!) : [];
+          const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+          return [
+            role.replace('arms.', ''),
+            { mean, n: values.length, values, low: mean - 0.012, high: mean + 0.012, sd: 0.004 },
+          ];
+        }),
+      );
+      write('comparison.json', JSON.stringify({ metric: 'accuracy', over: ['seed'], arms, majority: 0.538 }));
+      break;
+    }
+  }
+  await store.artifacts.publish(stage, {
+    key: node.key,
+    kind: node.kind,
+    label: node.label,
+    sensitivity: node.sensitivity,
+    nodeId: node.id,
+    axes: node.axes,
+    metrics,
+    summary: {},
+    privacy: node.privacy ? [node.privacy] : [],
+    ...(node.privacy
+      ? {
+          charge: {
+            entryId: `entry-${node.slug}`,
+            workflowId: `epsilonflow/${plan.name}/1`,
+            dataset: 'speeches',
+            nodeKey: node.key,
+            mechanismDigest: node.privacy.digest,
+            proof: null,
+          },
+        }
+      : {}),
+  });
+  return metrics;
+}
+
+/** Rows with what a model may write: markup, quotes, pipes, other alphabets. */
+export const syntheticRows = (count: number): { text: string; label: string }[] =>
+  Array.from({ length: count }, (_, index) => ({
+    text: [
+      'the congress has <b>provided</b> & the "people" | agree .',
+      'we will build a new economy for the next generation .',
+      'the treaty with spain was signed in the city of méxico — ε .',
+      '<script>alert(1)</script> the secretary of the treasury `reports` .',
+    ][index % 4]!.concat(` ${index}`),
+    label: index % 2 === 0 ? 'before-1910' : 'after-1910',
+  }));

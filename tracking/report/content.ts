@@ -1,0 +1,332 @@
+/** @file What a report says, section by section, made from the results of a run. */
+
+import { readFileSync, existsSync } from 'node:fs';
+import { join, relative } from 'node:path';
+import type { JsonValue } from '../../schemas/plan.ts';
+import { doorOf } from '../door.ts';
+import { showEpsilon } from '../lineage.ts';
+import type { RunResults } from '../results.ts';
+import type { RunRecord } from '../runs.ts';
+import { guarantee, privacyStatement, type PrivacyStatement } from '../statement.ts';
+import type { Block, Column, ReportDocument, Section, Text } from './document.ts';
+import { plotAccuracy } from './plot.ts';
+import { answer, question, resultBlocks } from './summary.ts';
+import { digits, epsilonOf, groupComparisons, intervalNote, metricName, type ComparisonGroup } from './table.ts';
+
+/** Rows of a synthetic set that are shown: the first ones, not a choice. */
+const sampleRows = 5;
+
+export async function reportDocument(record: RunRecord, results: RunResults): Promise<ReportDocument> {
+  const { run, plan } = results;
+  const reused = [...results.nodes.values()].filter((node) => node.reused).length;
+  return {
+    title: `${record.name}/${record.number}`,
+    facts: [
+      ['started', utc(Date.parse(record.startedAt))],
+      ['status', run.status],
+      ...(run.startedAt !== null && run.endedAt !== null
+        ? ([['duration', duration((run.endedAt - run.startedAt) / 1000)]] as [string, string][])
+        : []),
+      ['instances', `${plan.nodes.length}, of which ${reused} reused`],
+      ['plan', plan.digest.slice(0, 12)],
+    ],
+    sections: [
+      { id: 'answer', title: 'Question and answer', blocks: answerBlocks(results) },
+      ...(await resultSection(results)),
+      { id: 'privacy', title: 'Privacy statement', blocks: privacyBlocks(results) },
+      ...failureSection(results),
+      ...sampleSection(results),
+      { id: 'cost', title: 'Cost', blocks: costBlocks(results) },
+      { id: 'reproduce', title: 'How to reproduce', blocks: reproduceBlocks(record, results) },
+    ],
+  };
+}
+
+const answerBlocks = (results: RunResults): Block[] => [
+  { kind: 'paragraph', text: [{ strong: question(results) }] },
+  { kind: 'paragraph', text: answer(results) },
+];
+
+async function resultSection(results: RunResults): Promise<Section[]> {
+  const groups = groupComparisons(results.comparisons);
+  if (groups.length === 0) return metricSection(results);
+  const figures: Block[] = [];
+  for (const group of groups) {
+    if (group.rows.some((row) => epsilonOf(row) === null)) continue;
+    figures.push(await figureOf(group));
+  }
+  return [
+    { id: 'results', title: `${metricName(groups[0]!.metric)} by arm`, blocks: [...figures, ...resultBlocks(results)] },
+  ];
+}
+
+async function figureOf(group: ComparisonGroup): Promise<Block> {
+  const metric = metricName(group.metric);
+  const points = group.rows.flatMap((row) =>
+    row.arms.map(({ arm, mean, low, high }) => ({ epsilon: epsilonOf(row)!, arm, mean, low, high })),
+  );
+  // They are the same on every row: neither depends on epsilon.
+  const { majority, ceiling } = group.rows[0]!;
+  const svg = await plotAccuracy({
+    epsilons: group.rows.map((row) => epsilonOf(row)!),
+    arms: group.arms,
+    metric: metric.toLowerCase(),
+    points,
+    lines: [
+      ...(majority === null ? [] : [{ name: 'majority class', value: majority }]),
+      ...(ceiling === null ? [] : [{ name: 'ceiling', value: ceiling.mean }]),
+    ],
+  });
+  const said = points.map(
+    ({ epsilon, arm, mean, low, high }) =>
+      `${arm} at epsilon ${epsilon}: ${digits(mean)}, interval ${digits(low)} to ${digits(high)}`,
+  );
+  return {
+    kind: 'figure',
+    svg,
+    caption: `${group.name}: ${metric.toLowerCase()} against ε by arm. ${intervalNote(group.rows)}`,
+    description: `${metric} against epsilon for ${group.name}. ${said.join('; ')}.`,
+  };
+}
+
+/** Without comparisons the figures of the instances are the result. */
+function metricSection(results: RunResults): Section[] {
+  const rows = results.plan.nodes.flatMap((node): Text[][] => {
+    const summary = results.nodes.get(node.id);
+    if (summary?.status !== 'completed') return [];
+    const metrics = doorOf(results.plan, node).metrics(summary.metrics);
+    return Object.entries(metrics).map(([name, value]) => [
+      [{ code: node.id }],
+      name,
+      String(Number(value.toPrecision(5))),
+    ]);
+  });
+  if (rows.length === 0) return [];
+  return [
+    {
+      id: 'results',
+      title: 'Figures of the instances',
+      blocks: [
+        {
+          kind: 'table',
+          caption: 'Each figure is of one instance (n = 1); nothing here says how much another seed would differ.',
+          columns: columns('instance', 'figure', 'value:right'),
+          rows,
+        },
+      ],
+    },
+  ];
+}
+
+function privacyBlocks(results: RunResults): Block[] {
+  const statement = privacyStatement(
+    results.plan,
+    null,
+    (node) =>
+      results.artifacts.get(node.id)?.manifest.charge?.entryId ?? results.nodes.get(node.id)?.ledgerEntries[0] ?? null,
+  );
+  return [...statementBlocks(statement), ...wholeRunNote(statement)];
+}
+
+const wholeRunNote = (statement: PrivacyStatement): Block[] =>
+  statement.datasets.some(({ wholeRunEpsilon, mechanisms }) => wholeRunEpsilon === null && mechanisms.length > 0)
+    ? [
+        {
+          kind: 'paragraph',
+          text:
+            'The run as a whole trains without DP too, so no epsilon bounds all of it together. Each result below ε = ∞ ' +
+            'keeps the figure of its own mechanism in the table.',
+        },
+      ]
+    : [];
+
+/** A statement as blocks, for report, release and data card. */
+export function statementBlocks(statement: PrivacyStatement): Block[] {
+  const mechanisms = statement.datasets.flatMap((dataset) =>
+    dataset.mechanisms.map((mechanism): Text[] => [
+      [{ code: mechanism.instance }],
+      dataset.dataset,
+      showEpsilon(mechanism.targetEpsilon),
+      showEpsilon(mechanism.epsilon),
+      mechanism.delta.toExponential(1),
+      mechanism.description,
+      mechanism.ledgerEntry === null ? '–' : [{ code: mechanism.ledgerEntry }],
+    ]),
+  );
+  return [
+    ...statement.datasets.map((dataset): Block => ({ kind: 'paragraph', text: guarantee(dataset) })),
+    ...(statement.datasets.length === 0
+      ? [{ kind: 'paragraph', text: 'Nothing here derives from a dataset that is not public.' } as const]
+      : []),
+    ...(mechanisms.length > 0
+      ? [
+          {
+            kind: 'table',
+            caption: 'Mechanisms that read training records, each by itself',
+            columns: columns(
+              'instance',
+              'dataset',
+              'ε asked:right',
+              'ε spent:right',
+              'δ:right',
+              'mechanism',
+              'ledger entry',
+            ),
+            rows: mechanisms,
+          } as const,
+        ]
+      : []),
+    {
+      kind: 'paragraph',
+      text:
+        'Arithmetic: float. Noise is drawn from a keyed cryptographic generator and added in floating point. ' +
+        (statement.models.length > 0
+          ? `Base model${statement.models.length === 1 ? '' : 's'}: ${statement.models.map(({ name, digest }) => `${name} (${digest.slice(0, 12)})`).join(', ')}.`
+          : 'No base model.'),
+    },
+    { kind: 'paragraph', text: 'What the figures do not cover:' },
+    { kind: 'list', items: statement.notCovered },
+    {
+      kind: 'paragraph',
+      text:
+        statement.waivers.length === 0
+          ? 'Waivers: none.'
+          : `Waivers: ${statement.waivers.map(({ name, reason }) => `${name} (“${reason}”)`).join('; ')}.`,
+    },
+  ];
+}
+
+function failureSection(results: RunResults): Section[] {
+  const rows = results.plan.nodes.flatMap((node): Text[][] => {
+    const summary = results.nodes.get(node.id);
+    if (!summary) return results.run.status === 'running' ? [] : [[[{ code: node.id }], 'not started', '']];
+    if (summary.status === 'completed' || summary.status === 'running' || summary.status === 'waiting') return [];
+    const failure = summary.failure && doorOf(results.plan, node).failure(summary.failure);
+    return [[[{ code: node.id }], summary.status, failure ? `${failure.code}: ${failure.message}` : '']];
+  });
+  if (rows.length === 0) return [];
+  const caption = 'Instances without a result';
+  return [
+    {
+      id: 'failures',
+      title: 'What failed',
+      blocks: [{ kind: 'table', caption, columns: columns('instance', 'status', 'why'), rows }],
+    },
+  ];
+}
+
+function sampleSection(results: RunResults): Section[] {
+  const blocks = results.plan.nodes.flatMap((node): Block[] => {
+    const artifact = results.artifacts.get(node.id);
+    if (node.kind !== 'generate' || node.label === 'non-private' || !artifact) return [];
+    const rows = doorOf(results.plan, node).content(firstRecords(join(artifact.directory, 'synthetic.jsonl')));
+    if (!rows || rows.length === 0) return [];
+    return [
+      {
+        kind: 'table',
+        caption: `${node.id}: its first ${rows.length} rows, not chosen`,
+        columns: columns('label', 'text'),
+        rows,
+      },
+    ];
+  });
+  return blocks.length > 0 ? [{ id: 'samples', title: 'Synthetic text', blocks }] : [];
+}
+
+function firstRecords(path: string): string[][] {
+  if (!existsSync(path)) return [];
+  return readFileSync(path, 'utf8')
+    .split('\n', sampleRows)
+    .filter(Boolean)
+    .map((line) => {
+      const record = JSON.parse(line) as Record<string, JsonValue>;
+      return [String(record['label'] ?? ''), String(record['text'] ?? '')];
+    });
+}
+
+function costBlocks(results: RunResults): Block[] {
+  const bySteps = new Map<string, { kind: string; ran: number; reused: number; seconds: number; longest: number }>();
+  for (const node of results.plan.nodes) {
+    const summary = results.nodes.get(node.id);
+    const cost = bySteps.get(node.step) ?? { kind: node.kind, ran: 0, reused: 0, seconds: 0, longest: 0 };
+    bySteps.set(node.step, cost);
+    if (summary?.status !== 'completed') continue;
+    if (summary.reused) cost.reused += 1;
+    else {
+      cost.ran += 1;
+      cost.seconds += summary.seconds;
+      cost.longest = Math.max(cost.longest, summary.seconds);
+    }
+  }
+  const rows = [...bySteps].map(([step, { kind, ran, reused, seconds, longest }]): Text[] => [
+    step,
+    kind,
+    String(ran),
+    String(reused),
+    ran === 0 ? '–' : duration(seconds),
+    ran === 0 ? '–' : duration(longest),
+  ]);
+  const total = [...bySteps.values()].reduce((sum, { seconds }) => sum + seconds, 0);
+  return [
+    {
+      kind: 'paragraph',
+      text: `${duration(total)} of work in this run, summed over instances that ran; a reused result was in the store already and cost nothing, no epsilon either.`,
+    },
+    {
+      kind: 'table',
+      caption: 'By step',
+      columns: columns('step', 'kind', 'ran:right', 'reused:right', 'in all:right', 'longest:right'),
+      rows,
+    },
+  ];
+}
+
+function reproduceBlocks(record: RunRecord, results: RunResults): Block[] {
+  const { plan } = results;
+  const spec = relative(process.cwd(), record.specFile);
+  const file = spec.startsWith('..') ? record.specFile : spec;
+  return [
+    {
+      kind: 'code',
+      text: `epsilonflow run ${/\s/.test(file) ? `'${file}'` : file}${plan.spec.profile ? ` --profile ${plan.spec.profile}` : ''}`,
+    },
+    {
+      kind: 'paragraph',
+      text: [
+        'The same spec over the same data gives the plan ',
+        { code: plan.digest },
+        '. What lies in the store already is reused; private results are reused at no further cost as long as their ledger entry is there.',
+      ],
+    },
+    {
+      kind: 'table',
+      caption: 'Data and models',
+      columns: columns('name', 'role', 'digest'),
+      rows: [
+        ...Object.values(plan.datasets).map(({ name, sensitivity, digest }): Text[] => [
+          name,
+          `dataset, ${sensitivity}`,
+          [{ code: digest.slice(0, 16) }],
+        ]),
+        ...Object.values(plan.models).map(({ name, digest }): Text[] => [
+          name,
+          'model',
+          [{ code: digest.slice(0, 16) }],
+        ]),
+      ],
+    },
+  ];
+}
+
+/** `name` or `name:right`. */
+const columns = (...names: string[]): Column[] =>
+  names.map((name) => ({ title: name.replace(/:right$/, ''), align: name.endsWith(':right') ? 'right' : 'left' }));
+
+const utc = (time: number): string => new Date(time).toISOString().slice(0, 16).replace('T', ' ') + ' UTC';
+
+export function duration(seconds: number): string {
+  if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return `${minutes} min ${Math.round(seconds % 60)} s`;
+  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}

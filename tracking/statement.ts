@@ -1,0 +1,190 @@
+/**
+ * @file The privacy statement of a run or of one of its results: what was spent on which data, how it was counted, and
+ * what it does not cover. One value; report, release and data card all print it. Pure.
+ */
+
+import { composedEpsilon, type MechanismEvent } from '../privacy/accounting/index.ts';
+import type { DatasetPrivacy, NodePrivacy, Plan, PlanNode, Sensitivity } from '../schemas/plan.ts';
+import { describeMechanism, lineageOf, showEpsilon } from './lineage.ts';
+
+export interface PrivacyStatement {
+  /** What the statement is about: a run, or the id of an instance. */
+  subject: string;
+  planDigest: string;
+  datasets: DatasetStatement[];
+  /** Base models by name with their digests: epsilon does not cover what they were trained on. */
+  models: { name: string; digest: string }[];
+  /** `float`: the noise is added in ordinary floating-point arithmetic, which the mechanism's proof does not model. */
+  arithmetic: 'float';
+  waivers: { name: string; reason: string }[];
+  notCovered: string[];
+}
+
+export interface DatasetStatement {
+  dataset: string;
+  sensitivity: Sensitivity;
+  /** Content digest of the records; keyed when the dataset is private. */
+  digest: string;
+  unit: DatasetPrivacy['unit'];
+  adjacency: string;
+  /** Number of training records, treated as public. */
+  size: number;
+  /** Whether that number was counted in the file rather than declared. */
+  counted: boolean;
+  /** Of the mechanisms below, composed. Null: unbounded. */
+  epsilon: number | null;
+  delta: number;
+  /** Epsilon that the whole run, as planned, takes from the account; null when unbounded. */
+  wholeRunEpsilon: number | null;
+  budget: number | null;
+  mechanisms: MechanismStatement[];
+}
+
+export interface MechanismStatement {
+  instance: string;
+  targetEpsilon: number | 'inf';
+  /** Null: unbounded. */
+  epsilon: number | null;
+  delta: number;
+  accountant: NodePrivacy['accountant'];
+  mechanism: NodePrivacy['mechanism'];
+  description: string;
+  ledgerEntry: string | null;
+}
+
+/** Two datasets are neighbours when one has one record more. Poisson sampling is accounted for under this relation. */
+const adjacency = 'adding or removing one record';
+
+const notCovered = [
+  'access to the data other than through Epsilonflow and its ledger, and modified code or workers',
+  'several ledgers for one dataset: two clones with a file each do not know of each other',
+  'timing and other side channels of the machine',
+  'floating-point arithmetic: the proof is about real numbers, the noise is drawn and added as floats',
+  'choices made by people who saw non-private figures, such as test accuracies of a benchmark',
+  'what the base model was trained on',
+];
+
+/**
+ * Statement about a whole run (`instance` null) or about one instance and what stands behind it.
+ *
+ * @param ledgerEntryOf id of the ledger entry that pays for a node, when there is one.
+ */
+export function privacyStatement(
+  plan: Plan,
+  instance: PlanNode | null,
+  ledgerEntryOf: (node: PlanNode) => string | null,
+): PrivacyStatement {
+  const behind = instance ? lineageOf(plan).behind(instance.id) : plan.nodes;
+  const datasets = new Map<string, MechanismStatement[]>();
+  for (const node of behind) {
+    for (const input of Object.values(node.inputs))
+      if ('dataset' in input) datasets.set(input.dataset, datasets.get(input.dataset) ?? []);
+    if (!node.privacy) continue;
+    const { dataset, targetEpsilon, epsilon, delta, accountant, mechanism } = node.privacy;
+    const statement: MechanismStatement = {
+      instance: node.id,
+      targetEpsilon,
+      epsilon,
+      delta,
+      accountant,
+      mechanism,
+      description: describeMechanism(node.privacy),
+      ledgerEntry: ledgerEntryOf(node),
+    };
+    datasets.set(dataset, [...(datasets.get(dataset) ?? []), statement]);
+  }
+  const models = new Set(
+    behind.flatMap((node) => Object.values(node.inputs).flatMap((input) => ('model' in input ? [input.model] : []))),
+  );
+  const waivers = instance ? plan.waivers.filter(({ name }) => instance.waivers.includes(name)) : plan.waivers;
+  return {
+    subject: instance ? instance.id : plan.name,
+    planDigest: plan.digest,
+    datasets: [...datasets].flatMap(([name, mechanisms]) => {
+      const statement = datasetStatement(plan, name, mechanisms, instance === null);
+      return statement ? [statement] : [];
+    }),
+    models: Object.values(plan.models)
+      .filter(({ name }) => models.has(name))
+      .map(({ name, digest }) => ({ name, digest })),
+    arithmetic: 'float',
+    waivers,
+    notCovered,
+  };
+}
+
+function datasetStatement(
+  plan: Plan,
+  name: string,
+  mechanisms: MechanismStatement[],
+  whole: boolean,
+): DatasetStatement | null {
+  const dataset = plan.datasets[name];
+  if (!dataset?.privacy) return null;
+  const { unit, size, counted, delta, budget } = dataset.privacy;
+  const account = plan.privacy[name];
+  const wholeRunEpsilon = account && account.unbounded === 0 ? account.experiment : null;
+  return {
+    dataset: name,
+    sensitivity: dataset.sensitivity,
+    digest: dataset.digest,
+    unit,
+    adjacency,
+    size,
+    counted,
+    epsilon: whole ? wholeRunEpsilon : composed(mechanisms, delta),
+    delta,
+    wholeRunEpsilon,
+    budget: budget?.epsilon ?? null,
+    mechanisms,
+  };
+}
+
+/** Epsilon of several mechanisms on one dataset together; of one its own figure. Null when any is unbounded. */
+function composed(mechanisms: readonly MechanismStatement[], delta: number): number | null {
+  const [first, ...others] = mechanisms;
+  if (!first) return 0;
+  if (others.length === 0) return first.epsilon;
+  const events = mechanisms.map(({ mechanism }): MechanismEvent | null =>
+    mechanism.kind === 'unbounded'
+      ? null
+      : {
+          mechanism: mechanism.kind,
+          samplingProbability: mechanism.samplingProbability,
+          noiseMultiplier: mechanism.noiseMultiplier,
+          count: mechanism.steps,
+        },
+  );
+  const bounded = events.filter((event) => event !== null);
+  return bounded.length < events.length ? null : composedEpsilon(bounded, delta).epsilon;
+}
+
+/** The guarantee about one dataset in words that one can sign. */
+export function guarantee(statement: DatasetStatement): string {
+  const { dataset, epsilon, delta, unit, size, counted, mechanisms } = statement;
+  if (mechanisms.length === 0) return `No mechanism read the training records of ${dataset}.`;
+  const standing =
+    statement.sensitivity === 'benchmark'
+      ? ` ${capitalised(dataset)} is public data standing in for private data: this is a rehearsal of the guarantee.`
+      : '';
+  if (epsilon === null) {
+    return (
+      `What is described here is not differentially private with respect to ${dataset}: ` +
+      `part of it was trained without DP, which no epsilon bounds.${standing}`
+    );
+  }
+  return (
+    `(ε = ${showEpsilon(epsilon)}, δ = ${delta.toExponential(1)})-differential privacy for each ${unit} of ${dataset}, ` +
+    `where neighbouring datasets differ by ${statement.adjacency}. The ${counted ? 'counted' : 'declared'} number of ` +
+    `${unit}s, ${size.toLocaleString('en')}, is treated as public. Batches are Poisson samples. ` +
+    `Counted by the ${accountants(mechanisms)} accountant over ${mechanisms.length} ` +
+    `mechanism${mechanisms.length === 1 ? '' : 's'}.${standing}`
+  );
+}
+
+const accountants = (mechanisms: MechanismStatement[]): string =>
+  [...new Set(mechanisms.map(({ accountant }) => (accountant === 'pld' ? 'privacy-loss-distribution' : 'Rényi')))].join(
+    ' and ',
+  );
+
+const capitalised = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1);
