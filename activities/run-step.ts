@@ -3,24 +3,23 @@
  * in a process of its own, and publishes the result.
  */
 
-import { mkdir } from 'node:fs/promises';
-import { join } from 'node:path';
 import { Context } from '@temporalio/activity';
 import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
-import type { FencingToken } from '../privacy/ledger/index.ts';
-import type { ArtifactCharge, MechanismProof, OpenedArtifact } from '../schemas/artifact.ts';
+import type { ArtifactCharge, OpenedArtifact } from '../schemas/artifact.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import type { Plan, PlanNode, StepKind } from '../schemas/plan.ts';
-import { makePrivateFolder } from '../store/disk.ts';
-import { statePaths } from '../stack/paths.ts';
+import { isPaidBy } from '../store/index.ts';
 import { doorOf } from '../tracking/door.ts';
 import { appendEvents } from '../tracking/events.ts';
+import { lineageOf } from '../tracking/lineage.ts';
 import type { StepActivities, StepOutcome, StepReceipt, StepRequest } from '../workflows/contract.ts';
 import { stepError } from './errors.ts';
+import { checkProof, takeAuthority, type Authority } from './authority.ts';
 import { failpoint } from './failpoints.ts';
 import { JobCancelled, type JobInput, type StepOutput } from './job.ts';
 import { clearProgress, writeProgress } from './live-progress.ts';
 import { encodeProcess, thisProcess } from './process-identity.ts';
+import { openStepLog } from './step-log.ts';
 import { JobFailed, superviseJob } from './supervise-job.ts';
 import {
   claimWorkFolder,
@@ -72,15 +71,17 @@ async function runStep(parts: WorkerParts, request: StepRequest): Promise<StepOu
     commit: authority && { token: authority.token, proof: artifact.manifest.charge?.proof ?? null },
   });
   // An earlier attempt may have ended between publishing and reporting: nothing is run twice.
+  const inputs = await openInputs(parts, plan, node);
+  const paidBy = payersOf(inputs, request.receipt);
   const present = await parts.store.lookup(node.key);
-  if (present && present.manifest.charge?.entryId === request.receipt?.entryId) {
+  if (present && isPaidBy(present.manifest, paidBy)) {
     if (!authority) recordCompleted(request, node, outcome(present));
     return outcome(present);
   }
   appendEvents(runDirectory(request.run), [{ type: 'node-started', time: startedAt, node: node.id, attempt }]);
   const work = await takeWorkFolder(node, request, attempt);
   try {
-    const artifact = await executeStep(parts, plan, node, request, work, authority);
+    const artifact = await executeStep(parts, { plan, node, inputs, paidBy }, request, work, authority);
     const result = outcome(artifact);
     if (authority) failpoint('published');
     else {
@@ -100,41 +101,6 @@ const nodeOf = (plan: Plan, id: string): PlanNode => {
   return node;
 };
 
-/** The right to run a private node: its ledger entry, begun by this attempt, which fences earlier ones off. */
-interface Authority {
-  receipt: StepReceipt;
-  token: FencingToken;
-  announceStep(step: number): Promise<void>;
-  checkFence(): Promise<void>;
-}
-
-async function takeAuthority(
-  parts: WorkerParts,
-  node: PlanNode,
-  receipt: StepReceipt | null,
-  attempt: number,
-): Promise<Authority | null> {
-  if (!node.privacy) {
-    if (receipt)
-      throw new EpsilonflowError('RECEIPT_INVALID', `${node.id} spends no privacy, yet was given a receipt.`);
-    return null;
-  }
-  if (!receipt || receipt.nodeKey !== node.key || receipt.mechanismDigest !== node.privacy.digest) {
-    throw new EpsilonflowError('RECEIPT_INVALID', `${node.id} was started without a receipt for its mechanism.`, {
-      hint: 'Private steps run only as part of an experiment, which reserves their budget first.',
-    });
-  }
-  const ledger = await parts.ledger();
-  const token = await ledger.begin(receipt, attempt);
-  failpoint('begun');
-  return {
-    receipt,
-    token,
-    announceStep: (step) => ledger.recordStep(receipt, token, step),
-    checkFence: () => ledger.checkFence(receipt, token),
-  };
-}
-
 async function takeWorkFolder(node: PlanNode, request: StepRequest, attempt: number): Promise<WorkFolder> {
   const { receipt, run } = request;
   if (receipt && !(await hasNoiseKey(privateWorkFolder(receipt)))) {
@@ -150,10 +116,17 @@ async function takeWorkFolder(node: PlanNode, request: StepRequest, attempt: num
   });
 }
 
+interface ReadyStep {
+  plan: Plan;
+  node: PlanNode;
+  inputs: Record<string, OpenedArtifact[]>;
+  /** Ids of the ledger entries behind the result. */
+  paidBy: string[];
+}
+
 async function executeStep(
   parts: WorkerParts,
-  plan: Plan,
-  node: PlanNode,
+  { plan, node, inputs, paidBy }: ReadyStep,
   request: StepRequest,
   work: WorkFolder,
   authority: Authority | null,
@@ -165,7 +138,7 @@ async function executeStep(
       node,
       datasets: plan.datasets,
       models: plan.models,
-      artifacts: await openInputs(parts, plan, node),
+      artifacts: inputs,
       outputDirectory: stage.directory,
       checkpointDirectory: work.checkpointDirectory,
       noiseKeyFile: authority ? work.noiseKeyFile : null,
@@ -183,32 +156,15 @@ async function executeStep(
       axes: node.axes,
       metrics: output.metrics,
       summary: output.summary ?? {},
-      privacy: lineagePrivacy(plan, node),
+      privacy: lineageOf(plan)
+        .privacyBehind(node.id)
+        .map(({ privacy }) => privacy),
       ...(charge ? { charge } : {}),
+      paidBy,
     });
   } finally {
     await artifacts.discard(stage);
   }
-}
-
-/** The commit compares this again; here it keeps a wrong result from becoming visible. */
-function checkProof(node: PlanNode, proof: MechanismProof | null): void {
-  const mechanism = node.privacy!.mechanism;
-  const agrees =
-    mechanism.kind === 'unbounded'
-      ? proof === null
-      : proof !== null &&
-        (['samplingProbability', 'noiseMultiplier', 'clipNorm', 'steps'] as const).every(
-          (name) => proof[name] === mechanism[name],
-        );
-  if (agrees) return;
-  throw new EpsilonflowError(
-    'MECHANISM_MISMATCH',
-    `What ${node.id} did is not the mechanism that was reserved for it.`,
-    {
-      hint: 'Its result is not published. This is a fault of the step: please report it.',
-    },
-  );
 }
 
 async function superviseStep(
@@ -222,7 +178,7 @@ async function superviseStep(
   const activity = Context.current();
   const isPrivate = node.sensitivity === 'private';
   const door = doorOf(input, node);
-  const logFile = await openLog(request, node);
+  const logFile = await openStepLog(request.run, node);
   const controller = new AbortController();
   const abort = (): void => controller.abort();
   if (activity.cancellationSignal.aborted || shuttingDown) abort();
@@ -260,8 +216,9 @@ async function superviseStep(
   } catch (error) {
     if (error instanceof JobFailed) throw stepError(error.fault, isPrivate, logFile);
     if (error instanceof JobCancelled) throw interruption(activity);
-    if (error instanceof EpsilonflowError && error.code === 'JOB_CRASHED')
-      await giveUpAfterCrashes(error, work, logFile);
+    if (error instanceof EpsilonflowError && error.code === 'JOB_CRASHED') {
+      giveUpAfterCrashes(error, await countCrash(work, run.workflowId), logFile);
+    }
     throw error;
   } finally {
     running.delete(controller);
@@ -278,8 +235,7 @@ function interruption(activity: Context): Error {
   });
 }
 
-async function giveUpAfterCrashes(error: EpsilonflowError, work: WorkFolder, logFile: string): Promise<void> {
-  const crashes = await countCrash(work);
+function giveUpAfterCrashes(error: EpsilonflowError, crashes: number, logFile: string): void {
   if (crashes < mostCrashes) return;
   throw new EpsilonflowError('STEP_FAILED', `${error.message} That was time number ${crashes}, so it is given up.`, {
     hint: `Its log is ${logFile}, on the worker's host. If memory ran out, lower the step's batch or sequence.`,
@@ -311,21 +267,11 @@ async function openInputs(parts: WorkerParts, plan: Plan, node: PlanNode): Promi
   return opened;
 }
 
-/** Privacy behind a node's content: of its own mechanism and of everything that it was computed from. */
-function lineagePrivacy(plan: Plan, node: PlanNode): NonNullable<PlanNode['privacy']>[] {
-  const byId = new Map(plan.nodes.map((candidate) => [candidate.id, candidate]));
-  const found = new Map<string, NonNullable<PlanNode['privacy']>>();
-  const seen = new Set<string>();
-  const queue = [node];
-  for (let next = queue.pop(); next; next = queue.pop()) {
-    if (seen.has(next.id)) continue;
-    seen.add(next.id);
-    if (next.privacy) found.set(next.key, next.privacy);
-    for (const input of Object.values(next.inputs)) {
-      if ('nodes' in input) queue.push(...input.nodes.flatMap((id) => byId.get(id) ?? []));
-    }
-  }
-  return [...found.values()];
+function payersOf(inputs: Record<string, OpenedArtifact[]>, receipt: StepReceipt | null): string[] {
+  const behind = Object.values(inputs).flatMap((artifacts) =>
+    artifacts.flatMap(({ manifest }) => manifest.paidBy ?? []),
+  );
+  return [...new Set(receipt ? [...behind, receipt.entryId] : behind)].sort();
 }
 
 export function recordCompleted(request: StepRequest, node: PlanNode<StepKind>, outcome: StepOutcome): void {
@@ -345,14 +291,3 @@ export function recordCompleted(request: StepRequest, node: PlanNode<StepKind>, 
     },
   ]);
 }
-
-async function openLog({ run }: StepRequest, node: PlanNode): Promise<string> {
-  await makePrivateFolder(statePaths.privateStore());
-  const folder = stepLogFolder(run.name, run.number);
-  await mkdir(folder, { recursive: true, mode: 0o700 });
-  return join(folder, `${node.slug}.log`);
-}
-
-/** Logs of a run's steps, one file an instance; private, for a stack trace may quote a record. */
-export const stepLogFolder = (name: string, number: number): string =>
-  join(statePaths.privateStore(), 'logs', name, String(number));

@@ -36,7 +36,8 @@ export const keyEpoch = 0;
 
 const root = (): string => join(statePaths.privateStore(), 'work');
 const claimFile = (directory: string): string => join(directory, 'claim.json');
-const crashFile = (directory: string): string => join(directory, 'crashes');
+const crashFile = (directory: string, workflowId: string): string =>
+  join(directory, `crashes-${fingerprint(workflowId)}`);
 
 const folder = (id: string): WorkFolder => ({
   id,
@@ -106,10 +107,11 @@ export async function deadClaims(): Promise<{ work: WorkFolder; claim: Claim }[]
   return found;
 }
 
-/** Counts that the step's own process died, in this or earlier attempts. */
-export async function countCrash(taken: WorkFolder): Promise<number> {
-  const before = Number(await readFile(crashFile(taken.directory), 'utf8').catch(() => '0'));
-  await writeDurably(crashFile(taken.directory), String(before + 1), 0o600);
+/** Counts that the step's own process died, over the attempts of one run. */
+export async function countCrash(taken: WorkFolder, workflowId: string): Promise<number> {
+  const file = crashFile(taken.directory, workflowId);
+  const before = Number(await readFile(file, 'utf8').catch(() => '0'));
+  await writeDurably(file, String(before + 1), 0o600);
   return before + 1;
 }
 

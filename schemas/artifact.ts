@@ -19,6 +19,8 @@ export interface ArtifactManifest {
   privacy: NodePrivacy[];
   /** Private nodes: the ledger entry that pays for the content, and what the trainer really did. */
   charge?: ArtifactCharge;
+  /** Ids of all ledger entries behind the content, its own and those of what it was made from; sorted. */
+  paidBy?: string[];
   createdAt: string;
 }
 

@@ -74,8 +74,8 @@ export class ArtifactStore {
 
   /**
    * Makes a staged result visible under its key and returns what lies there afterwards: this result, or the one that
-   * another attempt published first. A private node's artifact that another ledger entry paid for is replaced:
-   * what a run uses must be what its own ledger accounts for.
+   * another attempt published first. An artifact that other ledger entries paid for is replaced: what a run uses must be
+   * what its own ledger accounts for.
    *
    * @throws EpsilonflowError DISK_FULL, STORE_READ_ONLY
    */
@@ -98,7 +98,7 @@ export class ArtifactStore {
     await mkdir(join(destination, '..'), { recursive: true });
     for (;;) {
       const present = await this.lookup(manifest.key);
-      if (present && present.manifest.charge?.entryId === manifest.charge?.entryId) {
+      if (present && isPaidBy(present.manifest, manifest.paidBy)) {
         await this.discard(stage);
         return present;
       }
@@ -132,6 +132,10 @@ export class ArtifactStore {
     return removed;
   }
 }
+
+/** Whether the content rests on just these ledger entries (sorted ids; none: on no private data). */
+export const isPaidBy = (manifest: Pick<ArtifactManifest, 'paidBy'>, entryIds: readonly string[] = []): boolean =>
+  (manifest.paidBy ?? []).join('\n') === entryIds.join('\n');
 
 const folderOf = (root: string, key: string): string => join(root, 'artifacts', key.slice(0, 2), key);
 
