@@ -8,11 +8,20 @@ import { Command, CommanderError } from 'commander';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import { packageRoot } from '../stack/paths.ts';
 import { exitCodeHelp, exitCodes, reportError } from './output.ts';
+import { ledgerCommand } from './ledger.ts';
 import { planCommand } from './plan.ts';
+import { privacyCommand } from './privacy.ts';
 import { validateCommand } from './validate.ts';
+import { workerCommand } from './worker.ts';
 
 /** Each adds its command to the program. Work is imported inside the actions, so that `--help` stays quick. */
-const commands: ((program: Command) => void)[] = [validateCommand, planCommand];
+const commands: ((program: Command) => void)[] = [
+  validateCommand,
+  planCommand,
+  workerCommand,
+  privacyCommand,
+  ledgerCommand,
+];
 
 function buildProgram(): Command {
   const { version } = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as { version: string };

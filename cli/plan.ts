@@ -2,9 +2,122 @@
 
 import type { Command } from 'commander';
 
+import type { Compiled } from '../compiler/index.ts';
+import type { Plan, PlanAccount, PlanNode } from '../schemas/plan.ts';
+import {
+  action,
+  errorRecords,
+  exitCodes,
+  formatPosition,
+  formatTable,
+  printError,
+  printJson,
+  printLine,
+  styled,
+} from './output.ts';
+
+interface PlanOptions {
+  profile?: string;
+  offline?: boolean;
+  json?: boolean;
+}
+
+/** Rows that a terminal is shown; `--json` lists all. */
+const shownNodes = 200;
+const shownMechanisms = 20;
+
 export function planCommand(program: Command): void {
   program
     .command('plan')
     .description('Show what a spec would run, what is there already, and what it costs in privacy. Runs nothing.')
-    .argument('<spec>', 'YAML file of the experiment');
+    .argument('<spec>', 'YAML file of the experiment')
+    .option('--profile <name>', 'apply the overrides of a profile of the spec')
+    .option('--offline', 'ask neither store nor ledger: "cached", "before" and "after" stay null')
+    .option('--json', 'print the whole plan')
+    .addHelpText('after', '\nExample:\n  epsilonflow plan experiments/quickstart.yaml --profile small')
+    .action(
+      action(async (spec: string, options: PlanOptions) => {
+        const compiled = await compileForPlan(spec, options);
+        if (options.json) printJson({ ...compiled.plan, errors: compiled.refusals.flatMap(errorRecords) });
+        else {
+          printPlan(compiled.plan);
+          for (const refusal of compiled.refusals) printError(refusal);
+        }
+        return compiled.refusals.length > 0 ? exitCodes.budget : exitCodes.fine;
+      }),
+    );
 }
+
+async function compileForPlan(file: string, { profile, offline }: PlanOptions): Promise<Compiled> {
+  const { compile } = await import('../compiler/index.ts');
+  const { offlineHost, withCompileHost } = await import('./compile-host.ts');
+  const request = { file, profile };
+  return offline === true ? compile(request, offlineHost()) : withCompileHost((host) => compile(request, host));
+}
+
+function printPlan(plan: Plan): void {
+  const profile = plan.spec.profile === null ? '' : `, profile ${plan.spec.profile}`;
+  const cached = plan.nodes.filter((node) => node.cached === true).length;
+  const there = plan.nodes.every((node) => node.cached === null) ? '' : `, ${cached} there already`;
+  printLine(`${styled('bold', plan.name)}: ${plan.nodes.length} instances${there}${profile}`);
+  printLine();
+  const rows = plan.nodes
+    .slice(0, shownNodes)
+    .map((node) => [
+      node.id,
+      node.kind,
+      shownLabel(node),
+      node.cached === null ? '?' : node.cached ? 'there' : 'to run',
+      styled('dim', formatPosition(node.position)),
+    ]);
+  printLine(formatTable(['instance', 'kind', 'label', 'state', 'at'], rows));
+  if (plan.nodes.length > shownNodes) printLine(`... and ${plan.nodes.length - shownNodes} more; --json lists all`);
+  for (const { name, reason } of plan.waivers) printLine(`\n${styled('yellow', `waived: ${name}`)} (${reason})`);
+  const accounts = Object.entries(plan.privacy);
+  if (accounts.length > 0) printLine(`\n${styled('bold', 'privacy')}`);
+  for (const [name, account] of accounts) printAccount(plan, name, account);
+  printLine(`\n${styled('dim', `plan ${plan.digest}`)}`);
+}
+
+function shownLabel({ label, sensitivity }: PlanNode): string {
+  const colour = { public: 'green', dp: 'cyan', 'non-private': 'yellow' } as const;
+  return styled(colour[label], label) + (sensitivity === 'public' ? '' : ` (${sensitivity})`);
+}
+
+function printAccount(plan: Plan, name: string, account: PlanAccount): void {
+  const { sensitivity, privacy } = plan.datasets[name]!;
+  const { size, counted, delta } = privacy!;
+  const size_ = `${size} records${counted ? ' (counted, treated as public)' : ''}`;
+  printLine(`└─ ${styled('bold', name)}: ${sensitivity}, ${size_}, delta ${delta.toExponential(2)}, unit one record`);
+  const charged = plan.nodes.filter((node) => node.privacy?.dataset === name);
+  for (const node of charged.slice(0, shownMechanisms)) printLine(`   ├─ ${node.id}  ${mechanismText(node)}`);
+  if (charged.length > shownMechanisms) printLine(`   ├─ ... and ${charged.length - shownMechanisms} more`);
+  printLine(`   ├─ before      ${spent(account.before, account.unboundedBefore)}`);
+  printLine(`   ├─ this plan   ${spent(account.experiment, account.unbounded)}`);
+  const after = account.unboundedBefore === null ? null : account.unboundedBefore + account.unbounded;
+  printLine(`   ├─ after       ${spent(account.after, after)}`);
+  const rule = account.rule === null || account.rule === 'recorded' ? '' : ` (decided by: ${account.rule})`;
+  const budget =
+    account.budget === null ? 'none stated: spending is recorded' : `epsilon ${figure(account.budget)}${rule}`;
+  printLine(`   └─ budget      ${budget}`);
+}
+
+function mechanismText({ privacy, cached }: PlanNode): string {
+  const { epsilon, mechanism } = privacy!;
+  const reused = cached === true ? styled('green', '  paid already') : '';
+  if (mechanism.kind === 'unbounded') return `${styled('yellow', 'unbounded')} (no DP)${reused}`;
+  const { samplingProbability, noiseMultiplier, steps } = mechanism;
+  const q = samplingProbability.toPrecision(3);
+  return `epsilon ${figure(epsilon!)}  q ${q}, sigma ${noiseMultiplier.toPrecision(3)}, ${steps} steps${reused}`;
+}
+
+/** Spending in words: a finite figure is never shown as the whole where something unbounded stands beside it. */
+function spent(epsilon: number | null, unbounded: number | null): string {
+  if (unbounded === null) return 'not asked (offline)';
+  const nodes = `${unbounded} ${unbounded === 1 ? 'training' : 'trainings'} without DP`;
+  if (unbounded === 0) return epsilon === null ? 'unbounded' : `epsilon ${figure(epsilon)}`;
+  const part = epsilon === null ? '' : `; its DP part alone: epsilon ${figure(epsilon)}`;
+  return `${styled('yellow', 'unbounded')}: ${nodes}${part}`;
+}
+
+const figure = (epsilon: number): string => (epsilon === 0 ? '0' : epsilon.toPrecision(4).replace(/\.?0+$/, ''));

@@ -37,6 +37,8 @@ export interface DatasetPrivacy {
   unit: 'record';
   /** Declared public number of training records; everything private is derived from it, never from a count. */
   size: number;
+  /** `size` is the file's count, treated as public: the privacy statement says so. */
+  counted: boolean;
   delta: number;
   /** Null: recorded only (benchmark). */
   budget: { epsilon: number } | null;
@@ -113,13 +115,20 @@ export interface PlanNode<K extends StepKind = StepKind> {
 }
 
 export interface PlanAccount {
-  /** Epsilon committed and reserved on the account before this experiment; null offline. */
+  /** Epsilon committed and reserved on the account before this experiment; null offline, or when unbounded. */
   before: number | null;
-  /** Epsilon of this plan's private nodes composed. Null: unbounded. */
-  experiment: number | null;
+  /** Epsilon of this plan's charged mechanisms composed. It leaves out the nodes that `unbounded` counts. */
+  experiment: number;
+  /** Epsilon of the account with what this plan would newly charge; null offline, or when unbounded. */
   after: number | null;
   budget: number | null;
   delta: number;
+  /** Nodes that train on the dataset without DP: while there are any, no epsilon bounds the experiment as a whole. */
+  unbounded: number;
+  /** The same of all that the account holds already; null offline. */
+  unboundedBefore: number | null;
+  /** Rule of the ledger that decides on admission; null offline. */
+  rule: 'recorded' | 'fixed-plan' | 'renyi-filter' | null;
 }
 
 export interface Plan {

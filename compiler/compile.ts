@@ -1,0 +1,199 @@
+/** @file YAML text to plan: the order of the checks, and what the plan says as a whole. */
+
+import { resolve } from 'node:path';
+
+import { jsonDigest } from '../schemas/canonical-json.ts';
+import { EpsilonflowError, SpecFaults } from '../schemas/errors.ts';
+import type { Plan, PlanAccount, PlanDataset, PlanNode } from '../schemas/plan.ts';
+import { FaultList } from './faults.ts';
+import type { AccountFigures, AccountRequest, CompileHost } from './host.ts';
+import { instantiate } from './instances.ts';
+import { readMatrix } from './matrix.ts';
+import { mechanismEvents, MechanismPlanner } from './mechanisms.ts';
+import { applyProfile } from './profile.ts';
+import { readDatasets, readModels, readWaivers } from './resources.ts';
+import { child, entriesOf, parseSource, type Source, stringOf } from './source.ts';
+import { checkSpec } from './spec-schema.ts';
+import { checkAxesUsed, inferAxes, orderSteps } from './step-order.ts';
+import { readSteps } from './steps.ts';
+
+export interface CompileRequest {
+  /** Path of the spec, absolute or from the working directory. */
+  file: string;
+  /** Name of a profile of the spec. */
+  profile?: string | undefined;
+}
+
+export interface Compiled {
+  plan: Plan;
+  /** Accounts that the plan would overdraw: BUDGET_REFUSED each, at the dataset's place. */
+  refusals: EpsilonflowError[];
+}
+
+/** Codes that may be mere consequences of text that YAML could not read. */
+const consequences = new Set(['SPEC_MISSING_KEY', 'SPEC_UNKNOWN_REFERENCE', 'SPEC_UNUSED_AXIS', 'SPEC_SCHEMA']);
+
+/**
+ * Compiles a spec into a plan.
+ *
+ * @throws SpecFaults with every fault of the spec and its data, in the order of the file.
+ * @throws EpsilonflowError SPEC_FILE_MISSING, DATA_ENCODING when the file can't be read.
+ */
+export async function compile(request: CompileRequest, host: CompileHost): Promise<Compiled> {
+  const file = resolve(request.file);
+  const text = await host.readSpec(file);
+  const faults = new FaultList();
+  const { root, faults: syntax, brokenFrom } = parseSource(text, file);
+  for (const fault of syntax) faults.push(fault);
+  // Of what stands after the first unreadable line only syntax is certain.
+  const certain = (fault: EpsilonflowError): boolean =>
+    brokenFrom === Infinity || syntax.includes(fault) || !consequences.has(fault.code);
+
+  const replaced = applyProfile(root, request.profile, faults);
+  checkSpec(root, faults);
+  const matrix = readMatrix(child(root, 'matrix'), replaced, faults);
+  const names = (key: string): ReadonlySet<string> => new Set(entriesOf(child(root, key)).map(([name]) => name));
+  const steps = readSteps(
+    child(root, 'steps'),
+    { axes: matrix.axes, datasets: names('datasets'), models: names('models') },
+    faults,
+  );
+  checkAxesUsed(steps, matrix.axes, faults);
+  const ordered = orderSteps(steps, faults);
+  inferAxes(ordered, matrix.axes, faults);
+  const datasets = await readDatasets(child(root, 'datasets'), file, host, faults);
+  const models = await readModels(child(root, 'models'), file, host, faults);
+
+  const waivers = readWaivers(child(root, 'waive'));
+  const planner = new MechanismPlanner(host);
+  const waived = new Set(waivers.map(({ name }) => name));
+  const nodes = instantiate(ordered, matrix, { datasets, models, waivers: waived, planner }, faults);
+  faults.throwIfAny(certain);
+
+  await lookUp(nodes, host);
+  const used = usedResources(nodes);
+  const plan: Plan = {
+    planVersion: 1,
+    name: stringOf(child(root, 'name'))!,
+    digest: '',
+    spec: { file, profile: request.profile ?? null },
+    failure: stringOf(child(root, 'failure')) === 'fail-fast' ? 'fail-fast' : 'continue',
+    waivers,
+    datasets: Object.fromEntries([...datasets].filter(([name]) => used.datasets.has(name))),
+    models: Object.fromEntries([...models].filter(([name]) => used.models.has(name))),
+    nodes,
+    privacy: {},
+  };
+  const charged = Object.values(plan.datasets).filter(({ privacy }) => privacy !== null);
+  const requests = charged.map((dataset) => accountRequest(dataset, nodes));
+  const figures = (await host.accounts?.(requests, { experiment: plan.name })) ?? [];
+  const found: EpsilonflowError[] = [];
+  for (const [index, dataset] of charged.entries()) {
+    const account = planAccount(dataset, nodes, figures[index], host);
+    plan.privacy[dataset.name] = account;
+    found.push(...refusal(dataset, account, figures[index], root));
+  }
+  plan.digest = planDigest(plan);
+  return { plan, refusals: found };
+}
+
+/** Compiles a spec into a plan; {@link compile} also tells which budgets it would overdraw. */
+export async function compileSpec(request: CompileRequest, host: CompileHost): Promise<Plan> {
+  return (await compile(request, host)).plan;
+}
+
+/** sha256 over the plan's canonical JSON without `digest`, `cached`, `before`, `after` and the ledger's budgets. */
+export function planDigest(plan: Plan): string {
+  const privacy = Object.entries(plan.privacy).map(([name, { experiment, delta, unbounded }]) => {
+    const budget = plan.datasets[name]?.privacy?.budget?.epsilon ?? null;
+    return [name, { experiment, delta, unbounded, budget }];
+  });
+  return jsonDigest({
+    ...plan,
+    digest: undefined,
+    nodes: plan.nodes.map((node) => ({ ...node, cached: undefined })),
+    privacy: Object.fromEntries(privacy),
+  });
+}
+
+async function lookUp(nodes: PlanNode[], host: CompileHost): Promise<void> {
+  if (host.cached === null) return;
+  const found = await host.cached(nodes.map(({ key, privacy }) => ({ key, charged: privacy !== undefined })));
+  for (const node of nodes) node.cached = found.has(node.key);
+}
+
+function usedResources(nodes: PlanNode[]): { datasets: Set<string>; models: Set<string> } {
+  const inputs = nodes.flatMap((node) => Object.values(node.inputs));
+  return {
+    datasets: new Set(inputs.flatMap((input) => ('dataset' in input ? [input.dataset] : []))),
+    models: new Set(inputs.flatMap((input) => ('model' in input ? [input.model] : []))),
+  };
+}
+
+/** Nodes that train on a dataset; two nodes of one content key are one result, and charged once. */
+function trainingNodes(nodes: PlanNode[], dataset: string): PlanNode[] {
+  const byKey = new Map<string, PlanNode>();
+  for (const node of nodes) if (node.privacy?.dataset === dataset && !byKey.has(node.key)) byKey.set(node.key, node);
+  return [...byKey.values()];
+}
+
+const accountRequest = (dataset: PlanDataset, nodes: PlanNode[]): AccountRequest => ({
+  dataset,
+  pending: trainingNodes(nodes, dataset.name).filter(({ cached }) => cached !== true),
+});
+
+function planAccount(
+  dataset: PlanDataset,
+  nodes: PlanNode[],
+  figures: AccountFigures | undefined,
+  host: CompileHost,
+): PlanAccount {
+  const { delta, budget } = dataset.privacy!;
+  const training = trainingNodes(nodes, dataset.name);
+  const events = mechanismEvents(training);
+  return {
+    before: figures?.before ?? null,
+    experiment: events.length === 0 ? 0 : host.compose(events, delta).epsilon,
+    after: figures?.after ?? null,
+    budget: figures === undefined ? (budget?.epsilon ?? null) : figures.budget,
+    delta,
+    unbounded: training.filter(({ privacy }) => privacy!.mechanism.kind === 'unbounded').length,
+    unboundedBefore: figures?.unboundedBefore ?? null,
+    rule: figures?.rule ?? null,
+  };
+}
+
+/** What the ledger would refuse, at the place of the dataset's budget. Offline the plan alone is held against it. */
+function refusal(
+  dataset: PlanDataset,
+  account: PlanAccount,
+  figures: AccountFigures | undefined,
+  root: Source,
+): EpsilonflowError[] {
+  const { budget, experiment, unbounded, before } = account;
+  if (budget === null) return [];
+  const offline = unbounded > 0 ? null : experiment;
+  const decisive = figures === undefined ? offline : figures.decisive;
+  if (figures === undefined ? decisive !== null && decisive <= budget : figures.admitted) return [];
+  const declared = child(child(root, 'datasets'), dataset.name);
+  const position = (child(child(declared, 'privacy'), 'budget') ?? declared)?.at;
+  const excess =
+    decisive === null
+      ? 'training without DP has no bound'
+      : `epsilon ${figure(decisive)} would exceed it by ${figure(decisive - budget)}`;
+  const left = before === null ? '' : `${figure(Math.max(0, budget - before))} is left. `;
+  const advice = decisive === null ? 'Drop the instances at epsilon .inf' : 'Lower epsilon or drop instances';
+  return [
+    new EpsilonflowError('BUDGET_REFUSED', `Dataset "${dataset.name}" has a budget of ${figure(budget)}: ${excess}`, {
+      hint: `${left}${advice} that train on "${dataset.name}", or raise the budget.`,
+      ...(position === undefined ? {} : { position }),
+    }),
+  ];
+}
+
+const figure = (epsilon: number): string => (epsilon === 0 ? '0' : epsilon.toPrecision(4).replace(/\.?0+$/, ''));
+
+/** @throws SpecFaults when there are refusals. */
+export function refuseIfOverdrawn({ refusals: found }: Compiled): void {
+  if (found.length > 0) throw new SpecFaults(found);
+}

@@ -1,0 +1,62 @@
+/** @file Collects the faults of a spec, and guesses what a misspelt name was meant to be. */
+
+import { distance } from 'fastest-levenshtein';
+
+import type { ErrorCode } from '../schemas/error-codes.ts';
+import { EpsilonflowError, type Position, SpecFaults } from '../schemas/errors.ts';
+
+/** The candidate that a misspelt name most likely means; undefined when none is close. */
+export function didYouMean(name: string, candidates: Iterable<string>): string | undefined {
+  let best: string | undefined;
+  let least = Math.max(2, Math.floor(name.length / 3)) + 1;
+  for (const candidate of candidates) {
+    const steps = distance(name.toLowerCase(), candidate.toLowerCase());
+    if (steps < least) [best, least] = [candidate, steps];
+  }
+  return best;
+}
+
+/** "Did you mean X?", or the list of what there is, or undefined when there is nothing. */
+export function suggestion(name: string, candidates: Iterable<string>, what: string): string | undefined {
+  const known = [...candidates];
+  const guess = didYouMean(name, known);
+  if (guess !== undefined) return `Did you mean "${guess}"?`;
+  if (known.length === 0) return `There is no ${what} here.`;
+  const shown = known.slice(0, 12).map((candidate) => `"${candidate}"`);
+  return `Known: ${shown.join(', ')}${known.length > 12 ? ', ...' : ''}.`;
+}
+
+/** All faults found so far; a fault is kept once, however many instances run into it. */
+export class FaultList {
+  readonly #faults = new Map<string, EpsilonflowError>();
+
+  get empty(): boolean {
+    return this.#faults.size === 0;
+  }
+
+  add(code: ErrorCode, message: string, position: Position, hint?: string): void {
+    this.push(new EpsilonflowError(code, message, { position, ...(hint === undefined ? {} : { hint }) }));
+  }
+
+  push(fault: EpsilonflowError): void {
+    const { line = 0, column = 0 } = fault.position ?? {};
+    const key = `${line}:${column}:${fault.code}:${fault.message}`;
+    if (!this.#faults.has(key)) this.#faults.set(key, fault);
+  }
+
+  /** Whether a fault of that code is known at that place. */
+  has(code: ErrorCode, position: Position): boolean {
+    const start = `${position.line}:${position.column}:${code}:`;
+    for (const key of this.#faults.keys()) if (key.startsWith(start)) return true;
+    return false;
+  }
+
+  /** @throws SpecFaults with all faults, in the order of the file, when there are any. */
+  throwIfAny(keep: (fault: EpsilonflowError) => boolean = () => true): void {
+    if (this.empty) return;
+    const place = (fault: EpsilonflowError): number =>
+      (fault.position?.line ?? 0) * 1e6 + (fault.position?.column ?? 0);
+    const faults = [...this.#faults.values()].filter(keep).sort((a, b) => place(a) - place(b));
+    throw new SpecFaults(faults);
+  }
+}

@@ -1,0 +1,34 @@
+/** @file What the compiler knows of each step kind beside its schema: version, inputs and what they may be. */
+
+import type { StepKind } from '../schemas/plan.ts';
+
+export type InputKind = 'dataset' | 'model' | StepKind;
+
+interface KindInfo {
+  /** Part of every content key: raise it when the same parameters and inputs would give another result. */
+  version: number;
+  inputs: Record<string, { accepts: readonly InputKind[]; split?: 'train' | 'test'; labelled?: boolean }>;
+}
+
+export const kinds: Record<StepKind, KindInfo> = {
+  pretrain: { version: 1, inputs: { corpus: { accepts: ['dataset'], split: 'train' } } },
+  finetune: {
+    version: 1,
+    inputs: {
+      model: { accepts: ['model', 'pretrain'] },
+      data: { accepts: ['dataset'], split: 'train', labelled: true },
+    },
+  },
+  generate: { version: 1, inputs: { generator: { accepts: ['finetune'] } } },
+  'train-classifier': {
+    version: 1,
+    inputs: {
+      train: { accepts: ['dataset', 'generate'], split: 'train', labelled: true },
+      test: { accepts: ['dataset'], split: 'test', labelled: true },
+    },
+  },
+  compare: {
+    version: 1,
+    inputs: { arms: { accepts: ['train-classifier'] }, ceiling: { accepts: ['train-classifier'] } },
+  },
+};

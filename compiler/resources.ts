@@ -1,0 +1,213 @@
+/** @file Datasets and models as a spec declares them, checked and made absolute. */
+
+import { dirname, extname, resolve } from 'node:path';
+
+import type { DatasetSource, Split } from '../datasets/index.ts';
+import { EpsilonflowError, type Position } from '../schemas/errors.ts';
+import type { PlanDataset, PlanFile, PlanModel } from '../schemas/plan.ts';
+import type { FaultList } from './faults.ts';
+import type { CompileHost } from './host.ts';
+import { child, entriesOf, itemsOf, type Source, stringOf } from './source.ts';
+
+/** Rules of the privacy invariant that a spec may set aside. */
+export type WaiverName = 'test-metrics' | 'non-private-training';
+
+interface DatasetDraft extends DatasetSource {
+  at: Position;
+  source: Source;
+  size: number | 'counted' | undefined;
+  delta: number | undefined;
+  budget: number | undefined;
+}
+
+const formats: Record<string, PlanFile['format']> = {
+  '.jsonl': 'jsonl',
+  '.ndjson': 'jsonl',
+  '.json': 'json',
+  '.csv': 'csv',
+  '.tsv': 'tsv',
+  '.parquet': 'parquet',
+  '.txt': 'txt',
+};
+const compressions: Record<string, PlanFile['compression']> = { '.gz': 'gzip', '.br': 'brotli' };
+const splits: readonly Split[] = ['train', 'validation', 'test'];
+
+const numberOf = (source: Source | undefined): number | undefined =>
+  source?.type === 'scalar' && typeof source.value === 'number' ? source.value : undefined;
+
+/**
+ * Reads all datasets, checks their files and digests them; what is wrong with one leaves it out.
+ *
+ * @param specFile absolute path; files are relative to its folder.
+ */
+export async function readDatasets(
+  source: Source | undefined,
+  specFile: string,
+  host: CompileHost,
+  faults: FaultList,
+): Promise<Map<string, PlanDataset>> {
+  const datasets = new Map<string, PlanDataset>();
+  // One after the other: each is read whole, and memory is worth more than the little that is won in parallel.
+  for (const [name, { key, value }] of entriesOf(source)) {
+    const draft = draftDataset(name, key.at, value, specFile, faults);
+    if (draft === undefined) continue;
+    const declared = checkDeclaration(draft, faults);
+    const { faults: found, digest, trainRecords } = await host.inspectDataset(draft);
+    for (const fault of found) faults.push(placed(fault, draft));
+    if (digest === null || !declared) continue;
+    const dataset = finishDataset(draft, digest, trainRecords, faults);
+    if (dataset !== undefined) datasets.set(name, dataset);
+  }
+  return datasets;
+}
+
+function draftDataset(
+  name: string,
+  at: Position,
+  source: Source,
+  specFile: string,
+  faults: FaultList,
+): DatasetDraft | undefined {
+  const files: Partial<Record<Split, PlanFile>> = {};
+  const format = stringOf(child(source, 'format'));
+  const known = Object.values(formats);
+  for (const split of splits) {
+    const path = child(child(source, 'files'), split);
+    const text = stringOf(path);
+    if (path === undefined || text === undefined || text === '') continue;
+    const compression = compressions[extname(text)] ?? 'none';
+    const extension = extname(compression === 'none' ? text : text.slice(0, -extname(text).length)).toLowerCase();
+    const found = known.find((candidate) => candidate === format) ?? formats[extension];
+    if (found === undefined) {
+      const hint = 'Set "format" to jsonl, json, csv, tsv, parquet or txt.';
+      faults.add('SPEC_SCHEMA', `The extension of "${text}" tells no format`, path.at, hint);
+      return undefined;
+    }
+    files[split] = { path: resolve(dirname(specFile), text), format: found, compression };
+  }
+  if (Object.keys(files).length === 0) return undefined;
+  const labelSource = child(source, 'label');
+  const values = itemsOf(child(labelSource, 'values')).flatMap((item) =>
+    item.type === 'scalar' && item.value !== null ? [String(item.value)] : [],
+  );
+  if (labelSource !== undefined && values.length < 2) return undefined;
+  const sensitivity = stringOf(child(source, 'sensitivity')) ?? 'private';
+  if (sensitivity !== 'private' && sensitivity !== 'benchmark' && sensitivity !== 'public') return undefined;
+  const privacy = child(source, 'privacy');
+  return {
+    name,
+    at,
+    source,
+    files,
+    text: stringOf(child(source, 'text')) ?? 'text',
+    label: labelSource === undefined ? null : { column: stringOf(child(labelSource, 'column')) ?? 'label', values },
+    sensitivity,
+    size: stringOf(child(privacy, 'size')) === 'counted' ? 'counted' : numberOf(child(privacy, 'size')),
+    delta: numberOf(child(privacy, 'delta')),
+    budget: numberOf(child(child(privacy, 'budget'), 'epsilon')),
+  };
+}
+
+/** What a dataset must say about privacy. */
+function checkDeclaration(draft: DatasetDraft, faults: FaultList): boolean {
+  const { name, at, sensitivity } = draft;
+  if (sensitivity !== 'private') return true;
+  const privacy = child(draft.source, 'privacy');
+  // A value of the wrong type was reported by the schema.
+  if (child(privacy, 'size') === undefined) {
+    faults.add(
+      'SPEC_PRIVACY',
+      `Private dataset "${name}" declares no size`,
+      at,
+      'Set privacy.size to a public number of training records, or to "counted" if their number is public.',
+    );
+    return false;
+  }
+  if (child(privacy, 'budget') === undefined) {
+    faults.add(
+      'SPEC_PRIVACY',
+      `Private dataset "${name}" has no budget`,
+      at,
+      'Set privacy.budget.epsilon to the most that all experiments together may spend on it.',
+    );
+    return false;
+  }
+  return draft.size !== undefined && draft.budget !== undefined;
+}
+
+/** A fault of the data layer, with the place in the spec that it concerns unless it has one in the data. */
+function placed(fault: EpsilonflowError, { source, files, label, at }: DatasetDraft): EpsilonflowError {
+  if (fault.position !== undefined) return fault;
+  const split = splits.find((candidate) => files[candidate] && fault.message.includes(files[candidate].path));
+  let place: Source | undefined;
+  if (fault.code === 'DATA_COLUMN_MISSING') {
+    const isLabel = label !== null && fault.message.endsWith(`"${label.column}"`);
+    place = isLabel ? (child(child(source, 'label'), 'column') ?? child(source, 'label')) : child(source, 'text');
+  }
+  place ??= split === undefined ? undefined : child(child(source, 'files'), split);
+  return new EpsilonflowError(fault.code, fault.message, {
+    position: place?.at ?? at,
+    cause: fault.cause,
+    ...(fault.hint === undefined ? {} : { hint: fault.hint }),
+  });
+}
+
+function finishDataset(
+  draft: DatasetDraft,
+  digest: string,
+  trainRecords: number | null,
+  faults: FaultList,
+): PlanDataset | undefined {
+  const { name, files, text, label, sensitivity } = draft;
+  const dataset: PlanDataset = { name, files, text, label, sensitivity, privacy: null, digest };
+  if (sensitivity === 'public') return dataset;
+  const counted = draft.size === undefined || draft.size === 'counted';
+  const size = draft.size === undefined || draft.size === 'counted' ? trainRecords : draft.size;
+  // Without a train split nothing is trained on it, and nothing is charged.
+  if (size === null) return dataset;
+  if (size < 2) {
+    faults.add('SPEC_PRIVACY', `Dataset "${name}" is too small for a privacy guarantee: ${size} records`, draft.at);
+    return undefined;
+  }
+  dataset.privacy = {
+    unit: 'record',
+    size,
+    counted,
+    delta: draft.delta ?? 1 / (size * Math.log(size)),
+    budget: draft.budget === undefined ? null : { epsilon: draft.budget },
+  };
+  return dataset;
+}
+
+/** Reads all models and digests their folders; a fault leaves the model out. */
+export async function readModels(
+  source: Source | undefined,
+  specFile: string,
+  host: CompileHost,
+  faults: FaultList,
+): Promise<Map<string, PlanModel>> {
+  const models = new Map<string, PlanModel>();
+  for (const [name, { value }] of entriesOf(source)) {
+    const written = child(value, 'path');
+    const text = stringOf(written);
+    if (written === undefined || text === undefined || text === '') continue;
+    const path = resolve(dirname(specFile), text);
+    try {
+      models.set(name, { name, path, digest: await host.modelDigest(path) });
+    } catch (error) {
+      if (!(error instanceof EpsilonflowError)) throw error;
+      faults.add(error.code, error.message, written.at, error.hint);
+    }
+  }
+  return models;
+}
+
+/** Names of the waivers that the spec states with a reason. */
+export function readWaivers(source: Source | undefined): { name: WaiverName; reason: string }[] {
+  return itemsOf(source).flatMap((item) => {
+    const name = stringOf(child(item, 'name'));
+    const reason = stringOf(child(item, 'reason'));
+    const known = name === 'test-metrics' || name === 'non-private-training';
+    return known && reason !== undefined && reason.trim() !== '' ? [{ name, reason }] : [];
+  });
+}

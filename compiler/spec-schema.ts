@@ -1,0 +1,303 @@
+/** @file Checks a spec against its JSON Schema and says what is wrong where; fills in the schema's defaults. */
+
+import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv';
+
+import type { JsonValue, StepKind } from '../schemas/plan.ts';
+import experimentSchema from '../schemas/experiment.schema.json' with { type: 'json' };
+import { didYouMean, type FaultList, suggestion } from './faults.ts';
+import { locate, type Source, toPlain } from './source.ts';
+
+interface Schema {
+  $ref?: string;
+  type?: string | string[];
+  const?: JsonValue;
+  enum?: JsonValue[];
+  default?: JsonValue;
+  title?: string;
+  properties?: Record<string, Schema>;
+  anyOf?: Schema[];
+  oneOf?: Schema[];
+  discriminator?: { propertyName: string };
+  minimum?: number;
+  exclusiveMinimum?: number;
+}
+
+const definitions = experimentSchema.definitions as Record<string, Schema>;
+const expressionPath = '#/definitions/expression';
+
+const ajv = new Ajv({ allErrors: true, discriminator: true, verbose: true, allowUnionTypes: true });
+ajv.addSchema(experimentSchema);
+
+const validators = new Map<string, ValidateFunction>();
+
+/** Compiled on first use: compiling the whole schema takes longer than planning a small spec. */
+function validator(reference: string): ValidateFunction {
+  let validate = validators.get(reference);
+  if (validate === undefined) {
+    validate = ajv.compile({ $ref: `experiment.schema.json${reference}` });
+    validators.set(reference, validate);
+  }
+  return validate;
+}
+
+/** Step kinds in the schema's order. */
+export const stepKinds: readonly StepKind[] = (definitions['step']!.oneOf ?? []).map(
+  (branch) => branch.properties!['uses']!.const as StepKind,
+);
+
+/** Keys that a part of the spec may have, by the name of its definition. */
+export const knownKeys = (definition: string): string[] => Object.keys(definitions[definition]?.properties ?? {});
+
+/** Checks a whole spec; expressions are taken as they stand. */
+export function checkSpec(root: Source, faults: FaultList): void {
+  const validate = validator('#');
+  if (validate(toPlain(root))) return;
+  const errors = relevant(validate.errors ?? []);
+  const misspelt = new Set(errors.map((error) => meant(error)));
+  for (const error of errors) {
+    // A misspelt key is one mistake, not an unknown key and a missing one.
+    const { missingProperty } = error.params as { missingProperty?: string };
+    if (error.keyword === 'required' && misspelt.has(`${error.instancePath}/${missingProperty}`)) continue;
+    report(error, root, faults);
+  }
+}
+
+/**
+ * Checks the parameters of one instance after its expressions were replaced.
+ *
+ * @param source the parameters' tree, for the places of faults.
+ * @param plain `toPlain(source)`.
+ */
+export function checkParameters(kind: StepKind, source: Source, plain: JsonValue, faults: FaultList): boolean {
+  const validate = validator(`#/definitions/${kind}`);
+  if (validate(plain)) return true;
+  // Which keys there are doesn't depend on axes: checkSpec has told of unknown and missing ones.
+  const errors = (validate.errors ?? []).filter(({ instancePath }) => instancePath !== '');
+  for (const error of relevant(errors)) report(error, source, faults);
+  return false;
+}
+
+/**
+ * Of the errors of an `anyOf` only those that help: none of the expression branch; when a branch failed on the value's
+ * content, those; when every branch failed on the value's type, one error that names what is expected.
+ */
+function relevant(errors: ErrorObject[]): ErrorObject[] {
+  const branchErrors = errors.filter(({ schemaPath }) => !schemaPath.includes(expressionPath));
+  const alternatives = branchErrors.filter(({ keyword }) => keyword === 'anyOf');
+  const dropped = new Set<ErrorObject>();
+  for (const alternative of alternatives) {
+    const inside = branchErrors.filter(
+      (error) =>
+        error !== alternative && error.keyword !== 'anyOf' && error.instancePath.startsWith(alternative.instancePath),
+    );
+    const byType = (error: ErrorObject): boolean =>
+      error.instancePath === alternative.instancePath && ['type', 'const', 'enum'].includes(error.keyword);
+    const useful = inside.filter((error) => !byType(error));
+    const enumeration = inside.filter((error) => error.keyword === 'enum');
+    if (useful.length > 0) {
+      dropped.add(alternative);
+      for (const error of inside) if (byType(error)) dropped.add(error);
+    } else if (enumeration.length === 1 && inside.length === 1) dropped.add(alternative);
+    else for (const error of inside) dropped.add(error);
+  }
+  return branchErrors.filter((error) => !dropped.has(error));
+}
+
+/** The pointer of the key that an unknown key most likely stands for. */
+function meant({ keyword, instancePath, params, parentSchema }: ErrorObject): string | undefined {
+  if (keyword !== 'additionalProperties') return undefined;
+  const unknown = String((params as Record<string, unknown>)['additionalProperty']);
+  const guess = didYouMean(unknown, Object.keys((parentSchema as Schema).properties ?? {}));
+  return guess === undefined ? undefined : `${instancePath}/${guess}`;
+}
+
+function report(error: ErrorObject, root: Source, faults: FaultList): void {
+  const { value, key } = locate(root, error.instancePath);
+  const name = lastPart(error.instancePath);
+  const called = nameOf(error.instancePath);
+  const shown = show(error.data);
+  const parameters = error.params as Record<string, unknown>;
+  switch (error.keyword) {
+    case 'additionalProperties': {
+      const unknown = String(parameters['additionalProperty']);
+      const entry = value.type === 'map' ? value.entries.get(unknown) : undefined;
+      const known = Object.keys((error.parentSchema as Schema).properties ?? {});
+      const where = name === undefined ? 'at the top' : `in "${name}"`;
+      faults.add(
+        'SPEC_UNKNOWN_KEY',
+        `Unknown key "${unknown}" ${where}`,
+        entry?.key.at ?? value.at,
+        suggestion(unknown, known, 'key'),
+      );
+      return;
+    }
+    case 'required': {
+      const missing = String(parameters['missingProperty']);
+      const place = key ?? value;
+      faults.add('SPEC_MISSING_KEY', `${called} lacks the key "${missing}"`, place.at, describe(error, missing));
+      return;
+    }
+    case 'discriminator': {
+      const tag = String(parameters['tag']);
+      const given = parameters['tagValue'];
+      const known = tagValues(error.parentSchema as Schema, tag);
+      const at = locate(root, `${error.instancePath}/${tag}`).value.at;
+      const what = tag === 'uses' ? 'step kind' : 'kind';
+      if (typeof given === 'string') {
+        faults.add('SPEC_SCHEMA', `Unknown ${what} "${given}"`, at, suggestion(given, known, what));
+      } else if (given !== undefined) {
+        faults.add('SPEC_SCHEMA', `"${tag}" must be a string, not ${show(given)}`, at, `Known: ${known.join(', ')}.`);
+      }
+      return;
+    }
+    case 'propertyNames':
+      return;
+    case 'pattern': {
+      const bad = error.propertyName;
+      if (bad !== undefined && value.type === 'map') {
+        const at = value.entries.get(bad)?.key.at ?? value.at;
+        faults.add(
+          'SPEC_SCHEMA',
+          `Name "${bad}" may hold letters, digits, "-" and "_" only`,
+          at,
+          'It starts with a letter.',
+        );
+      } else {
+        faults.add(
+          'SPEC_SCHEMA',
+          `${called} may hold letters, digits, ".", "-" and "_" only, at most 64: ${shown}`,
+          value.at,
+        );
+      }
+      return;
+    }
+    case 'enum': {
+      const known = (parameters['allowedValues'] as JsonValue[]).map(String);
+      faults.add(
+        'SPEC_SCHEMA',
+        `${called} can't be ${shown}`,
+        value.at,
+        suggestion(String(error.data), known, 'value'),
+      );
+      return;
+    }
+    case 'anyOf':
+      faults.add('SPEC_SCHEMA', `${called} must be ${expected(error.parentSchema as Schema)}, not ${shown}`, value.at);
+      return;
+    case 'type':
+      faults.add(
+        'SPEC_SCHEMA',
+        `${called} must be ${expected({ type: parameters['type'] as string })}, not ${shown}`,
+        value.at,
+      );
+      return;
+    case 'minItems':
+    case 'minProperties':
+      faults.add('SPEC_SCHEMA', `${called} is empty`, value.at, 'It needs at least one entry.');
+      return;
+    case 'uniqueItems': {
+      const { i, j } = parameters as { i: number; j: number };
+      const at = locate(root, `${error.instancePath}/${Math.max(i, j)}`).value.at;
+      faults.add('SPEC_SCHEMA', `${called} holds the same value twice`, at, 'Keep one of the two.');
+      return;
+    }
+    default:
+      faults.add('SPEC_SCHEMA', `${called} ${error.message ?? 'is wrong'}: ${shown}`, value.at, bounds(error));
+  }
+}
+
+function nameOf(pointer: string): string {
+  const name = lastPart(pointer);
+  if (name === undefined) return 'The spec';
+  const list = lastPart(pointer.slice(0, pointer.lastIndexOf('/')));
+  return /^\d+$/.test(name) && list !== undefined ? `Item ${Number(name) + 1} of "${list}"` : `"${name}"`;
+}
+
+const lastPart = (pointer: string): string | undefined =>
+  pointer === '' ? undefined : pointer.split('/').at(-1)!.replaceAll('~1', '/').replaceAll('~0', '~');
+
+function show(value: unknown): string {
+  if (value === null) return 'nothing';
+  const text = typeof value === 'string' ? `"${value}"` : JSON.stringify(value);
+  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
+}
+
+const typeNames: Record<string, string> = {
+  integer: 'a whole number',
+  number: 'a number',
+  string: 'a string',
+  boolean: 'true or false',
+  array: 'a list',
+  object: 'a mapping',
+};
+
+/** What a schema wants, in words. */
+function expected(schema: Schema): string {
+  if (schema.$ref !== undefined) {
+    return schema.$ref === expressionPath ? 'an expression' : expected(definitions[schema.$ref.split('/').at(-1)!]!);
+  }
+  if (schema.anyOf !== undefined) {
+    const parts = schema.anyOf.filter(({ $ref }) => $ref !== expressionPath).map(expected);
+    return parts.join(' or ');
+  }
+  if (schema.const !== undefined) return schema.const === 'inf' ? '.inf' : JSON.stringify(schema.const);
+  if (schema.enum !== undefined) return `one of ${schema.enum.map(String).join(', ')}`;
+  const types = [schema.type ?? 'object'].flat();
+  const bound =
+    schema.exclusiveMinimum !== undefined
+      ? ` above ${schema.exclusiveMinimum}`
+      : schema.minimum !== undefined
+        ? ` of at least ${schema.minimum}`
+        : '';
+  return types.map((type) => typeNames[type] ?? type).join(' or ') + bound;
+}
+
+function describe(error: ErrorObject, key: string): string | undefined {
+  const property = (error.parentSchema as { properties?: Record<string, { description?: string }> }).properties?.[key];
+  if (property?.description === undefined) return undefined;
+  return `${key}: ${property.description}`;
+}
+
+function tagValues(schema: Schema, tag: string): string[] {
+  return (schema.oneOf ?? []).map((branch) => String(resolve(branch).properties?.[tag]?.const));
+}
+
+const bounds = ({ keyword, instancePath }: ErrorObject): string | undefined =>
+  keyword.endsWith('inimum') && /epsilon$/.test(instancePath)
+    ? 'Epsilon is above 0; .inf stands for no differential privacy.'
+    : undefined;
+
+const resolve = (schema: Schema): Schema =>
+  schema.$ref === undefined ? schema : { ...definitions[schema.$ref.split('/').at(-1)!]!, ...schema };
+
+/**
+ * Fills in what the schema gives as default, deep into mappings. The schema is the only place where a default stands.
+ *
+ * @param definition name of the definition that `value` is an instance of, such as a step kind.
+ */
+export function withDefaults(definition: string, value: JsonValue): JsonValue {
+  return fill(definitions[definition]!, value);
+}
+
+function fill(unresolved: Schema, value: JsonValue): JsonValue {
+  const schema = resolve(unresolved);
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
+  if (schema.anyOf !== undefined) {
+    const branch = schema.anyOf.map(resolve).find(({ type, oneOf }) => type === 'object' || oneOf !== undefined);
+    return branch === undefined ? value : fill(branch, value);
+  }
+  if (schema.oneOf !== undefined && schema.discriminator !== undefined) {
+    const tag = schema.discriminator.propertyName;
+    const branch = schema.oneOf.map(resolve).find(({ properties }) => properties?.[tag]?.const === value[tag]);
+    return branch === undefined ? value : fill(branch, value);
+  }
+  if (schema.properties === undefined) return value;
+  const filled: { [key: string]: JsonValue } = {};
+  for (const [key, unresolvedProperty] of Object.entries(schema.properties)) {
+    const property = resolve(unresolvedProperty);
+    const given = key in value ? value[key]! : property.default;
+    if (given !== undefined) filled[key] = fill(property, given);
+  }
+  for (const key of Object.keys(value)) if (!(key in filled)) filled[key] = value[key]!;
+  return filled;
+}
