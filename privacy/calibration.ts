@@ -18,6 +18,8 @@ export interface CalibratedNoise {
 interface Target {
   targetEpsilon: number;
   delta: number;
+  /** Default: the tighter of both. */
+  accountant?: Accountant | undefined;
 }
 
 function checkTarget({ targetEpsilon, delta }: Target): void {
@@ -78,12 +80,16 @@ export function calibrateNoiseMultiplier(
   request: Target & { samplingProbability: number; steps: number },
 ): CalibratedNoise {
   checkTarget(request);
-  const { targetEpsilon, delta, samplingProbability, steps } = request;
-  const cacheKey = [targetEpsilon, delta, samplingProbability, steps].join('/');
+  const { targetEpsilon, delta, accountant, samplingProbability, steps } = request;
+  const cacheKey = [targetEpsilon, delta, accountant, samplingProbability, steps].join('/');
   const known = calibrated.get(cacheKey);
   if (known) return known;
   const spent = (noiseMultiplier: number): ComposedEpsilon =>
-    composedEpsilon([{ mechanism: 'poisson-gaussian', samplingProbability, noiseMultiplier, count: steps }], delta);
+    composedEpsilon(
+      [{ mechanism: 'poisson-gaussian', samplingProbability, noiseMultiplier, count: steps }],
+      delta,
+      accountant,
+    );
   const excess = (logSigma: number): number => logExcess(spent(Math.exp(logSigma)).epsilon, targetEpsilon);
 
   // Doubling or halving from 1 keeps the search away from the far ends, where each evaluation is dearest.
@@ -118,9 +124,13 @@ export function calibrateSteps(
   request: Target & { samplingProbability: number; noiseMultiplier: number },
 ): { steps: number } & ComposedEpsilon {
   checkTarget(request);
-  const { targetEpsilon, delta, samplingProbability, noiseMultiplier } = request;
+  const { targetEpsilon, delta, accountant, samplingProbability, noiseMultiplier } = request;
   const spent = (count: number): ComposedEpsilon =>
-    composedEpsilon([{ mechanism: 'poisson-gaussian', samplingProbability, noiseMultiplier, count }], delta);
+    composedEpsilon(
+      [{ mechanism: 'poisson-gaussian', samplingProbability, noiseMultiplier, count }],
+      delta,
+      accountant,
+    );
   let low = 0;
   let high = 1;
   while (high <= MOST_STEPS && spent(high).epsilon <= targetEpsilon) {
@@ -144,9 +154,13 @@ export function calibrateSamplingProbability(
   request: Target & { noiseMultiplier: number; steps: number },
 ): { samplingProbability: number } & ComposedEpsilon {
   checkTarget(request);
-  const { targetEpsilon, delta, noiseMultiplier, steps } = request;
+  const { targetEpsilon, delta, accountant, noiseMultiplier, steps } = request;
   const spent = (samplingProbability: number): ComposedEpsilon =>
-    composedEpsilon([{ mechanism: 'poisson-gaussian', samplingProbability, noiseMultiplier, count: steps }], delta);
+    composedEpsilon(
+      [{ mechanism: 'poisson-gaussian', samplingProbability, noiseMultiplier, count: steps }],
+      delta,
+      accountant,
+    );
   const logInverse = leastSafe(0, -Math.log(LEAST_PROBABILITY), 1e-6, (x) =>
     logExcess(spent(Math.exp(-x)).epsilon, targetEpsilon),
   );

@@ -19,7 +19,11 @@ export interface ComposedEpsilon {
  * Epsilon at `delta` of all `events` on one dataset, add-or-remove-one-record adjacency.
  * Throws ARGUMENT_INVALID for an event or delta out of range.
  */
-export function composedEpsilon(events: readonly MechanismEvent[], delta: number): ComposedEpsilon {
+export function composedEpsilon(
+  events: readonly MechanismEvent[],
+  delta: number,
+  accountant?: Accountant,
+): ComposedEpsilon {
   const merged = mergeEvents(events);
   return { epsilon: rdpEpsilon(rdpCurve(merged), delta), accountant: 'rdp' };
 }

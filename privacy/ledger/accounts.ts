@@ -1,9 +1,7 @@
 /** @file Which account a dataset belongs to, and which delta and budget rule there. */
 
 import type { EnvelopeAccount } from './ledger.ts';
-import type { LedgerFact } from './chain.ts';
-import type { Transaction } from 'kysely';
-import type { LedgerTables } from './schema.ts';
+import type { LedgerWriter } from './writer.ts';
 
 export interface Account {
   name: string;
@@ -13,22 +11,13 @@ export interface Account {
   budget: number | null;
 }
 
-interface AccountWriter {
-  readonly transaction: Transaction<LedgerTables>;
-  append(fact: LedgerFact): Promise<void>;
-}
-
 const least = (a: number | null, b: number | null): number | null => (a === null ? b : b === null ? a : Math.min(a, b));
 
 /**
  * Finds or opens the account. Data with a digest seen before is that account whatever it is called now; otherwise the
  * name decides, so that another version of a dataset goes on spending where the first one did.
  */
-export async function openAccount(
-  writer: AccountWriter,
-  stated: EnvelopeAccount,
-  workflowId: string,
-): Promise<Account> {
+export async function openAccount(writer: LedgerWriter, stated: EnvelopeAccount, workflowId: string): Promise<Account> {
   const { transaction } = writer;
   const byDigest = await transaction
     .selectFrom('account_digests')

@@ -14,9 +14,8 @@ import {
 } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 
-import { Kysely, SqliteAdapter, SqliteDriver, SqliteIntrospector, SqliteQueryCompiler } from 'kysely';
+import { CompiledQuery, Kysely, SqliteAdapter, SqliteDriver, SqliteIntrospector, SqliteQueryCompiler } from 'kysely';
 import type { DatabaseConnection, Dialect, SqliteDatabase } from 'kysely';
-import { CompiledQuery } from 'kysely';
 import Database from 'libsql';
 
 import { EpsilonflowError } from '../../schemas/errors.ts';
@@ -77,6 +76,27 @@ export async function retryBusy<T>(work: () => Promise<T>): Promise<T> {
   }
 }
 
+/**
+ * libsql keeps a prepared statement that failed with SQLITE_BUSY in progress until it is collected, and with it a read
+ * lock that no later transaction gets past. Only statements that take locks can fail so, and they have no parameters:
+ * they run unprepared.
+ */
+function withoutLingeringStatements(database: Database.Database): SqliteDatabase {
+  return {
+    close: () => database.close(),
+    prepare: (text) => {
+      if (/^(begin|commit|rollback|create)\b/i.test(text)) {
+        const run = (): { changes: number; lastInsertRowid: number } => {
+          database.exec(text);
+          return { changes: 0, lastInsertRowid: 0 };
+        };
+        return { reader: false, run, all: () => (run(), []), iterate: () => (run(), [].values()) };
+      }
+      return database.prepare(text) as unknown as ReturnType<SqliteDatabase['prepare']>;
+    },
+  };
+}
+
 function sqliteDialect(file: string): Dialect {
   const connect = async (): Promise<SqliteDatabase> => {
     const database = new Database(file, { timeout: BUSY_TIMEOUT_MS });
@@ -84,7 +104,7 @@ function sqliteDialect(file: string): Dialect {
       database.pragma('journal_mode = WAL');
       database.pragma('synchronous = FULL');
     });
-    return database as unknown as SqliteDatabase;
+    return withoutLingeringStatements(database);
   };
   return {
     createAdapter: () => new SqliteAdapter(),

@@ -1,19 +1,16 @@
 /** @file The ledger on SQL. Every change is one transaction that first takes the head row, so changes form one line. */
 
-import type { Transaction } from 'kysely';
-
-import { canonicalJson, jsonDigest } from '../../schemas/canonical-json.ts';
+import { canonicalJson } from '../../schemas/canonical-json.ts';
 import { EpsilonflowError } from '../../schemas/errors.ts';
 import type { Mechanism } from '../../schemas/plan.ts';
-import { judge, mechanismEvent, spendingOf, type Spending } from './admission.ts';
+import { judge, spendingOf, type Spending } from './admission.ts';
 import { openAccount, type Account } from './accounts.ts';
-import { chainRow, followChain, genesis, type ChainHead, type LedgerFact } from './chain.ts';
+import { followChain, genesis, type ChainHead } from './chain.ts';
 import { retryBusy, type OpenedDatabase } from './database.ts';
 import type {
   AccountSummary,
   Admission,
   CommittedEntry,
-  EntryState,
   Envelope,
   EnvelopeAccount,
   EnvelopeEntry,
@@ -23,68 +20,9 @@ import type {
   Receipt,
 } from './ledger.ts';
 import { entryId, receiptOf } from './receipt.ts';
-import type { LedgerTables } from './schema.ts';
+import { corrupt, fenced, proofDifference, refusal } from './refusals.ts';
 import { summarise } from './summary.ts';
-
-export type LedgerTransaction = Transaction<LedgerTables>;
-type EntryRow = LedgerTables['entries'];
-
-const corrupt = (what: string): EpsilonflowError =>
-  new EpsilonflowError('LEDGER_CORRUPT', `The privacy ledger is damaged: ${what}.`, {
-    hint: 'Restore it from a backup; do not spend on its datasets before.',
-  });
-
-const fenced = (entry: EntryRow): EpsilonflowError =>
-  new EpsilonflowError('FENCED', `A newer attempt has taken over ${entry.node_id}.`);
-
-/** Appends facts to the chain and applies a change of entries, holdings and accounts, all or nothing. */
-class Writer {
-  readonly transaction: LedgerTransaction;
-  #head: ChainHead;
-  readonly time = new Date().toISOString();
-
-  constructor(transaction: LedgerTransaction, head: ChainHead) {
-    this.transaction = transaction;
-    this.#head = head;
-  }
-
-  async append(fact: LedgerFact): Promise<void> {
-    const row = chainRow(this.#head, fact, this.time);
-    this.#head = { sequence: row.sequence, hash: row.hash };
-    const { entryId: entry_id, previousHash: previous_hash, ...rest } = row;
-    await this.transaction
-      .insertInto('ledger_rows')
-      .values({ ...rest, entry_id, previous_hash })
-      .execute();
-    await this.transaction.updateTable('ledger_head').set(this.#head).execute();
-  }
-
-  /** Adds `sign` times one application of a mechanism to what the account holds. */
-  async hold(account: string, mechanism: Mechanism, sign: 1 | -1): Promise<void> {
-    const event = mechanismEvent(mechanism);
-    const count = sign * (event?.count ?? 1);
-    const kind = event === null ? null : { ...event, count: 1 };
-    const key = kind === null ? 'unbounded' : jsonDigest(kind);
-    await this.transaction
-      .insertInto('holdings')
-      .values({ account, mechanism_key: key, event: canonicalJson(kind), count })
-      .onConflict((conflict) =>
-        conflict
-          .columns(['account', 'mechanism_key'])
-          .doUpdateSet((row) => ({ count: row('holdings.count', '+', count) })),
-      )
-      .execute();
-  }
-
-  async move(entry: EntryRow, change: Partial<EntryRow> & { state: EntryState }, payload: LedgerFact['payload']) {
-    await this.transaction
-      .updateTable('entries')
-      .set({ ...change, changed_at: this.time })
-      .where('id', '=', entry.id)
-      .execute();
-    await this.append({ kind: change.state, account: entry.account, entryId: entry.id, payload });
-  }
-}
+import { LedgerWriter, type EntryRow, type LedgerTransaction } from './writer.ts';
 
 async function held(transaction: LedgerTransaction, account: string): Promise<Spending> {
   const rows = await transaction.selectFrom('holdings').selectAll().where('account', '=', account).execute();
@@ -112,7 +50,7 @@ export class SqlLedger implements Ledger {
   }
 
   /** One transaction under the write lock; run again from the start while another process holds it. */
-  #write<T>(work: (writer: Writer) => Promise<T>): Promise<T> {
+  #write<T>(work: (writer: LedgerWriter) => Promise<T>): Promise<T> {
     return retryBusy(() =>
       this.#opened.database.transaction().execute(async (transaction) => {
         const head = await transaction
@@ -120,13 +58,18 @@ export class SqlLedger implements Ledger {
           .set((row) => ({ sequence: row.ref('sequence') }))
           .returning(['sequence', 'hash'])
           .executeTakeFirstOrThrow();
-        return work(new Writer(transaction, { sequence: Number(head.sequence), hash: head.hash }));
+        return work(new LedgerWriter(transaction, { sequence: Number(head.sequence), hash: head.hash }));
       }),
     );
   }
 
+  /** One transaction that adds no row to the chain. */
+  #transact<T>(work: (transaction: LedgerTransaction) => Promise<T>): Promise<T> {
+    return retryBusy(() => this.#opened.database.transaction().execute(work));
+  }
+
   /** Entries of the envelope that cost something now, by account: new ones, and released ones that come back. */
-  async #requests(writer: Writer, envelope: Envelope): Promise<AccountRequest[]> {
+  async #requests(writer: LedgerWriter, envelope: Envelope): Promise<AccountRequest[]> {
     const requests = new Map<string, AccountRequest>();
     for (const stated of envelope.accounts) {
       const account = await openAccount(writer, stated, envelope.workflowId);
@@ -156,7 +99,11 @@ export class SqlLedger implements Ledger {
     return [...requests.values()];
   }
 
-  async #judge(writer: Writer, envelope: Envelope, { account, entries, stated }: AccountRequest): Promise<Admission> {
+  async #judge(
+    writer: LedgerWriter,
+    envelope: Envelope,
+    { account, entries, stated }: AccountRequest,
+  ): Promise<Admission> {
     const other = await writer.transaction
       .selectFrom('entries')
       .select('id')
@@ -189,7 +136,7 @@ export class SqlLedger implements Ledger {
     return envelope.entries.map((entry) => receiptOf(envelope.workflowId, entry));
   }
 
-  async #insert(writer: Writer, envelope: Envelope, account: string, entry: EnvelopeEntry): Promise<void> {
+  async #insert(writer: LedgerWriter, envelope: Envelope, account: string, entry: EnvelopeEntry): Promise<void> {
     const id = entryId(envelope.workflowId, entry);
     await writer.transaction
       .insertInto('entries')
@@ -280,34 +227,30 @@ export class SqlLedger implements Ledger {
   }
 
   async recordStep(receipt: Receipt, token: FencingToken, step: number): Promise<void> {
-    await retryBusy(() =>
-      this.#opened.database.transaction().execute(async (transaction) => {
-        const entry = await this.#entry(transaction, receipt);
-        if (entry.state !== 'begun' || entry.fence !== token.token) throw fenced(entry);
-        const mechanism = JSON.parse(entry.mechanism) as Mechanism;
-        if (mechanism.kind === 'unbounded') return;
-        if (!Number.isInteger(step) || step < 0 || step > mechanism.steps) {
-          throw new EpsilonflowError(
-            'RECEIPT_INVALID',
-            `${entry.node_id} asked for step ${step}, its reservation holds ${mechanism.steps}.`,
-          );
-        }
-        await transaction
-          .updateTable('entries')
-          .set({ steps_started: Math.max(entry.steps_started, Math.min(step + 1, mechanism.steps)) })
-          .where('id', '=', entry.id)
-          .execute();
-      }),
-    );
+    await this.#transact(async (transaction) => {
+      const entry = await this.#entry(transaction, receipt);
+      if (entry.state !== 'begun' || entry.fence !== token.token) throw fenced(entry);
+      const mechanism = JSON.parse(entry.mechanism) as Mechanism;
+      if (mechanism.kind === 'unbounded') return;
+      if (!Number.isInteger(step) || step < 0 || step > mechanism.steps) {
+        throw new EpsilonflowError(
+          'RECEIPT_INVALID',
+          `${entry.node_id} asked for step ${step}, its reservation holds ${mechanism.steps}.`,
+        );
+      }
+      await transaction
+        .updateTable('entries')
+        .set({ steps_started: Math.max(entry.steps_started, Math.min(step + 1, mechanism.steps)) })
+        .where('id', '=', entry.id)
+        .execute();
+    });
   }
 
   async checkFence(receipt: Receipt, token: FencingToken): Promise<void> {
-    await retryBusy(() =>
-      this.#opened.database.transaction().execute(async (transaction) => {
-        const entry = await this.#entry(transaction, receipt);
-        if (entry.fence !== token.token || entry.state === 'released') throw fenced(entry);
-      }),
-    );
+    await this.#transact(async (transaction) => {
+      const entry = await this.#entry(transaction, receipt);
+      if (entry.fence !== token.token || entry.state === 'released') throw fenced(entry);
+    });
   }
 
   async commit(receipt: Receipt, token: FencingToken, proof: MechanismProof | null): Promise<void> {
@@ -362,19 +305,19 @@ export class SqlLedger implements Ledger {
   }
 
   async accountSummary(dataset: string): Promise<AccountSummary | null> {
-    return retryBusy(() => summarise(this.#opened.database, dataset));
+    return this.#transact((transaction) => summarise(transaction, dataset));
   }
 
   async accounts(): Promise<string[]> {
-    const rows = await retryBusy(() =>
-      this.#opened.database.selectFrom('accounts').select('name').orderBy('name').execute(),
+    const rows = await this.#transact((transaction) =>
+      transaction.selectFrom('accounts').select('name').orderBy('name').execute(),
     );
     return rows.map((row) => row.name);
   }
 
   async committedEntry(nodeKey: string): Promise<CommittedEntry | null> {
-    const row = await retryBusy(() =>
-      this.#opened.database
+    const row = await this.#transact((transaction) =>
+      transaction
         .selectFrom('entries')
         .selectAll()
         .where('node_key', '=', nodeKey)
@@ -397,8 +340,8 @@ export class SqlLedger implements Ledger {
   }
 
   async head(): Promise<ChainHead> {
-    const row = await retryBusy(() =>
-      this.#opened.database.selectFrom('ledger_head').selectAll().executeTakeFirstOrThrow(),
+    const row = await this.#transact((transaction) =>
+      transaction.selectFrom('ledger_head').selectAll().executeTakeFirstOrThrow(),
     );
     return { sequence: Number(row.sequence), hash: row.hash };
   }
@@ -408,8 +351,8 @@ export class SqlLedger implements Ledger {
     let head = genesis;
     const page = 1000;
     while (head.sequence < end.sequence) {
-      const rows = await retryBusy(() =>
-        this.#opened.database
+      const rows = await this.#transact((transaction) =>
+        transaction
           .selectFrom('ledger_rows')
           .selectAll()
           .where('sequence', '>', head.sequence)
@@ -432,38 +375,4 @@ export class SqlLedger implements Ledger {
   async close(): Promise<void> {
     await this.#opened.close();
   }
-}
-
-/** What a proof does not share with the reserved mechanism, in words; null when they agree. */
-function proofDifference(mechanism: Mechanism, proof: MechanismProof | null): string | null {
-  if (mechanism.kind === 'unbounded') return proof === null ? null : 'it was reserved without DP';
-  if (proof === null) return 'there is no proof';
-  if (proof.sampler !== 'poisson') return `sampler ${String(proof.sampler)} instead of poisson`;
-  for (const field of ['samplingProbability', 'noiseMultiplier', 'clipNorm', 'steps'] as const) {
-    if (proof[field] !== mechanism[field]) return `${field} ${proof[field]} instead of ${mechanism[field]}`;
-  }
-  return null;
-}
-
-const short = (value: number): string => String(Number(value.toPrecision(4)));
-
-function refusal(verdict: Admission): EpsilonflowError {
-  const { dataset, budget, delta, decisive, before, rule } = verdict;
-  const limit = `its budget of ${budget} at delta ${short(delta)}`;
-  if (decisive === null || budget === null) {
-    return new EpsilonflowError('BUDGET_REFUSED', `Dataset ${dataset}: training without DP does not fit ${limit}.`, {
-      hint: 'Give the steps that read it a finite epsilon.',
-    });
-  }
-  const held = before === null || before === 0 ? '' : ` (epsilon ${short(before)} is spent or reserved already)`;
-  const counted =
-    rule === 'renyi-filter'
-      ? ' Experiments on one account are added by Renyi divergence, which adaptive choice needs.'
-      : '';
-  return new EpsilonflowError(
-    'BUDGET_REFUSED',
-    `Dataset ${dataset}: this experiment would bring it to epsilon ${short(decisive)}${held}, ` +
-      `${short(decisive - budget)} over ${limit}.${counted}`,
-    { hint: `Lower epsilon, run fewer private steps or seeds, or see "epsilonflow ledger show ${dataset}".` },
-  );
 }

@@ -1,10 +1,12 @@
 /** @file What an account has spent, from its entries: for people, reports and `ledger show`. */
 
+import type { Kysely } from 'kysely';
+
 import type { Mechanism } from '../../schemas/plan.ts';
 import { composedEpsilon, type MechanismEvent } from '../accounting/index.ts';
 import { addSpending, filterEpsilon, mechanismEvent, spentEpsilon, type Spending } from './admission.ts';
-import type { LedgerDatabase } from './database.ts';
 import type { AccountSummary, EntryState, ExperimentSpending } from './ledger.ts';
+import type { LedgerTables } from './schema.ts';
 
 const nothing: Spending = { events: [], unbounded: 0 };
 
@@ -16,7 +18,7 @@ function times(mechanism: Mechanism, entries: number): Spending {
 }
 
 /** Null when there is no such account. */
-export async function summarise(database: LedgerDatabase, name: string): Promise<AccountSummary | null> {
+export async function summarise(database: Kysely<LedgerTables>, name: string): Promise<AccountSummary | null> {
   const account = await database.selectFrom('accounts').selectAll().where('name', '=', name).executeTakeFirst();
   if (account === undefined) return null;
   const { delta, budget } = account;

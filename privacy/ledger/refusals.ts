@@ -1,0 +1,47 @@
+/** @file The ledger's refusals: what is wrong, by how much, and what to do. Pure. */
+
+import { EpsilonflowError } from '../../schemas/errors.ts';
+import type { Mechanism } from '../../schemas/plan.ts';
+import type { Admission, MechanismProof } from './ledger.ts';
+
+export const corrupt = (what: string): EpsilonflowError =>
+  new EpsilonflowError('LEDGER_CORRUPT', `The privacy ledger is damaged: ${what}.`, {
+    hint: 'Restore it from a backup; do not spend on its datasets before.',
+  });
+
+export const fenced = (entry: { node_id: string }): EpsilonflowError =>
+  new EpsilonflowError('FENCED', `A newer attempt has taken over ${entry.node_id}.`);
+
+/** What a proof does not share with the reserved mechanism, in words; null when they agree. */
+export function proofDifference(mechanism: Mechanism, proof: MechanismProof | null): string | null {
+  if (mechanism.kind === 'unbounded') return proof === null ? null : 'it was reserved without DP';
+  if (proof === null) return 'there is no proof';
+  if (proof.sampler !== 'poisson') return `sampler ${String(proof.sampler)} instead of poisson`;
+  for (const field of ['samplingProbability', 'noiseMultiplier', 'clipNorm', 'steps'] as const) {
+    if (proof[field] !== mechanism[field]) return `${field} ${proof[field]} instead of ${mechanism[field]}`;
+  }
+  return null;
+}
+
+const short = (value: number): string => String(Number(value.toPrecision(4)));
+
+export function refusal(verdict: Admission): EpsilonflowError {
+  const { dataset, budget, delta, decisive, before, rule } = verdict;
+  const limit = `its budget of ${budget} at delta ${short(delta)}`;
+  if (decisive === null || budget === null) {
+    return new EpsilonflowError('BUDGET_REFUSED', `Dataset ${dataset}: training without DP does not fit ${limit}.`, {
+      hint: 'Give the steps that read it a finite epsilon.',
+    });
+  }
+  const held = before === null || before === 0 ? '' : ` (epsilon ${short(before)} is spent or reserved already)`;
+  const counted =
+    rule === 'renyi-filter'
+      ? ' Experiments on one account are added by Renyi divergence, which adaptive choice needs.'
+      : '';
+  return new EpsilonflowError(
+    'BUDGET_REFUSED',
+    `Dataset ${dataset}: this experiment would bring it to epsilon ${short(decisive)}${held}, ` +
+      `${short(decisive - budget)} over ${limit}.${counted}`,
+    { hint: `Lower epsilon, run fewer private steps or seeds, or see "epsilonflow ledger show ${dataset}".` },
+  );
+}
