@@ -9,8 +9,11 @@ import { EpsilonflowError } from '../schemas/errors.ts';
 import { packageRoot } from '../stack/paths.ts';
 import { exitCodeHelp, exitCodes, reportError } from './output.ts';
 import { ledgerCommand } from './ledger.ts';
+import { doctorCommand } from './doctor.ts';
+import { downCommand } from './down.ts';
 import { planCommand } from './plan.ts';
 import { privacyCommand } from './privacy.ts';
+import { upCommand } from './up.ts';
 import { validateCommand } from './validate.ts';
 import { workerCommand } from './worker.ts';
 
@@ -21,6 +24,9 @@ const commands: ((program: Command) => void)[] = [
   workerCommand,
   privacyCommand,
   ledgerCommand,
+  upCommand,
+  downCommand,
+  doctorCommand,
 ];
 
 function buildProgram(): Command {
