@@ -69,9 +69,13 @@ async function sourcesBeside(corpus: PlanDataset): Promise<CorpusSource[]> {
 
 function configOf(params: PretrainParams, vocab: number): DecoderConfig {
   if (params.sequence > params.architecture.context) {
-    throw new EpsilonflowError('STEP_FAILED', 'Rows of `sequence` tokens do not fit in the context of the architecture.', {
-      hint: `Set sequence to at most ${params.architecture.context}.`,
-    });
+    throw new EpsilonflowError(
+      'STEP_FAILED',
+      'Rows of `sequence` tokens do not fit in the context of the architecture.',
+      {
+        hint: `Set sequence to at most ${params.architecture.context}.`,
+      },
+    );
   }
   return checkConfig({ ...params.architecture, vocab, ropeTheta: 10_000, rmsEps: 1e-5, tied: true });
 }

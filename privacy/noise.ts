@@ -38,12 +38,12 @@ export interface StepStreams {
 }
 
 const salt = Buffer.from('epsilonflow/noise/1');
-const blockBytes = 1 << 14;
+/** Encrypting zeros gives the keystream. */
+const zeros = Buffer.alloc(1 << 12);
 
 /** AES-256-CTR keystream of a 32-byte key. */
 class CounterModeStream implements KeyedStream {
   private readonly cipher: ReturnType<typeof createCipheriv>;
-  private readonly zeros = Buffer.alloc(blockBytes);
   private block: Buffer = Buffer.alloc(0);
   private position = 0;
 
@@ -84,7 +84,7 @@ class CounterModeStream implements KeyedStream {
   }
 
   private refill(): void {
-    this.block = this.cipher.update(this.zeros);
+    this.block = this.cipher.update(zeros);
     this.position = 0;
   }
 }

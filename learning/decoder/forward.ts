@@ -42,7 +42,7 @@ export interface ForwardOptions {
 }
 
 /** [batch, time, kvHeads, group, headDim] and keys, values [batch, time, kvHeads, headDim], rotated -> [batch, time, dim] */
-type Attention = (layer: number, queries: Tensor, keys: Tensor, values: Tensor) => Tensor;
+export type Attention = (layer: number, queries: Tensor, keys: Tensor, values: Tensor) => Tensor;
 
 interface Frame {
   config: DecoderConfig;
@@ -186,7 +186,26 @@ export function decodeStep(
     next.values.push(allValues);
     return ungrouped(attend(groupedQueries(queries, config.kvHeads), allKeys, allValues, bias), 1, config.heads);
   };
-  const rotary = rotaryTables(here, headDim(config), config.ropeTheta);
-  const logits = run({ config, weights, options, batch, time: 1, rotary, attention }, tokens);
+  const logits = decodeWith(config, weights, tokens, positions, attention, options);
   return { logits, cache: next };
+}
+
+/**
+ * One token a row with an attention of the caller's, which keeps keys and values in its own way.
+ *
+ * @param tokens [batch] int32
+ * @param positions [batch], from 0
+ * @returns logits [batch, vocab]
+ */
+export function decodeWith(
+  config: DecoderConfig,
+  weights: Weights,
+  tokens: Tensor,
+  positions: Tensor,
+  attention: Attention,
+  options: ForwardOptions = {},
+): Tensor {
+  const batch = tokens.size;
+  const rotary = rotaryTables(positions.toFloat().reshape([batch, 1]), headDim(config), config.ropeTheta);
+  return run({ config, weights, options, batch, time: 1, rotary, attention }, tokens);
 }

@@ -17,7 +17,11 @@ const groups = ['weights', 'firstMoment', 'secondMoment'] as const;
 const folderPattern = /^step-(\d+)$/;
 
 /** Writes a checkpoint and removes the earlier ones. `owner` says whose it is; only that owner will read it. */
-export async function saveCheckpoint(directory: string, owner: string, checkpoint: PretrainingCheckpoint): Promise<void> {
+export async function saveCheckpoint(
+  directory: string,
+  owner: string,
+  checkpoint: PretrainingCheckpoint,
+): Promise<void> {
   const folder = join(directory, `step-${checkpoint.step}`);
   const draft = `${folder}.${process.pid}.draft`;
   await rm(draft, { recursive: true, force: true });
