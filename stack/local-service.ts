@@ -99,9 +99,11 @@ function lockService(service: ServiceDefinition): Promise<Lock> {
 async function start(service: ServiceDefinition, last: ServiceRecord | null): Promise<ServiceRecord> {
   const folder = statePaths.services();
   mkdirSync(folder, { recursive: true });
-  const executable = join(partsRoot, 'python', 'bin', service.executable);
-  if (!existsSync(executable)) {
-    throw new EpsilonflowError('SETUP_INCOMPLETE', `${service.title} is not installed: ${executable} is missing`, {
+  const python = join(partsRoot, 'python');
+  const executable = join(python, 'bin', service.executable);
+  // Set-up writes this file last: without it the environment is missing or half made.
+  if (!existsSync(join(python, 'epsilonflow.json')) || !existsSync(executable)) {
+    throw new EpsilonflowError('SETUP_INCOMPLETE', `${service.title} is not installed in ${python}`, {
       hint: 'Run "node stack/bootstrap.mjs setup".',
     });
   }
