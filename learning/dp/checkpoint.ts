@@ -1,12 +1,12 @@
 /**
- * @file Checkpoints of a DP fine-tuning: one file, complete or absent. Holds what the next step depends on, and the
+ * @file Checkpoints of DP training: one file, complete or absent. Holds what the next step depends on, and the
  * mechanism and microbatch layout under which it was made.
  */
 
 import { open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { EpsilonflowError } from '../../schemas/errors.ts';
-import type { AdapterValues, Parameter } from '../adapter/parameters.ts';
+import type { AdapterValues } from '../adapter/parameters.ts';
 import { readSafetensorsFile, writeSafetensors, type HostTensors } from '../formats/safetensors.ts';
 import type { OptimiserState } from './adam.ts';
 import type { MicrobatchShape } from './sequences.ts';
@@ -16,6 +16,12 @@ export interface TrainingState extends OptimiserState {
   values: AdapterValues;
   /** Steps done. */
   step: number;
+}
+
+/** A trained parameter, as far as storing it goes. */
+export interface NamedParameter {
+  name: string;
+  shape: number[];
 }
 
 /** What a checkpoint must agree with. */
@@ -45,7 +51,7 @@ async function flush(path: string): Promise<void> {
  */
 export async function writeCheckpoint(
   directory: string,
-  parameters: readonly Parameter[],
+  parameters: readonly NamedParameter[],
   state: TrainingState,
   identity: CheckpointIdentity,
   allowed: () => Promise<void>,
@@ -76,7 +82,7 @@ export async function writeCheckpoint(
  */
 export async function readCheckpoint(
   directory: string,
-  parameters: readonly Parameter[],
+  parameters: readonly NamedParameter[],
   identity: CheckpointIdentity,
 ): Promise<TrainingState | null> {
   const found = await readSafetensorsFile(fileIn(directory)).catch((error: unknown) => {

@@ -115,7 +115,7 @@ function exampleGradients(
 }
 
 /** Share by which a clipped norm stays below its bound, for rounding in the norm and in the scaling. */
-const clipMargin = 1e-5;
+const clipMargin = 2e-6;
 
 /** The pure function that `compileMicrobatchGradient` compiles. */
 export function microbatchGradient(

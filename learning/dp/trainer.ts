@@ -1,14 +1,10 @@
 /**
- * @file DP-SGD with Adam on an adapter (Abadi et al. 2016): Poisson-sampled logical batches, clipping of each example's
- * gradient by group, one Gaussian draw a logical batch, division by the expected batch size.
+ * @file DP-SGD on an adapter: the outer loop over microbatches of fixed shape, clipping each example's gradient by group.
  *
  * The groups' clip norms are shares of the clip norm C whose squares sum to 1, so an example moves the whole sum by at
- * most C: one Gaussian with standard deviation sigma * C on every coordinate is the mechanism that is accounted for.
+ * most C.
  */
 
-import { createHash } from 'node:crypto';
-import { poissonBatch } from '../../privacy/poisson.ts';
-import { seededStream, stepStreams, type KeyedStream } from '../../privacy/noise.ts';
 import type { Mechanism } from '../../schemas/plan.ts';
 import {
   adapterParameters,
@@ -20,7 +16,7 @@ import {
 import { disposeTree } from '../compile/index.ts';
 import type { DecoderConfig } from '../decoder/config.ts';
 import { tf, type Tensor } from '../tensorflow.ts';
-import { adamUpdate, learningRate, rateMultiples, type Schedule } from './adam.ts';
+import { rateMultiples, type Schedule } from './adam.ts';
 import type { TrainingState } from './checkpoint.ts';
 import {
   compileMicrobatchGradient,
@@ -28,6 +24,7 @@ import {
   type MicrobatchGradient,
   type MicrobatchOutputs,
 } from './gradients.ts';
+import { trainInSteps, type BatchSums, type LoopHooks } from './outer-loop.ts';
 import { microbatches, type EncodedRecord, type Microbatch, type MicrobatchShape } from './sequences.ts';
 
 /** Shares of the clip norm with class conditioning; without it LoRA has all of it. */
@@ -55,41 +52,17 @@ export interface TrainerSettings {
   padId: number;
 }
 
-export interface TrainerHooks {
-  /** Called before the batch and noise of step `step` (from 0) are used. */
-  beforeStep(step: number): Promise<void>;
+export interface TrainerHooks extends LoopHooks {
   /** Called between microbatches; may throw to stop. The state is that of the last complete step. */
   between(done: { step: number; microbatch: number; of: number }): Promise<void>;
-  /** Called after each step. `meanLoss` is private information: nats a token, null for an empty batch. */
-  afterStep(step: number, meanLoss: number | null): Promise<void>;
   /** Called when a microbatch of a new shape is met, before it is compiled. */
   compiling(shape: MicrobatchShape): Promise<void>;
-}
-
-/** sha256 over a state's numbers: with the key and the step it decides batch and noise. */
-export function stateDigest(parameters: readonly Parameter[], state: TrainingState): Buffer {
-  const hash = createHash('sha256').update(`step ${state.step}\n`);
-  for (const part of ['values', 'first', 'second'] as const) {
-    for (const { name } of parameters) {
-      const values = state[part][name] as Float32Array;
-      hash.update(`${part} ${name} ${values.length}\n`);
-      hash.update(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
-    }
-  }
-  return hash.digest();
 }
 
 const upload = (parameters: readonly Parameter[], state: TrainingState): Record<string, Tensor> =>
   Object.fromEntries(
     parameters.map(({ name, shape }) => [name, tf.tensor(state.values[name] as Float32Array, shape) as Tensor]),
   );
-
-interface StepDraws {
-  drawn: Int32Array;
-  /** Adds the step's noise to a sum. */
-  addNoise(sum: Float64Array): void;
-  expectedBatchSize: number;
-}
 
 export class AdapterTrainer {
   readonly parameters: Parameter[];
@@ -111,29 +84,12 @@ export class AdapterTrainer {
 
   /** Trains from `state`, which it changes, to the end of the schedule. */
   async train(state: TrainingState, hooks: TrainerHooks): Promise<void> {
-    while (state.step < this.settings.schedule.steps) {
-      const { step } = state;
-      await hooks.beforeStep(step);
-      const { drawn, addNoise, expectedBatchSize } = this.draws(state);
-      const batches = microbatches(this.records, drawn, this.settings.layout, this.settings.padId);
-      const { sums, loss } = await this.gradientSums(state, batches, hooks);
-      const rate = learningRate(this.settings.schedule, step);
-      for (const { name, group } of this.parameters) {
-        const gradient = sums[name] as Float64Array;
-        addNoise(gradient);
-        for (let index = 0; index < gradient.length; index++) {
-          gradient[index] = (gradient[index] as number) / expectedBatchSize;
-        }
-        const parameter = {
-          values: state.values[name] as Float32Array,
-          first: state.first[name] as Float32Array,
-          second: state.second[name] as Float32Array,
-        };
-        adamUpdate(parameter, gradient, step, rate * rateMultiples[group]);
-      }
-      state.step = step + 1;
-      await hooks.afterStep(step, drawn.length > 0 ? loss / drawn.length : null);
-    }
+    const { schedule, mechanism, unboundedBatch, secret, layout, padId } = this.settings;
+    const parameters = this.parameters.map((each) => ({ ...each, rateMultiple: rateMultiples[each.group] }));
+    const sums = (drawn: Int32Array): Promise<BatchSums> =>
+      this.gradientSums(state, microbatches(this.records, drawn, layout, padId), hooks);
+    const records = this.records.length;
+    await trainInSteps({ parameters, schedule, mechanism, unboundedBatch, secret, records }, state, sums, hooks);
   }
 
   /** Frees compiled programs. */
@@ -142,37 +98,12 @@ export class AdapterTrainer {
     this.compiled.clear();
   }
 
-  private draws(state: TrainingState): StepDraws {
-    const { mechanism, secret, unboundedBatch } = this.settings;
-    if (mechanism.kind === 'unbounded') {
-      const { samplingProbability, expectedBatchSize, seed } = unboundedBatch;
-      const stream = seededStream(seed, `finetune batch ${state.step}`);
-      return { drawn: this.sample(stream, samplingProbability), addNoise: () => undefined, expectedBatchSize };
-    }
-    if (!secret) throw new TypeError('a DP mechanism needs a noise key');
-    const streams = stepStreams(secret.key, secret.nodeKey, state.step, stateDigest(this.parameters, state));
-    const deviation = mechanism.noiseMultiplier * mechanism.clipNorm;
-    return {
-      drawn: this.sample(streams.batch, mechanism.samplingProbability),
-      addNoise: (sum) => {
-        const noise = new Float32Array(sum.length);
-        streams.noise.fillGaussian(noise, deviation);
-        for (let index = 0; index < sum.length; index++) sum[index] = (sum[index] as number) + (noise[index] as number);
-      },
-      expectedBatchSize: mechanism.expectedBatchSize,
-    };
-  }
-
-  private sample(stream: KeyedStream, samplingProbability: number): Int32Array {
-    return poissonBatch(stream, this.records.length, samplingProbability);
-  }
-
   /** Sums of clipped gradients over a logical batch, in float64, and the sum of the examples' losses. */
   private async gradientSums(
     state: TrainingState,
     batches: readonly Microbatch[],
     hooks: TrainerHooks,
-  ): Promise<{ sums: Record<string, Float64Array>; loss: number }> {
+  ): Promise<BatchSums> {
     const sums = Object.fromEntries(
       this.parameters.map((parameter) => [parameter.name, new Float64Array(sizeOf(parameter))]),
     );

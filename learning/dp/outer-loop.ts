@@ -1,0 +1,125 @@
+/**
+ * @file The outer loop of DP-SGD with Adam (Abadi et al. 2016), for any model that can sum clipped gradients:
+ * Poisson-sampled logical batches, one Gaussian draw a logical batch, division by the expected batch size.
+ *
+ * An example moves the sum by at most the clip norm C, so one Gaussian with standard deviation sigma * C on every
+ * coordinate is the mechanism that is accounted for.
+ */
+
+import { createHash } from 'node:crypto';
+import { poissonBatch } from '../../privacy/poisson.ts';
+import { seededStream, stepStreams } from '../../privacy/noise.ts';
+import type { Mechanism } from '../../schemas/plan.ts';
+import { adamUpdate, learningRate, type Schedule } from './adam.ts';
+import type { NamedParameter, TrainingState } from './checkpoint.ts';
+
+export interface LoopParameter extends NamedParameter {
+  /** Learning rate of this parameter over that of the schedule. */
+  rateMultiple: number;
+}
+
+export interface LoopSettings {
+  parameters: readonly LoopParameter[];
+  schedule: Schedule;
+  mechanism: Mechanism;
+  /** Without DP: how batches are drawn. */
+  unboundedBatch: { samplingProbability: number; expectedBatchSize: number; seed: number };
+  /** With DP: secret of the noise and sampling. */
+  secret: { key: Buffer; nodeKey: string } | null;
+  /** Number of records that batches are drawn from. */
+  records: number;
+}
+
+export interface LoopHooks {
+  /** Called before the batch and noise of step `step` (from 0) are used. */
+  beforeStep(step: number): Promise<void>;
+  /** Called after each step. `meanLoss` is private information: nats, null for an empty batch. */
+  afterStep(step: number, meanLoss: number | null): Promise<void>;
+}
+
+/** Sums over a logical batch: gradients by parameter, clipped to the mechanism's clip norm under DP, and losses. */
+export interface BatchSums {
+  sums: Record<string, Float64Array>;
+  loss: number;
+}
+
+/** sha256 over a state's numbers: with the key and the step it decides batch and noise. */
+export function stateDigest(parameters: readonly NamedParameter[], state: TrainingState): Buffer {
+  const hash = createHash('sha256').update(`step ${state.step}\n`);
+  for (const part of ['values', 'first', 'second'] as const) {
+    for (const { name } of parameters) {
+      const values = state[part][name] as Float32Array;
+      hash.update(`${part} ${name} ${values.length}\n`);
+      hash.update(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+    }
+  }
+  return hash.digest();
+}
+
+/**
+ * Trains from `state`, which it changes, to the end of the schedule.
+ *
+ * @param gradientSums computes the sums of the drawn records at the present state; may throw to stop, which leaves the
+ *   state that of the last complete step.
+ */
+export async function trainInSteps(
+  settings: LoopSettings,
+  state: TrainingState,
+  gradientSums: (drawn: Int32Array) => Promise<BatchSums>,
+  hooks: LoopHooks,
+): Promise<void> {
+  while (state.step < settings.schedule.steps) {
+    const { step } = state;
+    await hooks.beforeStep(step);
+    const { drawn, addNoise, expectedBatchSize } = stepDraws(settings, state);
+    const { sums, loss } = await gradientSums(drawn);
+    const rate = learningRate(settings.schedule, step);
+    for (const { name, rateMultiple } of settings.parameters) {
+      const gradient = sums[name] as Float64Array;
+      addNoise(gradient);
+      for (let index = 0; index < gradient.length; index++) {
+        gradient[index] = (gradient[index] as number) / expectedBatchSize;
+      }
+      const parameter = {
+        values: state.values[name] as Float32Array,
+        first: state.first[name] as Float32Array,
+        second: state.second[name] as Float32Array,
+      };
+      adamUpdate(parameter, gradient, step, rate * rateMultiple);
+    }
+    state.step = step + 1;
+    await hooks.afterStep(step, drawn.length > 0 ? loss / drawn.length : null);
+  }
+}
+
+interface StepDraws {
+  drawn: Int32Array;
+  /** Adds the step's noise to a sum. */
+  addNoise(sum: Float64Array): void;
+  expectedBatchSize: number;
+}
+
+function stepDraws(settings: LoopSettings, state: TrainingState): StepDraws {
+  const { mechanism, secret, unboundedBatch, parameters, records } = settings;
+  if (mechanism.kind === 'unbounded') {
+    const { samplingProbability, expectedBatchSize, seed } = unboundedBatch;
+    const stream = seededStream(seed, `finetune batch ${state.step}`);
+    return {
+      drawn: poissonBatch(stream, records, samplingProbability),
+      addNoise: () => undefined,
+      expectedBatchSize,
+    };
+  }
+  if (!secret) throw new TypeError('a DP mechanism needs a noise key');
+  const streams = stepStreams(secret.key, secret.nodeKey, state.step, stateDigest(parameters, state));
+  const deviation = mechanism.noiseMultiplier * mechanism.clipNorm;
+  return {
+    drawn: poissonBatch(streams.batch, records, mechanism.samplingProbability),
+    addNoise: (sum) => {
+      const noise = new Float32Array(sum.length);
+      streams.noise.fillGaussian(noise, deviation);
+      for (let index = 0; index < sum.length; index++) sum[index] = (sum[index] as number) + (noise[index] as number);
+    },
+    expectedBatchSize: mechanism.expectedBatchSize,
+  };
+}

@@ -1,0 +1,249 @@
+import { mkdtemp, readFile, writeFile, readdir } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { adapterParameters, initialAdapter } from '../../learning/adapter/parameters.ts';
+import { adam, adamUpdate, learningRate, rateMultiples, zeroState } from '../../learning/dp/adam.ts';
+import { readCheckpoint, writeCheckpoint, type TrainingState } from '../../learning/dp/checkpoint.ts';
+import { encodeRecord, microbatchShapes, type EncodedRecord } from '../../learning/dp/sequences.ts';
+import {
+  AdapterTrainer,
+  stateDigest,
+  unmovedGroups,
+  type TrainerHooks,
+  type TrainerSettings,
+} from '../../learning/dp/trainer.ts';
+import type { Tensor } from '../../learning/tensorflow.ts';
+import { seededStream, stepStreams } from '../../privacy/noise.ts';
+import { poissonBatch } from '../../privacy/poisson.ts';
+import type { PoissonGaussianMechanism } from '../../schemas/plan.ts';
+import { smallAdapter, smallConfig, smallWeights } from './small-model.ts';
+
+const parameters = adapterParameters(smallConfig, smallAdapter);
+const layout = microbatchShapes(8).map(({ time }) => ({ time, rows: 4 }));
+const key = Buffer.alloc(32, 3);
+const mechanism: PoissonGaussianMechanism = {
+  kind: 'poisson-gaussian',
+  samplingProbability: 0.25,
+  noiseMultiplier: 0.8,
+  steps: 5,
+  clipNorm: 0.5,
+  expectedBatchSize: 10,
+};
+const settings: TrainerSettings = {
+  config: smallConfig,
+  adapter: smallAdapter,
+  schedule: { lr: 5e-3, warmup: 2, finalLr: 0.1, steps: 5 },
+  mechanism,
+  unboundedBatch: { samplingProbability: 0.25, expectedBatchSize: 10, seed: 1 },
+  secret: { key, nodeKey: 'a' },
+  layout,
+  padId: 1,
+};
+const quiet: TrainerHooks = {
+  beforeStep: () => Promise.resolve(),
+  between: () => Promise.resolve(),
+  afterStep: () => Promise.resolve(),
+  compiling: () => Promise.resolve(),
+};
+
+const records: EncodedRecord[] = (() => {
+  const stream = seededStream(8, 'test records');
+  return Array.from({ length: 40 }, (_, index) => {
+    const text = Int32Array.from({ length: 1 + (index % 7) }, () => 2 + Math.floor(stream.uniform() * 38));
+    return encodeRecord({ bosId: 1, eosId: 1, prefix: new Int32Array(0), text, label: index % 2 }, 8);
+  });
+})();
+
+const initialState = (): TrainingState => {
+  const stream = seededStream(9, 'test initial');
+  const values = initialAdapter(parameters, () => stream.uniform());
+  return { step: 0, values, ...zeroState(values) };
+};
+const digest = (state: TrainingState): string => stateDigest(parameters, state).toString('hex');
+
+let weights: Record<string, Tensor>;
+let trainer: AdapterTrainer;
+beforeAll(() => {
+  weights = smallWeights();
+  trainer = new AdapterTrainer(settings, weights, records);
+});
+afterAll(() => trainer.dispose());
+
+describe('DP training', () => {
+  it('repeats bit for bit, and goes on from a checkpoint as if it had never stopped', async () => {
+    const whole = initialState();
+    await trainer.train(whole, quiet);
+
+    const directory = await mkdtemp(join(tmpdir(), 'checkpoint-'));
+    const identity = { nodeKey: 'a', mechanismDigest: 'm', layout };
+    const stopped = initialState();
+    const stop: TrainerHooks = {
+      ...quiet,
+      between: ({ step }) => (step === 3 ? Promise.reject(new Error('stopped')) : Promise.resolve()),
+      afterStep: async (step) => {
+        if (step === 1) await writeCheckpoint(directory, parameters, stopped, identity, () => Promise.resolve());
+      },
+    };
+    await expect(trainer.train(stopped, stop)).rejects.toThrow('stopped');
+    const resumed = (await readCheckpoint(directory, parameters, identity)) as TrainingState;
+    expect(resumed.step).toBe(2);
+    const other = new AdapterTrainer(settings, weights, records);
+    await other.train(resumed, quiet);
+    other.dispose();
+    expect(digest(resumed)).toBe(digest(whole));
+    expect(unmovedGroups(parameters, initialState().values, whole.values)).toEqual([]);
+  });
+
+  it('draws another batch and other noise from any other state, node or key', async () => {
+    const one = async (change: Partial<TrainerSettings>, state: TrainingState): Promise<string> => {
+      const single = { ...settings, ...change, schedule: { ...settings.schedule, steps: 1 } };
+      // No records: what is left of the step is its noise.
+      const alone = new AdapterTrainer(single, weights, []);
+      await alone.train(state, quiet);
+      return digest({ ...state, values: state.first });
+    };
+    const base = await one({}, initialState());
+    expect(await one({}, initialState())).toBe(base);
+    const moved = initialState();
+    (moved.values[parameters[0]!.name] as Float32Array)[0]! += 1e-6;
+    expect(await one({}, moved)).not.toBe(base);
+    expect(await one({ secret: { key, nodeKey: 'b' } }, initialState())).not.toBe(base);
+    expect(await one({ secret: { key: Buffer.alloc(32, 4), nodeKey: 'a' } }, initialState())).not.toBe(base);
+  });
+
+  it('adds noise of sigma times C once a logical batch and divides by the expected batch size, also when it is empty', async () => {
+    const state = initialState();
+    const single = new AdapterTrainer({ ...settings, schedule: { ...settings.schedule, steps: 1 } }, weights, []);
+    const streams = stepStreams(key, 'a', 0, stateDigest(parameters, state));
+    await single.train(state, quiet);
+    expect(state.step).toBe(1);
+    for (const { name } of parameters) {
+      const first = state.first[name] as Float32Array;
+      const noise = new Float32Array(first.length);
+      streams.noise.fillGaussian(noise, mechanism.noiseMultiplier * mechanism.clipNorm);
+      first.forEach((value, index) =>
+        expect(value).toBeCloseTo((0.1 * (noise[index] as number)) / mechanism.expectedBatchSize, 7),
+      );
+    }
+  });
+
+  it('has the same sum however a logical batch is cut into microbatches, noise included', async () => {
+    const after = async (rows: number): Promise<TrainingState> => {
+      const state = initialState();
+      const cut = { ...settings, layout: [{ time: 8, rows }], schedule: { ...settings.schedule, steps: 1 } };
+      const one = new AdapterTrainer(cut, weights, records);
+      await one.train(state, quiet);
+      one.dispose();
+      return state;
+    };
+    const [small, large] = [await after(2), await after(16)];
+    for (const { name } of parameters) {
+      const other = large.first[name] as Float32Array;
+      (small.first[name] as Float32Array).forEach((value, index) =>
+        expect(Math.abs(value - (other[index] as number))).toBeLessThan(1e-7),
+      );
+    }
+  });
+
+  it('announces each step before it draws, and reports the mean loss of the batch', async () => {
+    const log: string[] = [];
+    const state = initialState();
+    const streams = stepStreams(key, 'a', 0, stateDigest(parameters, state));
+    const expected = poissonBatch(streams.batch, records.length, mechanism.samplingProbability).length;
+    let microbatchCount = 0;
+    await trainer.train(state, {
+      ...quiet,
+      beforeStep: async (step) => void log.push(`before ${step}`),
+      between: async ({ step }) => void (step === 0 && microbatchCount++),
+      afterStep: async (step, loss) => {
+        log.push(`after ${step}`);
+        expect(loss === null || (loss > 1 && loss < 20)).toBe(true);
+      },
+    });
+    expect(log).toEqual([0, 1, 2, 3, 4].flatMap((step) => [`before ${step}`, `after ${step}`]));
+    expect(microbatchCount).toBe(Math.ceil(expected / 4));
+  });
+
+  it('without DP draws from the seed and adds nothing', async () => {
+    const open: TrainerSettings = {
+      ...settings,
+      mechanism: { kind: 'unbounded' },
+      secret: null,
+      schedule: { ...settings.schedule, steps: 1 },
+    };
+    const state = initialState();
+    const empty = new AdapterTrainer(open, weights, []);
+    await empty.train(state, quiet);
+    expect(unmovedGroups(parameters, initialState().values, state.values)).toEqual(['lora', 'vectors', 'bias']);
+    const losses: number[] = [];
+    const learning = new AdapterTrainer(
+      {
+        ...open,
+        schedule: { lr: 2e-2, warmup: 1, finalLr: 1, steps: 40 },
+        unboundedBatch: { samplingProbability: 1, expectedBatchSize: 40, seed: 1 },
+      },
+      weights,
+      records,
+    );
+    await learning.train(initialState(), { ...quiet, afterStep: async (_, loss) => void losses.push(loss as number) });
+    learning.dispose();
+    expect(losses.at(-1)).toBeLessThan(0.7 * (losses[0] as number));
+  });
+});
+
+describe('checkpoints', () => {
+  const identity = { nodeKey: 'a', mechanismDigest: 'm', layout };
+  const written = async (): Promise<string> => {
+    const directory = await mkdtemp(join(tmpdir(), 'checkpoint-'));
+    await writeCheckpoint(directory, parameters, { ...initialState(), step: 7 }, identity, () => Promise.resolve());
+    return directory;
+  };
+
+  it('of another mechanism or step are refused', async () => {
+    const directory = await written();
+    const refused = { code: 'MECHANISM_MISMATCH' };
+    await expect(
+      readCheckpoint(directory, parameters, { ...identity, mechanismDigest: 'other' }),
+    ).rejects.toMatchObject(refused);
+    await expect(readCheckpoint(directory, parameters, { ...identity, mechanismDigest: null })).rejects.toMatchObject(
+      refused,
+    );
+    await expect(readCheckpoint(directory, parameters, { ...identity, nodeKey: 'b' })).rejects.toMatchObject(refused);
+    expect((await readCheckpoint(directory, parameters, identity))?.step).toBe(7);
+  });
+
+  it('that are damaged count as none', async () => {
+    const directory = await written();
+    const file = join(directory, 'training.safetensors');
+    await writeFile(file, (await readFile(file)).subarray(0, 5000));
+    expect(await readCheckpoint(directory, parameters, identity)).toBeNull();
+    expect(await readCheckpoint(await mkdtemp(join(tmpdir(), 'checkpoint-')), parameters, identity)).toBeNull();
+  });
+
+  it('do not appear when the attempt has lost its step, and leave no draft', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'checkpoint-'));
+    const fenced = (): Promise<void> => Promise.reject(new Error('fenced'));
+    await expect(writeCheckpoint(directory, parameters, initialState(), identity, fenced)).rejects.toThrow('fenced');
+    expect(await readdir(directory)).toEqual([]);
+  });
+});
+
+describe('Adam', () => {
+  it('moves against the gradient by the rate in its first step', () => {
+    const parameter = { values: Float32Array.of(1, 1), first: new Float32Array(2), second: new Float32Array(2) };
+    adamUpdate(parameter, Float64Array.of(0.5, -2), 0, 0.01);
+    expect(parameter.values[0]).toBeCloseTo(0.99, 6);
+    expect(parameter.values[1]).toBeCloseTo(1.01, 6);
+    expect(parameter.first[0]).toBeCloseTo((1 - adam.beta1) * 0.5, 6);
+    expect(rateMultiples).toEqual({ lora: 1, vectors: 4, bias: 5 });
+  });
+
+  it('follows a schedule of warm-up and linear decay', () => {
+    const schedule = { lr: 1, warmup: 2, finalLr: 0.1, steps: 12 };
+    const rates = Array.from({ length: 12 }, (_, step) => learningRate(schedule, step));
+    expect(rates.slice(0, 3)).toEqual([0.5, 1, 1]);
+    expect(rates[11]).toBeCloseTo(0.1, 10);
+    expect(rates[7]).toBeCloseTo(0.5, 10);
+  });
+});

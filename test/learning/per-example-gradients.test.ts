@@ -1,0 +1,171 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { adapted } from '../../learning/adapter/apply.ts';
+import { adapterParameters, type ParameterGroup } from '../../learning/adapter/parameters.ts';
+import { flatLogits } from '../../learning/decoder/forward.ts';
+import { crossEntropy } from '../../learning/decoder/loss.ts';
+import { compileMicrobatchGradient, type MicrobatchGradient } from '../../learning/dp/gradients.ts';
+import { encodeRecord, microbatches, type EncodedRecord, type Microbatch } from '../../learning/dp/sequences.ts';
+import { groupClipNorms } from '../../learning/dp/trainer.ts';
+import { tf, type Tensor } from '../../learning/tensorflow.ts';
+import { seededStream } from '../../privacy/noise.ts';
+import { adapterTensors, randomAdapter, smallAdapter, smallConfig, smallWeights } from './small-model.ts';
+
+const parameters = adapterParameters(smallConfig, smallAdapter);
+const clipNorm = 0.5;
+const clipNorms = groupClipNorms(clipNorm, smallAdapter) as Record<ParameterGroup, number>;
+const shape = { rows: 6, time: 12 };
+
+/** Records of different lengths and classes, with a prefix of two tokens. */
+function someRecords(count: number): EncodedRecord[] {
+  const stream = seededStream(8, 'test records');
+  const id = (): number => 2 + Math.floor(stream.uniform() * (smallConfig.vocab - 2));
+  return Array.from({ length: count }, (_, index) => {
+    const text = Int32Array.from({ length: index * 2 }, id);
+    return encodeRecord({ bosId: 1, eosId: 1, prefix: Int32Array.of(id(), id()), text, label: index % 2 }, shape.time);
+  });
+}
+
+let weights: Record<string, Tensor>;
+let adapter: Record<string, Tensor>;
+let gradient: MicrobatchGradient;
+
+beforeAll(() => {
+  weights = smallWeights();
+  adapter = adapterTensors(parameters, randomAdapter(parameters));
+  gradient = compileMicrobatchGradient(smallConfig, smallAdapter, clipNorms, shape);
+});
+afterAll(() => gradient.dispose());
+
+const inputsOf = (batch: Microbatch) => ({
+  weights,
+  adapter,
+  tokens: tf.tensor2d(batch.tokens, [batch.shape.rows, batch.shape.time + 1], 'int32') as Tensor,
+  lossWeights: tf.tensor2d(batch.lossWeights, [batch.shape.rows, batch.shape.time]) as Tensor,
+  labels: tf.tensor1d(batch.labels, 'int32') as Tensor,
+  present: tf.tensor1d(batch.present) as Tensor,
+});
+
+/** Loss and plain gradient of one record by itself, without padding, by the adapted model as generation uses it. */
+function alone(record: EncodedRecord): { loss: number; gradient: Record<string, Float32Array> } {
+  const time = record.tokens.length - 1;
+  const tokens = tf.tensor2d(record.tokens.slice(0, -1), [1, time], 'int32') as Tensor;
+  const targets = tf.tensor1d(record.tokens.slice(1), 'int32') as Tensor;
+  const predicted = record.tokens.length - record.given;
+  const lossWeights = Array.from({ length: time }, (_, at) => (at >= record.given - 1 ? 1 / predicted : 0));
+  const { value, grads } = tf.valueAndGrads((...list: Tensor[]) => {
+    const tensors = Object.fromEntries(parameters.map(({ name }, index) => [name, list[index] as Tensor]));
+    const options = adapted(smallAdapter, tensors, tf.tensor1d([record.label], 'int32'));
+    const logits = flatLogits(smallConfig, weights, tokens, options);
+    return crossEntropy(logits, targets, tf.tensor1d(lossWeights)).sum() as never;
+  })(parameters.map(({ name }) => adapter[name] as Tensor));
+  return {
+    loss: (value as Tensor).dataSync()[0] as number,
+    gradient: Object.fromEntries(
+      parameters.map(({ name }, index) => [name, (grads[index] as Tensor).dataSync() as Float32Array]),
+    ),
+  };
+}
+
+/** The same in a loop of batch size one: clip each group, then add. */
+function loop(records: readonly EncodedRecord[]): Record<string, Float64Array> {
+  const sums = Object.fromEntries(
+    parameters.map(({ name, shape }) => [name, new Float64Array(shape.reduce((a, b) => a * b, 1))]),
+  );
+  for (const record of records) {
+    const own = alone(record).gradient;
+    for (const group of ['lora', 'vectors', 'bias'] as const) {
+      const members = parameters.filter((parameter) => parameter.group === group);
+      const square = members.reduce(
+        (sum, { name }) => (own[name] as Float32Array).reduce((inner, value) => inner + value * value, sum),
+        0,
+      );
+      const factor = Math.min(1, clipNorms[group] / Math.sqrt(square));
+      for (const { name } of members) {
+        const sum = sums[name] as Float64Array;
+        (own[name] as Float32Array).forEach((value, index) => (sum[index] = (sum[index] as number) + value * factor));
+      }
+    }
+  }
+  return sums;
+}
+
+const norm = (values: ArrayLike<number>): number => Math.sqrt(Array.from(values).reduce((sum, v) => sum + v * v, 0));
+
+function expectSums(sums: Record<string, Tensor>, expected: Record<string, Float64Array>): void {
+  for (const { name } of parameters) {
+    const values = (sums[name] as Tensor).dataSync();
+    const reference = expected[name] as Float64Array;
+    const difference = Array.from(values, (value, index) => value - (reference[index] as number));
+    // The clip factor itself stays 2e-6 below its bound.
+    expect(norm(difference), name).toBeLessThanOrEqual(1e-5 * norm(reference) + 1e-9);
+  }
+}
+
+describe('clipped sums of per-example gradients', () => {
+  it('equal a loop of batch size one, whatever padding is around an example', () => {
+    const records = someRecords(6);
+    const [batch] = microbatches(records, Int32Array.from([0, 1, 2, 3, 4, 5]), [shape], 0) as [Microbatch];
+    const { sums, losses } = gradient(inputsOf(batch));
+    expectSums(sums, loop(records));
+    const expected = records.map((record) => alone(record).loss);
+    Array.from(losses.dataSync()).forEach((loss, index) => expect(loss).toBeCloseTo(expected[index] as number, 4));
+  });
+
+  it('leave empty rows out', () => {
+    const records = someRecords(6);
+    const [batch] = microbatches(records, Int32Array.from([1, 4]), [shape], 0) as [Microbatch];
+    expect(Array.from(batch.present)).toEqual([1, 1, 0, 0, 0, 0]);
+    expectSums(gradient(inputsOf(batch)).sums, loop([records[1], records[4]] as EncodedRecord[]));
+  });
+
+  it('stay within the clip norm for one example, by group and jointly', () => {
+    const records = someRecords(6);
+    const [batch] = microbatches(records, Int32Array.from([5]), [shape], 0) as [Microbatch];
+    const { sums } = gradient(inputsOf(batch));
+    const groupNorm = (group: ParameterGroup): number =>
+      norm(
+        parameters
+          .filter((p) => p.group === group)
+          .flatMap(({ name }) => Array.from((sums[name] as Tensor).dataSync())),
+      );
+    for (const group of ['lora', 'vectors', 'bias'] as const) {
+      expect(groupNorm(group)).toBeLessThanOrEqual(clipNorms[group]);
+      expect(groupNorm(group)).toBeGreaterThan(0.99 * clipNorms[group]);
+    }
+    expect(norm(['lora', 'vectors', 'bias'].map((group) => groupNorm(group as ParameterGroup)))).toBeLessThanOrEqual(
+      clipNorm,
+    );
+  });
+
+  it('count an example with non-finite gradient as zero and leave its neighbours alone', () => {
+    const records = someRecords(6);
+    const [batch] = microbatches(records, Int32Array.from([2, 3, 5]), [shape], 0) as [Microbatch];
+    // The weights of its loss overflow, as a gradient of that size would.
+    batch.lossWeights.fill(Infinity, 1 * shape.time + 2, 1 * shape.time + 5);
+    const { sums, losses } = gradient(inputsOf(batch));
+    expectSums(sums, loop([records[2], records[5]] as EncodedRecord[]));
+    expect(losses.dataSync()[1]).toBe(0);
+  });
+
+  it('are the plain gradients without clipping', () => {
+    const records = someRecords(3);
+    const plain = compileMicrobatchGradient(smallConfig, smallAdapter, null, shape);
+    const [batch] = microbatches(records, Int32Array.from([0, 1, 2]), [shape], 0) as [Microbatch];
+    const { sums } = plain(inputsOf(batch));
+    const expected = loopUnclipped(records);
+    expectSums(sums, expected);
+    plain.dispose();
+  });
+});
+
+function loopUnclipped(records: readonly EncodedRecord[]): Record<string, Float64Array> {
+  const own = records.map((record) => alone(record).gradient);
+  return Object.fromEntries(
+    parameters.map(({ name }) => [
+      name,
+      Float64Array.from(own[0]?.[name] as Float32Array, (_, index) =>
+        own.reduce((sum, each) => sum + ((each[name] as Float32Array)[index] as number), 0),
+      ),
+    ]),
+  );
+}
