@@ -1,10 +1,11 @@
 /** @file Activities that keep a run's event log, its report, and its place in the tracker. */
 
+import { writeDurably } from '../store/disk.ts';
 import { appendEvents, type RunEvent } from '../tracking/events.ts';
 import { publishRun } from '../tracking/publish.ts';
 import { writeReport } from '../tracking/report.ts';
 import type { ControlActivities, SettledNode } from '../workflows/contract.ts';
-import { runDirectory, type WorkerParts } from './worker-parts.ts';
+import { linksFile, runDirectory, type WorkerParts } from './worker-parts.ts';
 
 type RunRecording = Pick<
   ControlActivities,
@@ -36,7 +37,8 @@ export function createRunRecording({ store, trackerUri }: WorkerParts): RunRecor
     async publishToTracker(run) {
       const uri = await trackerUri();
       if (uri === null) return;
-      await publishRun(runDirectory(run), await store.loadPlan(run.planDigest), store, uri);
+      const links = await publishRun(runDirectory(run), await store.loadPlan(run.planDigest), store, uri);
+      await writeDurably(linksFile(runDirectory(run)), JSON.stringify(links, null, 2) + '\n');
     },
   };
 }

@@ -1,5 +1,6 @@
 /** @file What activities work with: opened once a worker, passed to every activity. */
 
+import { join } from 'node:path';
 import type { Ledger } from '../privacy/ledger/index.ts';
 import type { Store } from '../store/index.ts';
 import { statePaths } from '../stack/paths.ts';
@@ -14,3 +15,6 @@ export interface WorkerParts {
 }
 
 export const runDirectory = (run: RunIdentity): string => statePaths.run(run.name, run.number);
+
+/** Where the tracker shows a run; written after publishing. */
+export const linksFile = (directory: string): string => join(directory, 'links.json');

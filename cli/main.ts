@@ -14,6 +14,10 @@ import { downCommand } from './down.ts';
 import { planCommand } from './plan.ts';
 import { privacyCommand } from './privacy.ts';
 import { upCommand } from './up.ts';
+import { cancelCommand } from './cancel.ts';
+import { logsCommand } from './logs.ts';
+import { runCommand } from './run.ts';
+import { statusCommand } from './status.ts';
 import { validateCommand } from './validate.ts';
 import { workerCommand } from './worker.ts';
 
@@ -27,6 +31,10 @@ const commands: ((program: Command) => void)[] = [
   upCommand,
   downCommand,
   doctorCommand,
+  cancelCommand,
+  logsCommand,
+  runCommand,
+  statusCommand,
 ];
 
 function buildProgram(): Command {

@@ -1,0 +1,113 @@
+/** @file What a command says of a run: links, counts, table. */
+
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { linksFile } from '../activities/worker-parts.ts';
+import type { Plan } from '../schemas/plan.ts';
+import { serviceStatuses, type TemporalService } from '../stack/services.ts';
+import { openStore } from '../store/index.ts';
+import { readEvents, summariseRun, type RunSummary } from '../tracking/events.ts';
+import { resultTable } from '../tracking/report.ts';
+import type { PublishedLinks } from '../tracking/publish.ts';
+import type { RunFolder } from '../tracking/runs.ts';
+import { printLine, shortPath, styled } from './output.ts';
+
+export interface RunLinks {
+  temporal: string | null;
+  mlflow: string | null;
+  /** Path of the HTML report. */
+  report: string | null;
+}
+
+/** Where Temporal's web pages are. */
+export type TemporalPages = Pick<TemporalService, 'uiUrl' | 'namespace'>;
+
+/** The pages of the server that runs go to, without starting it. */
+export async function findTemporalPages(): Promise<TemporalPages | null> {
+  const temporal = (await serviceStatuses()).find(({ name }) => name === 'temporal');
+  if (!temporal) return null;
+  const namespace = process.env['TEMPORAL_NAMESPACE'] ?? 'default';
+  return { namespace, uiUrl: temporal.own ? temporal.url : (process.env['TEMPORAL_UI_URL'] ?? null) };
+}
+
+export function linksOf({ directory, record }: RunFolder, temporal: TemporalPages | null): RunLinks {
+  const report = join(directory, 'report.html');
+  return {
+    temporal: temporal && workflowUrl(temporal, record.workflowId),
+    mlflow: readLinks(directory)?.run ?? null,
+    report: existsSync(report) ? report : null,
+  };
+}
+
+export const workflowUrl = ({ uiUrl, namespace }: TemporalPages, workflowId: string): string | null =>
+  uiUrl && `${uiUrl}/namespaces/${namespace}/workflows/${encodeURIComponent(workflowId)}`;
+
+function readLinks(directory: string): PublishedLinks | null {
+  try {
+    return JSON.parse(readFileSync(linksFile(directory), 'utf8')) as PublishedLinks;
+  } catch {
+    return null;
+  }
+}
+
+export interface RunCounts {
+  nodes: number;
+  completed: number;
+  reused: number;
+  running: number;
+  failed: number;
+  cancelled: number;
+  skipped: number;
+}
+
+export function countNodes(plan: Plan, { nodes }: RunSummary): RunCounts {
+  const counts = { nodes: plan.nodes.length, completed: 0, reused: 0, running: 0, failed: 0, cancelled: 0, skipped: 0 };
+  for (const { status, reused } of nodes.values()) {
+    if (status !== 'waiting') counts[status] += 1;
+    if (status === 'completed' && reused) counts.reused += 1;
+  }
+  return counts;
+}
+
+export const summaryOf = (directory: string): RunSummary => summariseRun(readEvents(directory).events);
+
+/** The same for scripts. */
+export function outcomeOf(folder: RunFolder, plan: Plan, temporal: TemporalPages | null): object {
+  const { record, directory } = folder;
+  const summary = summaryOf(directory);
+  return {
+    run: `${record.name}/${record.number}`,
+    status: summary.status,
+    workflowId: record.workflowId,
+    planDigest: record.planDigest,
+    directory,
+    counts: countNodes(plan, summary),
+    links: linksOf(folder, temporal),
+    failures: [...summary.nodes].flatMap(([node, { status, failure }]) =>
+      status === 'failed' && failure ? [{ node, ...failure }] : [],
+    ),
+  };
+}
+
+/** Table, counts and links, for people. */
+export async function printOutcome(folder: RunFolder, plan: Plan, temporal: TemporalPages | null): Promise<void> {
+  const { name, number } = folder.record;
+  const summary = summaryOf(folder.directory);
+  const counts = countNodes(plan, summary);
+  const table = await resultTable(folder.directory, plan, openStore());
+  if (table) printLine(`\n${table}\n`);
+  const parts = [`${counts.completed} of ${counts.nodes} instances done`];
+  if (counts.reused > 0) parts.push(`${counts.reused} of them reused from earlier runs`);
+  for (const state of ['running', 'failed', 'cancelled', 'skipped'] as const) {
+    if (counts[state] > 0) parts.push(`${counts[state]} ${state}`);
+  }
+  printLine(`${styled('bold', `${name}/${number}`)} ${summary.status}: ${parts.join(', ')}`);
+  for (const [id, { failure, status }] of summary.nodes) {
+    if (status === 'failed' && failure)
+      printLine(`  ${styled('red', 'failed')} ${id}: ${failure.code}: ${failure.message}`);
+  }
+  const links = linksOf(folder, temporal);
+  if (links.report) printLine(`Report    ${shortPath(links.report)}`);
+  if (links.mlflow) printLine(`MLflow    ${links.mlflow}`);
+  if (links.temporal) printLine(`Temporal  ${links.temporal}`);
+}

@@ -1,0 +1,70 @@
+/** @file Starts a run of a plan, or finds the one that is under way already. */
+
+import { randomBytes } from 'node:crypto';
+import { resolve } from 'node:path';
+import { WorkflowExecutionAlreadyStartedError, WorkflowIdReusePolicy, type Client } from '@temporalio/client';
+import { acquireLock } from '../stack/setup/lock.mjs';
+import { statePaths } from '../stack/paths.ts';
+import { openStore } from '../store/index.ts';
+import type { Plan } from '../schemas/plan.ts';
+import { readEvents } from '../tracking/events.ts';
+import { claimRunNumber, listRuns, writeRun, type RunFolder, type RunRecord } from '../tracking/runs.ts';
+import { taskQueues, type RunIdentity } from '../workflows/contract.ts';
+import { workflowState } from './temporal-client.ts';
+
+export interface StartedRun extends RunFolder {
+  /** False: it was under way. */
+  isNew: boolean;
+}
+
+/**
+ * A run of the same plan that has not ended is taken up again; otherwise a new one is started, unless `admit` throws.
+ * Killed at any point and called again, it starts one run.
+ */
+export async function startRun(client: Client, plan: Plan, admit: () => void): Promise<StartedRun> {
+  await openStore().savePlan(plan);
+  const lock = await acquireLock(`${statePaths.runs()}/.start.lock`, { purpose: `starting a run of ${plan.name}` });
+  try {
+    for (const folder of listRuns()) {
+      const { name, planDigest } = folder.record;
+      if (name !== plan.name || planDigest !== plan.digest) continue;
+      const state = await workflowState(client, folder.record.workflowId);
+      if (state === 'running') return { ...folder, isNew: false };
+      // Written down, and then its start was interrupted: Temporal has never heard of it.
+      if (state === 'unknown' && readEvents(folder.directory).events.length === 0)
+        return await begin(client, plan, folder.record);
+    }
+    admit();
+    const number = claimRunNumber(plan.name);
+    return await begin(client, plan, {
+      name: plan.name,
+      number,
+      // The ledger knows an experiment by this id for good, also after run folders and numbers are gone.
+      workflowId: `${plan.name}/${number}-${randomBytes(4).toString('hex')}`,
+      planDigest: plan.digest,
+      specFile: resolve(plan.spec.file),
+      startedAt: new Date().toISOString(),
+    });
+  } finally {
+    lock.release();
+  }
+}
+
+async function begin(client: Client, plan: Plan, record: RunRecord): Promise<StartedRun> {
+  const directory = writeRun(record);
+  const { name, number, workflowId, planDigest } = record;
+  const run: RunIdentity = { name, number, workflowId, planDigest };
+  try {
+    await client.workflow.start('experimentWorkflow', {
+      args: [run],
+      workflowId,
+      taskQueue: taskQueues.control,
+      workflowIdReusePolicy: WorkflowIdReusePolicy.REJECT_DUPLICATE,
+      staticSummary: `${name}/${number}: ${plan.nodes.length} instances`,
+      staticDetails: `Spec \`${record.specFile}\`, plan \`${planDigest}\``,
+    });
+  } catch (error) {
+    if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
+  }
+  return { directory, record, isNew: true };
+}

@@ -1,0 +1,66 @@
+/** @file Follows a run until its end: shows its events as they come, and keeps a local worker alive meanwhile. */
+
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Client } from '@temporalio/client';
+import { readProgress } from '../activities/live-progress.ts';
+import type { TemporalService } from '../stack/services.ts';
+import { ensureWorker, findWorker } from '../stack/worker-process.ts';
+import { readEvents, summariseRun, type RunEvent } from '../tracking/events.ts';
+import type { RunFolder } from '../tracking/runs.ts';
+import type { ExperimentResult } from '../workflows/contract.ts';
+import type { LiveView } from './live-view.ts';
+import { runError } from './temporal-client.ts';
+
+/** How often the view is drawn, and how often it is checked that a worker lives; milliseconds. */
+const drawEvery = 250;
+const checkEvery = 5_000;
+
+/**
+ * @returns what the run ended with, or `detached` when the signal came first
+ * @throws EpsilonflowError of the run when it did not complete
+ */
+export async function watchRun(
+  client: Client,
+  temporal: TemporalService,
+  { directory, record }: RunFolder,
+  nodeCount: number,
+  view: LiveView,
+  detach: AbortSignal,
+): Promise<ExperimentResult | 'detached'> {
+  let end: { result: ExperimentResult } | { error: unknown } | null = null;
+  void (client.workflow.getHandle(record.workflowId).result() as Promise<ExperimentResult>).then(
+    (result) => (end = { result }),
+    (error: unknown) => (end = { error: runError(error) }),
+  );
+  const events: RunEvent[] = [];
+  let nextByte = 0;
+  let checkedAt = Date.now();
+  const show = (): void => {
+    const news = readEvents(directory, nextByte);
+    nextByte = news.nextByte;
+    for (const event of news.events) {
+      events.push(event);
+      view.event(event);
+    }
+    view.draw({ total: nodeCount, nodes: summariseRun(events).nodes, progress: readProgress(directory) });
+  };
+  // The loop reads `end` through a function: assignments of a callback are not seen by the checker.
+  const ended = (): typeof end => end;
+  while (ended() === null && !detach.aborted) {
+    show();
+    if (Date.now() - checkedAt > checkEvery) {
+      checkedAt = Date.now();
+      if (temporal.own && !findWorker()) {
+        view.say('The worker has gone; starting another. Steps go on from their checkpoints.');
+        await ensureWorker(temporal);
+      }
+    }
+    await sleep(drawEvery, undefined, { signal: detach }).catch(() => undefined);
+  }
+  show();
+  view.end();
+  const last = ended();
+  if (last === null) return 'detached';
+  if ('error' in last) throw last.error;
+  return last.result;
+}
