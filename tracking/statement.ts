@@ -36,6 +36,8 @@ export interface DatasetStatement {
   delta: number;
   /** Epsilon that the whole run, as planned, takes from the account; null when unbounded. */
   wholeRunEpsilon: number | null;
+  /** The same without what is unbounded; null when the plan has no account for the dataset. */
+  chargedEpsilon: number | null;
   budget: number | null;
   mechanisms: MechanismStatement[];
 }
@@ -135,6 +137,7 @@ function datasetStatement(
     epsilon: whole ? wholeRunEpsilon : composed(mechanisms, delta),
     delta,
     wholeRunEpsilon,
+    chargedEpsilon: account?.experiment ?? null,
     budget: budget?.epsilon ?? null,
     mechanisms,
   };

@@ -11,7 +11,7 @@ import { guarantee, privacyStatement, type PrivacyStatement } from '../statement
 import type { Block, Column, ReportDocument, Section, Text } from './document.ts';
 import { plotAccuracy } from './plot.ts';
 import { answer, question, resultBlocks } from './summary.ts';
-import { digits, epsilonOf, groupComparisons, intervalNote, metricName, type ComparisonGroup } from './table.ts';
+import { digits, epsilonOf, groupComparisons, metricName, type ComparisonGroup } from './table.ts';
 
 /** Rows of a synthetic set that are shown: the first ones, not a choice. */
 const sampleRows = 5;
@@ -84,7 +84,7 @@ async function figureOf(group: ComparisonGroup): Promise<Block> {
   return {
     kind: 'figure',
     svg,
-    caption: `${group.name}: ${metric.toLowerCase()} against ε by arm. ${intervalNote(group.rows)}`,
+    caption: `${metric} against ε on ${group.name}, by arm. Bars are 95 % intervals; the table says what they cover.`,
     description: `${metric} against epsilon for ${group.name}. ${said.join('; ')}.`,
   };
 }
@@ -134,8 +134,15 @@ const wholeRunNote = (statement: PrivacyStatement): Block[] =>
         {
           kind: 'paragraph',
           text:
-            'The run as a whole trains without DP too, so no epsilon bounds all of it together. Each result below ε = ∞ ' +
-            'keeps the figure of its own mechanism in the table.',
+            'The run as a whole trains without DP too, so no epsilon bounds all of it together. A result below ε = ∞ ' +
+            'keeps the figure of its own mechanism in the table. ' +
+            statement.datasets
+              .filter(({ mechanisms }) => mechanisms.length > 0)
+              .map(
+                ({ dataset, chargedEpsilon }) =>
+                  `All bounded mechanisms on ${dataset} together: ε = ${showEpsilon(chargedEpsilon)}.`,
+              )
+              .join(' '),
         },
       ]
     : [];
@@ -143,14 +150,21 @@ const wholeRunNote = (statement: PrivacyStatement): Block[] =>
 /** A statement as blocks, for report, release and data card. */
 export function statementBlocks(statement: PrivacyStatement): Block[] {
   const mechanisms = statement.datasets.flatMap((dataset) =>
-    dataset.mechanisms.map((mechanism): Text[] => [
-      [{ code: mechanism.instance }],
+    dataset.mechanisms.map(({ instance, targetEpsilon, epsilon, delta, mechanism, ledgerEntry }): Text[] => [
+      [{ code: instance }],
       dataset.dataset,
-      showEpsilon(mechanism.targetEpsilon),
-      showEpsilon(mechanism.epsilon),
-      mechanism.delta.toExponential(1),
-      mechanism.description,
-      mechanism.ledgerEntry === null ? '–' : [{ code: mechanism.ledgerEntry }],
+      showEpsilon(targetEpsilon),
+      showEpsilon(epsilon),
+      delta.toExponential(1),
+      ...(mechanism.kind === 'unbounded'
+        ? ['none', '–', '–', '–']
+        : [
+            short(mechanism.samplingProbability),
+            short(mechanism.noiseMultiplier),
+            String(mechanism.steps),
+            short(mechanism.clipNorm),
+          ]),
+      ledgerEntry === null ? '–' : [{ code: ledgerEntry.length > 16 ? `${ledgerEntry.slice(0, 12)}…` : ledgerEntry }],
     ]),
   );
   return [
@@ -162,14 +176,13 @@ export function statementBlocks(statement: PrivacyStatement): Block[] {
       ? [
           {
             kind: 'table',
-            caption: 'Mechanisms that read training records, each by itself',
+            caption:
+              'Mechanisms that read training records, each by itself: Poisson-subsampled Gaussian with sampling ' +
+              'probability q, noise multiplier σ, T steps and clip norm C',
             columns: columns(
               'instance',
               'dataset',
-              'ε asked:right',
-              'ε spent:right',
-              'δ:right',
-              'mechanism',
+              ...['ε asked', 'ε spent', 'δ', 'q', 'σ', 'T', 'C'].map((title) => `${title}:right`),
               'ledger entry',
             ),
             rows: mechanisms,
@@ -215,12 +228,18 @@ function failureSection(results: RunResults): Section[] {
   ];
 }
 
+/** Of sets that differ in their seed only, the first is shown. */
 function sampleSection(results: RunResults): Section[] {
+  const shown = new Set<string>();
   const blocks = results.plan.nodes.flatMap((node): Block[] => {
     const artifact = results.artifacts.get(node.id);
+    const { seed: _seed, ...axes } = node.axes;
+    const group = JSON.stringify([node.step, axes]);
+    if (shown.has(group)) return [];
     if (node.kind !== 'generate' || node.label === 'non-private' || !artifact) return [];
     const rows = doorOf(results.plan, node).content(firstRecords(join(artifact.directory, 'synthetic.jsonl')));
     if (!rows || rows.length === 0) return [];
+    shown.add(group);
     return [
       {
         kind: 'table',
@@ -317,6 +336,8 @@ function reproduceBlocks(record: RunRecord, results: RunResults): Block[] {
     },
   ];
 }
+
+const short = (value: number): string => String(Number(value.toPrecision(4)));
 
 /** `name` or `name:right`. */
 const columns = (...names: string[]): Column[] =>

@@ -7,6 +7,8 @@ export type Text = string | Inline[];
 export interface Column {
   title: string;
   align: 'left' | 'right';
+  /** Its cells stay on one line. */
+  together?: boolean;
 }
 
 export type Block =

@@ -7,7 +7,7 @@ export function renderHtml(document: ReportDocument): string {
   const contents = document.sections.map(({ id, title }) => `<li><a href="#${id}">${escape(title)}</a></li>`);
   const sections = document.sections.map(
     ({ id, title, blocks }) =>
-      `<section aria-labelledby="${id}">\n<h2 id="${id}">${escape(title)}</h2>\n${blocks.map(renderBlock).join('\n')}\n</section>`,
+      `<section aria-labelledby="${id}">\n<h2 id="${id}">${escape(title)}</h2>\n${blocks.map((block, index) => renderBlock(block, `${id}-${index + 1}`)).join('\n')}\n</section>`,
   );
   return `<!doctype html>
 <html lang="en">
@@ -34,7 +34,8 @@ ${sections.join('\n')}
 `;
 }
 
-function renderBlock(block: Block): string {
+/** @param id of the block, unique on the page. */
+function renderBlock(block: Block, id: string): string {
   switch (block.kind) {
     case 'paragraph':
       return `<p>${inline(block.text)}</p>`;
@@ -48,16 +49,20 @@ function renderBlock(block: Block): string {
         `<figcaption>${escape(block.caption)}</figcaption>\n</figure>`
       );
     case 'table': {
-      const cell = (tag: string, index: number, content: string, extra = ''): string =>
-        `<${tag}${extra}${block.columns[index]?.align === 'right' ? ' class="number"' : ''}>${content}</${tag}>`;
-      const head = block.columns.map(({ title }, index) => cell('th', index, escape(title), ' scope="col"')).join('');
+      const classOf = (index: number): string => {
+        const column = block.columns[index];
+        const names = [column?.align === 'right' ? 'number' : '', column?.together ? 'together' : ''].filter(Boolean);
+        return names.length > 0 ? ` class="${names.join(' ')}"` : '';
+      };
+      const head = block.columns.map(({ title }, index) => `<th scope="col"${classOf(index)}>${escape(title)}</th>`);
       const rows = block.rows.map(
-        (row) => `<tr>${row.map((text, index) => cell('td', index, inline(text))).join('')}</tr>`,
+        (row) => `<tr>${row.map((text, index) => `<td${classOf(index)}>${inline(text)}</td>`).join('')}</tr>`,
       );
-      // A wide table scrolls by itself on a phone, also by keyboard.
+      // A wide table scrolls by itself on a phone, also by keyboard; its caption stays in place above it.
+      const caption = `<p class="caption" id="${id}">${escape(block.caption)}</p>`;
       return (
-        `<div class="table" role="region" aria-label="${escape(block.caption)}" tabindex="0"><table>\n` +
-        `<caption>${escape(block.caption)}</caption>\n<thead><tr>${head}</tr></thead>\n<tbody>\n${rows.join('\n')}\n</tbody>\n</table></div>`
+        `${caption}\n<div class="table" role="region" aria-labelledby="${id}" tabindex="0"><table aria-labelledby="${id}">\n` +
+        `<thead><tr>${head.join('')}</tr></thead>\n<tbody>\n${rows.join('\n')}\n</tbody>\n</table></div>`
       );
     }
   }
@@ -81,7 +86,7 @@ const style = `
 :root{color-scheme:light dark;--ink:#1c2024;--paper:#fff;--soft:#5b6570;--line:#d9dee3;--tint:#f4f6f8;--link:#0b5cad}
 @media (prefers-color-scheme:dark){:root{--ink:#e6e9ec;--paper:#14171a;--soft:#a3adb7;--line:#343b42;--tint:#1d2226;--link:#7db8f5}}
 *{box-sizing:border-box}
-body{margin:0 auto;padding:2rem 1.25rem 4rem;max-width:60rem;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
+body{margin:0 auto;padding:2rem 1.25rem 4rem;max-width:66rem;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
 h1{font-size:1.9rem;line-height:1.2;margin:0 0 .75rem}
 h2{font-size:1.3rem;margin:2.5rem 0 .5rem;padding-top:.5rem;border-top:1px solid var(--line)}
 p,ul{max-width:46rem}
@@ -90,16 +95,17 @@ a{color:var(--link)}
 .facts{display:flex;flex-wrap:wrap;gap:.25rem 1.75rem;margin:0;color:var(--soft);font-size:.9rem}
 .facts div{display:flex;gap:.4rem}.facts dt::after{content:":"}.facts dd{margin:0;color:var(--ink)}
 nav ul{display:flex;flex-wrap:wrap;gap:.25rem 1.25rem;list-style:none;padding:0;margin:1rem 0 0;font-size:.95rem}
-.table{overflow-x:auto;margin:1rem 0}
+.table{overflow-x:auto;margin:.25rem 0 1rem}
 table{border-collapse:collapse;min-width:100%;font-size:.92rem}
-caption{text-align:left;color:var(--soft);padding:0 0 .4rem}
+.caption{color:var(--soft);font-size:.9rem;margin:1.25rem 0 0}
 th,td{text-align:left;vertical-align:top;padding:.4rem .75rem .4rem 0;border-bottom:1px solid var(--line)}
 th{font-weight:600;color:var(--soft);white-space:nowrap}
-.number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+.number{text-align:right}.number,.together{white-space:nowrap;font-variant-numeric:tabular-nums}
 figure{margin:1rem 0}
 .plot svg{max-width:100%;height:auto;color:var(--ink)}
 figcaption{color:var(--soft);font-size:.9rem;max-width:46rem}
 code{font:.92em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;background:var(--tint);padding:.05em .3em;border-radius:3px;overflow-wrap:anywhere}
+td code{white-space:nowrap}
 pre{background:var(--tint);padding:.8rem 1rem;overflow-x:auto;border-radius:4px}pre code{background:none;padding:0}
 :focus-visible{outline:2px solid var(--link);outline-offset:2px}
 @media print{:root{--ink:#000;--paper:#fff;--soft:#444;--line:#bbb;--tint:#f4f4f4;--link:#000}body{max-width:none;padding:0;font-size:10.5pt}nav,.skip{display:none}section,figure,tr{break-inside:avoid}h2{break-after:avoid}.table{overflow:visible}}

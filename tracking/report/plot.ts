@@ -56,7 +56,7 @@ function specificationOf({ epsilons, arms, metric, points, lines }: AccuracyPlot
     field: 'arm',
     type: 'nominal',
     scale: { domain: arms, range: arms.map((_, index) => colours[index % colours.length]!) },
-    legend: { title: null, orient: 'top', symbolSize: 90 },
+    legend: { title: null, orient: 'top', symbolSize: 90, symbolOpacity: 1 },
   } as const;
   const values = points.filter(({ low, high }) => Number.isFinite(low) && Number.isFinite(high));
   const all = [
@@ -76,9 +76,9 @@ function specificationOf({ epsilons, arms, metric, points, lines }: AccuracyPlot
   return {
     $schema: 'https://vega.github.io/schema/vega-lite/v6.json',
     width: 560,
-    height: 300,
+    height: 320,
     autosize: { type: 'fit', contains: 'padding' },
-    background: undefined,
+    background: 'transparent',
     layer: [
       {
         data: { values: lines },
@@ -92,12 +92,12 @@ function specificationOf({ epsilons, arms, metric, points, lines }: AccuracyPlot
       },
       {
         data: { values },
-        mark: { type: 'rule', strokeWidth: 2 },
+        mark: { type: 'errorbar', ticks: { width: 9, thickness: 2 }, rule: { strokeWidth: 2 } },
         encoding: { x, xOffset, y: { field: 'low', ...y }, y2: { field: 'high' }, color: colour },
       },
       {
         data: { values: points },
-        mark: { type: 'point', filled: true, size: 80, opacity: 1 },
+        mark: { type: 'point', filled: true, size: 45, opacity: 1 },
         encoding: {
           x,
           xOffset,

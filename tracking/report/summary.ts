@@ -109,7 +109,7 @@ export function resultBlocks(results: RunResults): Block[] {
     {
       kind: 'table',
       caption: note,
-      columns: header.map((title) => ({ title, align: numbers.has(title) ? 'right' : 'left' })),
+      columns: header.map((title) => ({ title, align: numbers.has(title) ? 'right' : 'left', together: true })),
       rows,
     },
   ];
