@@ -25,7 +25,7 @@ export interface TextGeneratorOptions {
   prefixes: readonly (readonly number[])[];
   /** Most tokens of a text. */
   maxTokens: number;
-  /** 0 takes the most probable token. */
+  /** Above 0. */
   temperature: number;
   seed: number;
 }
@@ -58,17 +58,16 @@ export class TextGenerator {
   private readonly maxTime: number;
 
   constructor(options: TextGeneratorOptions) {
-    const { config, weights, conditioning, prefixes, maxTokens, temperature } = options;
+    const { config, weights, conditioning, prefixes, maxTokens } = options;
     this.options = options;
     this.maxTime = Math.ceil(decodingTime(prefixes, maxTokens) / block) * block;
     const classes = Object.keys(conditioning).length > 0 ? prefixes.length : 0;
-    const greedy = temperature === 0;
     this.decoder = compileBlockDecoder(config, weights, conditioning, {
       batch,
       block,
       maxTime: this.maxTime,
       classes,
-      greedy,
+      greedy: false,
     });
   }
 
@@ -125,7 +124,7 @@ export class TextGenerator {
       first: new Int32Array(batch).fill(tokenizer.bosId),
       forced,
       uniforms,
-      inverseTemperature: temperature === 0 ? 1 : 1 / temperature,
+      inverseTemperature: 1 / temperature,
     };
     return { request, rows: Array.from(labels, (label) => ({ label, ids: [], ended: false })) };
   }

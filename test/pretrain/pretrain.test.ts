@@ -1,0 +1,176 @@
+import { createHash } from 'node:crypto';
+import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+import { JobCancelled, type JobContext, type JobInput } from '../../activities/job.ts';
+import { run } from '../../activities/pretrain.ts';
+import { readModelFolder } from '../../learning/formats/model-folder.ts';
+import { loadTokenizer } from '../../learning/tokenizer/index.ts';
+import type { PretrainParams } from '../../schemas/step-params.ts';
+
+const params: PretrainParams = {
+  architecture: { dim: 32, layers: 1, heads: 2, kvHeads: 2, hidden: 48, context: 32 },
+  vocabulary: 320,
+  tokens: 8 * 16 * 60,
+  batch: 8,
+  sequence: 16,
+  lr: 1e-2,
+  warmup: 0.1,
+  validation: 0.1,
+  seed: 1,
+};
+
+const subjects = ['the cat', 'a dog', 'my old friend', 'the teacher', 'every child'];
+const verbs = ['sees', 'likes', 'follows', 'paints'];
+const objects = ['the red house', 'a small boat', 'the garden', 'two birds', 'the sea'];
+
+let folder: string;
+let corpusFile: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'pretrain-'));
+  corpusFile = join(folder, 'corpus.jsonl');
+  const texts = subjects.flatMap((subject) =>
+    verbs.flatMap((verb) => objects.map((object) => `${subject} ${verb} ${object}.`)),
+  );
+  const content = texts.map((text) => `${JSON.stringify({ text })}\n`).join('');
+  await writeFile(corpusFile, content);
+  const manifest = {
+    file: { sha256: createHash('sha256').update(content).digest('hex') },
+    sources: { grammar: { passages: texts.length, characters: 1, licence: 'made for this test' } },
+  };
+  await writeFile(join(folder, 'manifest.json'), JSON.stringify(manifest));
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+async function input(name: string, changes: { sensitivity?: 'private' } = {}): Promise<JobInput<'pretrain'>> {
+  const outputDirectory = join(folder, `${name}-output-${Math.random()}`);
+  await mkdir(outputDirectory);
+  return {
+    node: {
+      id: 'base',
+      slug: 'base',
+      step: 'base',
+      kind: 'pretrain',
+      kindVersion: 1,
+      key: 'key',
+      axes: {},
+      params,
+      inputs: { corpus: { dataset: 'corpus' } },
+      needs: [],
+      label: 'public',
+      sensitivity: 'public',
+      waivers: [],
+      position: { file: '', line: 1, column: 1 },
+      cached: null,
+    },
+    datasets: {
+      corpus: {
+        name: 'corpus',
+        files: { train: { path: corpusFile, format: 'jsonl', compression: 'none' } },
+        text: 'text',
+        label: null,
+        sensitivity: changes.sensitivity ?? 'public',
+        privacy: null,
+        digest: 'digest',
+      },
+    },
+    models: {},
+    artifacts: {},
+    outputDirectory,
+    checkpointDirectory: join(folder, `${name}-checkpoints`),
+    noiseKeyFile: null,
+  } as JobInput<'pretrain'>;
+}
+
+/** A job that is asked to stop after `stopAfter` training steps. */
+function context(stopAfter = Infinity): JobContext & { losses: [number, number][]; firstStep: number } {
+  let done = 0;
+  return {
+    losses: [],
+    firstStep: Infinity,
+    progress(progress) {
+      if (progress.phase !== 'train') return;
+      done = progress.done;
+      this.firstStep = Math.min(this.firstStep, done);
+    },
+    metric(name, value, step) {
+      if (name === 'training-loss') this.losses.push([step, value]);
+    },
+    get stopping() {
+      return done >= stopAfter;
+    },
+    breathe() {
+      return done >= stopAfter ? Promise.reject(new JobCancelled()) : Promise.resolve();
+    },
+    announceStep: () => Promise.resolve(),
+    checkFence: () => Promise.resolve(),
+  };
+}
+
+const weightsOf = (given: JobInput): Promise<Buffer> => readFile(join(given.outputDirectory, 'model.safetensors'));
+
+describe('pre-training', () => {
+  let whole: JobInput<'pretrain'>;
+  let metrics: Record<string, number>;
+  const watcher = context();
+  beforeAll(async () => {
+    whole = await input('whole');
+    ({ metrics } = await run(whole, watcher));
+  });
+
+  it('learns', () => {
+    const losses = watcher.losses.map(([, loss]) => loss);
+    expect(losses.at(-1)!).toBeLessThan(losses[0]! / 2);
+    // Uniform guessing costs ln(vocabulary) = 5.8 nats a token.
+    expect(metrics['validation-nats-per-token']!).toBeLessThan(3);
+    expect(metrics['validation-nats-per-byte']!).toBeLessThan(metrics['validation-nats-per-token']!);
+    expect(metrics['tokens']).toBe(params.tokens);
+  });
+
+  it('writes a model folder that loads, with tokenizer and card', async () => {
+    expect((await readdir(whole.outputDirectory)).sort()).toEqual([
+      'README.md',
+      'config.json',
+      'model.safetensors',
+      'tokenizer.json',
+      'tokenizer_config.json',
+    ]);
+    const { config, weights } = await readModelFolder(whole.outputDirectory);
+    const tokenizer = await loadTokenizer(whole.outputDirectory);
+    expect(config.vocab).toBe(tokenizer.vocabularySize);
+    expect(config.context).toBe(32);
+    const parameters = Object.values(weights).reduce((sum, tensor) => sum + tensor.size, 0);
+    expect(parameters).toBe(metrics['parameters']);
+    const card = await readFile(join(whole.outputDirectory, 'README.md'), 'utf8');
+    expect(card).toContain('| grammar | 100 | 1 | made for this test |');
+    expect(card).toContain(`${metrics['validation-nats-per-byte']!.toFixed(3)} nats a byte`);
+  });
+
+  it('goes on from the checkpoint of a stopped attempt and ends with the same weights', async () => {
+    const stopped = await input('resumed');
+    await expect(run(stopped, context(23))).rejects.toThrow(JobCancelled);
+    expect(await readdir(stopped.checkpointDirectory)).toEqual(['step-23']);
+    const again = await input('resumed');
+    const second = context();
+    await run(again, second);
+    expect(second.firstStep).toBe(24);
+    expect(await weightsOf(again)).toEqual(await weightsOf(whole));
+  });
+
+  it('does not touch the checkpoint of another step', async () => {
+    const other = await input('resumed');
+    other.node.key = 'another key';
+    const fresh = context(1);
+    await expect(run(other, fresh)).rejects.toThrow(JobCancelled);
+    expect(fresh.firstStep).toBe(1);
+  });
+
+  it('refuses a corpus that is not public', async () => {
+    await expect(run(await input('private', { sensitivity: 'private' }), context())).rejects.toMatchObject({
+      code: 'STEP_FAILED',
+    });
+  });
+});
