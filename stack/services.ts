@@ -44,10 +44,13 @@ const localTemporal: ServiceDefinition = {
   },
   // Relative paths: the folder's name may hold characters that database URLs don't take as they are.
   parameters: ({ grpc, ui }) =>
-    ['server', 'start-dev', '--db-filename', 'temporal.db', '--ip', '127.0.0.1', '--port', String(grpc)]
-      .concat(['--ui-port', String(ui), '--ui-disable-news-fetch', '--log-level', 'warn'])
-      // Small answers from the database at once: waiting for changes costs seconds in short experiments.
-      .concat(['--sqlite-pragma', 'journal_mode=WAL', '--sqlite-pragma', 'synchronous=NORMAL']),
+    ['server', 'start-dev', '--db-filename', 'temporal.db', '--ip', '127.0.0.1', '--port', String(grpc)].concat([
+      '--ui-port',
+      String(ui),
+      '--ui-disable-news-fetch',
+      '--log-level',
+      'warn',
+    ]),
   environment: () => ({}),
   isHealthy: ({ grpc }) => temporalAnswers(`127.0.0.1:${grpc}`, 'default'),
   startupSeconds: 45,
@@ -61,9 +64,10 @@ const localMlflow: ServiceDefinition = {
   parameters: ({ http }) =>
     ['-m', 'mlflow', 'server', '--host', '127.0.0.1', '--port', String(http), '--workers', '1']
       .concat(['--backend-store-uri', 'sqlite:///mlflow.db', '--artifacts-destination', 'mlflow-artifacts'])
-      .concat(['--allowed-hosts', `127.0.0.1:${http},localhost:${http}`]),
+      .concat(['--allowed-hosts', `127.0.0.1:${http},localhost:${http}`, '--uvicorn-opts', '--log-level warning']),
   environment: () => ({
     MLFLOW_DISABLE_TELEMETRY: 'true',
+    // Its job runner would start eight more Python processes, of which nothing here makes use.
     MLFLOW_SERVER_ENABLE_JOB_EXECUTION: 'false',
     GIT_PYTHON_REFRESH: 'quiet',
   }),
