@@ -6,13 +6,8 @@ import { adapterParameters, initialAdapter } from '../../learning/adapter/parame
 import { adam, adamUpdate, learningRate, rateMultiples, zeroState } from '../../learning/dp/adam.ts';
 import { readCheckpoint, writeCheckpoint, type TrainingState } from '../../learning/dp/checkpoint.ts';
 import { encodeRecord, microbatchShapes, type EncodedRecord } from '../../learning/dp/sequences.ts';
-import {
-  AdapterTrainer,
-  stateDigest,
-  unmovedGroups,
-  type TrainerHooks,
-  type TrainerSettings,
-} from '../../learning/dp/trainer.ts';
+import { AdapterTrainer, unmovedGroups, type TrainerHooks, type TrainerSettings } from '../../learning/dp/trainer.ts';
+import { stateDigest } from '../../learning/dp/outer-loop.ts';
 import type { Tensor } from '../../learning/tensorflow.ts';
 import { seededStream, stepStreams } from '../../privacy/noise.ts';
 import { poissonBatch } from '../../privacy/poisson.ts';
