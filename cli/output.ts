@@ -156,4 +156,3 @@ export function formatTable(header: string[], rows: string[][]): string {
 export const exitCodeHelp = `
 Exit codes: 0 fine, 1 the run or an instance failed, 2 spec or arguments wrong, 3 the budget refuses,
 4 a service can't be reached, 5 cancelled, 6 waiting for approval.`;
-

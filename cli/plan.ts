@@ -88,18 +88,18 @@ function printAccount(plan: Plan, name: string, account: PlanAccount): void {
   const { sensitivity, privacy } = plan.datasets[name]!;
   const { size, counted, delta } = privacy!;
   const size_ = `${size} records${counted ? ' (counted, treated as public)' : ''}`;
-  printLine(`└─ ${styled('bold', name)}: ${sensitivity}, ${size_}, delta ${delta.toExponential(2)}, unit one record`);
+  printLine(`${styled('bold', name)}: ${sensitivity}, ${size_}, delta ${delta.toExponential(2)}, unit one record`);
   const charged = plan.nodes.filter((node) => node.privacy?.dataset === name);
-  for (const node of charged.slice(0, shownMechanisms)) printLine(`   ├─ ${node.id}  ${mechanismText(node)}`);
-  if (charged.length > shownMechanisms) printLine(`   ├─ ... and ${charged.length - shownMechanisms} more`);
-  printLine(`   ├─ before      ${spent(account.before, account.unboundedBefore)}`);
-  printLine(`   ├─ this plan   ${spent(account.experiment, account.unbounded)}`);
+  for (const node of charged.slice(0, shownMechanisms)) printLine(`├─ ${node.id}  ${mechanismText(node)}`);
+  if (charged.length > shownMechanisms) printLine(`├─ ... and ${charged.length - shownMechanisms} more`);
+  printLine(`├─ before      ${spent(account.before, account.unboundedBefore)}`);
+  printLine(`├─ this plan   ${spent(account.experiment, account.unbounded)}`);
   const after = account.unboundedBefore === null ? null : account.unboundedBefore + account.unbounded;
-  printLine(`   ├─ after       ${spent(account.after, after)}`);
+  printLine(`├─ after       ${spent(account.after, after)}`);
   const rule = account.rule === null || account.rule === 'recorded' ? '' : ` (decided by: ${account.rule})`;
   const budget =
     account.budget === null ? 'none stated: spending is recorded' : `epsilon ${figure(account.budget)}${rule}`;
-  printLine(`   └─ budget      ${budget}`);
+  printLine(`└─ budget      ${budget}`);
 }
 
 function mechanismText({ privacy, cached }: PlanNode): string {

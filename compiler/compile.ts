@@ -30,8 +30,17 @@ export interface Compiled {
   refusals: EpsilonflowError[];
 }
 
-/** Codes that may be mere consequences of text that YAML could not read. */
-const consequences = new Set(['SPEC_MISSING_KEY', 'SPEC_UNKNOWN_REFERENCE', 'SPEC_UNUSED_AXIS', 'SPEC_SCHEMA']);
+/** Codes that don't depend on what stands elsewhere in the file. */
+const localCodes = new Set(['SPEC_SCHEMA', 'SPEC_UNKNOWN_KEY', 'SPEC_EXPRESSION', 'DATA_FILE_MISSING']);
+
+/**
+ * Whether a fault is certain where YAML could not read a part of the file: what stands before that part and concerns
+ * itself only, or is a plain misspelling. Anything else may be a consequence of what could not be read.
+ */
+function isCertain(fault: EpsilonflowError, brokenFrom: number): boolean {
+  if ((fault.position?.line ?? 0) >= brokenFrom) return false;
+  return localCodes.has(fault.code) || fault.hint?.startsWith('Did you mean') === true;
+}
 
 /**
  * Compiles a spec into a plan.
@@ -45,9 +54,8 @@ export async function compile(request: CompileRequest, host: CompileHost): Promi
   const faults = new FaultList();
   const { root, faults: syntax, brokenFrom } = parseSource(text, file);
   for (const fault of syntax) faults.push(fault);
-  // Of what stands after the first unreadable line only syntax is certain.
   const certain = (fault: EpsilonflowError): boolean =>
-    brokenFrom === Infinity || syntax.includes(fault) || !consequences.has(fault.code);
+    brokenFrom === Infinity || syntax.includes(fault) || isCertain(fault, brokenFrom);
 
   const replaced = applyProfile(root, request.profile, faults);
   checkSpec(root, faults);

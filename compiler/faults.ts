@@ -11,7 +11,8 @@ export function didYouMean(name: string, candidates: Iterable<string>): string |
   let least = Math.max(2, Math.floor(name.length / 3)) + 1;
   for (const candidate of candidates) {
     const steps = distance(name.toLowerCase(), candidate.toLowerCase());
-    if (steps < least) [best, least] = [candidate, steps];
+    // A candidate that shares nothing with the name is no guess.
+    if (steps < least && steps < name.length) [best, least] = [candidate, steps];
   }
   return best;
 }
@@ -29,10 +30,7 @@ export function suggestion(name: string, candidates: Iterable<string>, what: str
 /** All faults found so far; a fault is kept once, however many instances run into it. */
 export class FaultList {
   readonly #faults = new Map<string, EpsilonflowError>();
-
-  get empty(): boolean {
-    return this.#faults.size === 0;
-  }
+  readonly #settled = new Set<string>();
 
   add(code: ErrorCode, message: string, position: Position, hint?: string): void {
     this.push(new EpsilonflowError(code, message, { position, ...(hint === undefined ? {} : { hint }) }));
@@ -40,20 +38,17 @@ export class FaultList {
 
   push(fault: EpsilonflowError): void {
     const { line = 0, column = 0 } = fault.position ?? {};
+    // What YAML can't read has no other faults, and a column that two files lack is named once.
+    const place = `${line}:${column}`;
+    if (this.#settled.has(place)) return;
+    if (fault.code === 'SPEC_SYNTAX' || fault.code === 'DATA_COLUMN_MISSING') this.#settled.add(place);
     const key = `${line}:${column}:${fault.code}:${fault.message}`;
     if (!this.#faults.has(key)) this.#faults.set(key, fault);
   }
 
-  /** Whether a fault of that code is known at that place. */
-  has(code: ErrorCode, position: Position): boolean {
-    const start = `${position.line}:${position.column}:${code}:`;
-    for (const key of this.#faults.keys()) if (key.startsWith(start)) return true;
-    return false;
-  }
-
   /** @throws SpecFaults with all faults, in the order of the file, when there are any. */
   throwIfAny(keep: (fault: EpsilonflowError) => boolean = () => true): void {
-    if (this.empty) return;
+    if (this.#faults.size === 0) return;
     const place = (fault: EpsilonflowError): number =>
       (fault.position?.line ?? 0) * 1e6 + (fault.position?.column ?? 0);
     const faults = [...this.#faults.values()].filter(keep).sort((a, b) => place(a) - place(b));

@@ -78,8 +78,10 @@ class InstanceBuilder {
   }
 
   build(step: StepTemplate): PlanNode[] {
-    const instances = this.#matrix.project(step.axes).flatMap((combination) => this.#instance(step, combination) ?? []);
+    const combinations = this.#matrix.project(step.axes);
+    const instances = combinations.flatMap((combination) => this.#instance(step, combination) ?? []);
     this.#instances.set(step.name, instances);
+    if (instances.length < combinations.length || instances.length === 0) this.#faulty.add(step.name);
     return instances.map(({ node }) => node);
   }
 

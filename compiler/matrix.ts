@@ -65,6 +65,7 @@ export function readMatrix(source: Source | undefined, replaced: ReadonlySet<str
 
 function readAxis(source: Source, faults: FaultList): AxisValue[] {
   const values: AxisValue[] = [];
+  const scalars = new Set<unknown>();
   const labels = new Set<string>();
   const add = (label: string | number, value: Source, at: Position): void => {
     if (value.type === 'scalar' && isExpression(value)) {
@@ -82,7 +83,9 @@ function readAxis(source: Source, faults: FaultList): AxisValue[] {
     }
   };
   for (const item of itemsOf(source)) {
-    if (item.type !== 'scalar' || item.value === null) continue;
+    // Equal values are reported by the schema.
+    if (item.type !== 'scalar' || item.value === null || scalars.has(item.value)) continue;
+    scalars.add(item.value);
     add(typeof item.value === 'boolean' ? String(item.value) : item.value, item, item.at);
   }
   for (const [label, { key, value }] of entriesOf(source)) add(label, value, key.at);

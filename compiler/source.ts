@@ -52,8 +52,8 @@ export interface ParsedSource {
 /** How deep and how large a document may get through aliases, so that a small file can't fill the memory. */
 const maxNodes = 1_000_000;
 
-/** Columns that a tab stands for when the rest of the file is read in spite of it. */
-const tabWidth = 2;
+/** Columns that a tab may stand for when the rest of the file is read in spite of it. */
+const tabWidths = [2, 4, 8];
 
 /**
  * Reads a YAML document. It never throws: what is wrong is in `faults`, one fault a line, and the rest is read as well
@@ -109,27 +109,45 @@ class SyntaxFaults {
   }
 }
 
-/** Replaces tabs in indentation by spaces; `added` tells for each such line by how many columns it grew. */
-function expandTabs(text: string): { text: string; added: Map<number, number> } {
-  const added = new Map<number, number>();
-  if (!text.includes('\t')) return { text, added };
-  const reported = new Set<number>();
-  const counter = new LineCounter();
-  const probe = parseDocument(text, { lineCounter: counter, prettyErrors: false, logLevel: 'silent' });
-  for (const error of probe.errors) {
-    const { line } = counter.linePos(error.pos[0]);
-    reported.add(line);
-  }
-  if (reported.size === 0) return { text, added };
-  const lines = text.split('\n').map((content, index) => {
-    const indentation = /^[ \t]*/.exec(content)![0];
-    if (!indentation.includes('\t') || content.trim() === '') return content;
-    const expanded = indentation.replaceAll('\t', ' '.repeat(tabWidth));
-    added.set(index + 1, expanded.length - indentation.length);
-    return expanded + content.slice(indentation.length);
-  });
-  return { text: lines.join('\n'), added };
+interface ExpandedTabs {
+  text: string;
+  /** Line -> by how many columns it grew. */
+  added: Map<number, number>;
 }
+
+/**
+ * Replaces tabs in indentation by spaces, so that the rest of the file can be read. What a tab stands for is a guess:
+ * of some widths, and of the indentation of the lines around it, the one that leaves the fewest errors.
+ */
+function expandTabs(text: string): ExpandedTabs {
+  const untouched = { text, added: new Map<number, number>() };
+  if (!text.includes('\t') || countErrors(text) === 0) return untouched;
+  const lines = text.split('\n');
+  const hasTab = lines.map((line) => line.trim() !== '' && /^ *\t/.test(line));
+  const indentations = lines.map((line) => line.length - line.trimStart().length);
+  const isPlain = (index: number): boolean => lines[index]!.trim() !== '' && !hasTab[index];
+  const guesses: ((indentation: string, index: number) => number)[] = [
+    ...tabWidths.map((width) => (indentation: string) => indentation.replaceAll('\t', ' '.repeat(width)).length),
+    (_, index) => indentations.find((_indentation, other) => other > index && isPlain(other)) ?? 0,
+    (_, index) => indentations.findLast((_indentation, other) => other < index && isPlain(other)) ?? 0,
+  ];
+  const candidates = guesses.map((guess): ExpandedTabs => {
+    const added = new Map<number, number>();
+    const expanded = lines.map((line, index) => {
+      if (!hasTab[index]) return line;
+      const indentation = /^[ \t]*/.exec(line)![0];
+      const width = guess(indentation, index);
+      added.set(index + 1, width - indentation.length);
+      return ' '.repeat(width) + line.slice(indentation.length);
+    });
+    return { text: expanded.join('\n'), added };
+  });
+  const errors = candidates.map((candidate) => countErrors(candidate.text));
+  return candidates[errors.indexOf(Math.min(...errors))]!;
+}
+
+const countErrors = (text: string): number =>
+  parseDocument(text, { prettyErrors: false, logLevel: 'silent' }).errors.length;
 
 function duplicateKey(text: string, error: YAMLError, position: Position): EpsilonflowError {
   const key = /^[^:\s]+/.exec(text.slice(error.pos[0]))?.[0] ?? '';

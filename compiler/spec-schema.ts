@@ -191,6 +191,9 @@ function report(error: ErrorObject, root: Source, faults: FaultList): void {
         value.at,
       );
       return;
+    case 'const':
+      faults.add('SPEC_SCHEMA', `${called} must be ${expected(error.parentSchema as Schema)}, not ${shown}`, value.at);
+      return;
     case 'minItems':
     case 'minProperties':
       faults.add('SPEC_SCHEMA', `${called} is empty`, value.at, 'It needs at least one entry.');

@@ -70,6 +70,7 @@ export function inferAxes(ordered: StepTemplate[], axes: Axis[], faults: FaultLi
       if (input === undefined) continue;
       for (const axis of target.pins.keys()) {
         if (input.axes.includes(axis)) continue;
+        step.faulty = true;
         const hint = input.axes.length === 0 ? 'It uses no axis.' : `It uses: ${axisNames(input.axes)}.`;
         faults.add('SPEC_UNKNOWN_REFERENCE', `Step "${input.name}" does not use axis "${axes[axis]!.name}"`, at, hint);
       }

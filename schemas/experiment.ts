@@ -1,0 +1,536 @@
+/** @file Types of a spec. Made from experiment.schema.json by schemas/generate.ts: change that. */
+
+/**
+ * Values of an axis: a list, or a mapping from a label to any value; labels are used in names.
+ */
+export type Axis =
+  | [string | number | boolean, ...(string | number | boolean)[]]
+  | {
+      [k: string]: unknown;
+    };
+/**
+ * One step of the experiment; it runs once for each distinct combination of the axes that it uses, directly or through its inputs.
+ */
+export type Step = PretrainStep | FinetuneStep | GenerateStep | TrainClassifierStep | CompareStep;
+/**
+ * `${{ matrix.AXIS }}`, `${{ steps.STEP }}` or `${{ steps.STEP[AXIS=VALUE] }}`; it is the whole value.
+ */
+export type Expression = string;
+/**
+ * How a generator is tuned; `kind` says which method.
+ */
+export type Method = LoraMethod;
+
+/**
+ * A declarative experiment on private text: datasets, models, a matrix of axes and the steps that use them.
+ */
+export interface Experiment {
+  /**
+   * Version of this format.
+   */
+  version: 1;
+  /**
+   * Name of the experiment; runs are called NAME/NUMBER.
+   */
+  name: string;
+  /**
+   * What the experiment is for, in words.
+   */
+  description?: string;
+  /**
+   * Name -> dataset.
+   */
+  datasets?: {
+    [k: string]: Dataset;
+  };
+  /**
+   * Name -> base model.
+   */
+  models?: {
+    [k: string]: Model;
+  };
+  matrix?: Matrix;
+  /**
+   * Name -> step.
+   */
+  steps: {
+    [k: string]: Step;
+  };
+  /**
+   * `continue`: a failed instance fails only what depends on it. `fail-fast`: the first failure ends the run.
+   */
+  failure?: 'continue' | 'fail-fast';
+  /**
+   * Rules of the privacy invariant that this experiment sets aside; each is recorded in plan, ledger and report.
+   */
+  waive?: Waiver[];
+  /**
+   * Name -> overrides, applied by `--profile NAME`: a dotted path -> the new value, such as `matrix.seed` or `steps.STEP.PARAMETER`.
+   */
+  profiles?: {
+    [k: string]: Profile;
+  };
+}
+/**
+ * Text records in files.
+ */
+export interface Dataset {
+  /**
+   * Files of the splits, relative to the spec. Format by extension (.jsonl, .json, .csv, .tsv, .parquet, .txt), compression by a further .gz or .br.
+   */
+  files: {
+    /**
+     * Records that models train on.
+     */
+    train?: string;
+    /**
+     * Records for choosing settings.
+     */
+    validation?: string;
+    /**
+     * Records for evaluation only.
+     */
+    test?: string;
+  };
+  /**
+   * Format of the files where the extension does not tell it.
+   */
+  format?: 'jsonl' | 'json' | 'csv' | 'tsv' | 'parquet' | 'txt';
+  /**
+   * Column that holds the text.
+   */
+  text?: string;
+  /**
+   * The class of a record. Without it the dataset has no classes.
+   */
+  label?: {
+    /**
+     * Column that holds the class.
+     */
+    column?: string;
+    /**
+     * Names of the classes, in order. They come from here, never from the data.
+     *
+     * @minItems 2
+     */
+    values: [string | number | boolean, string | number | boolean, ...(string | number | boolean)[]];
+  };
+  /**
+   * `private`: what is computed from it stays in the private store unless a charged mechanism made it DP. `benchmark`: public data standing in for private; spending is recorded and metrics may leave. `public`: free.
+   */
+  sensitivity?: 'private' | 'benchmark' | 'public';
+  privacy?: DatasetPrivacy;
+}
+/**
+ * What privacy accounting needs to know of a dataset that is not public.
+ */
+export interface DatasetPrivacy {
+  /**
+   * What one unit of privacy is: one record added or removed.
+   */
+  unit?: 'record';
+  /**
+   * Public number of training records; sampling probability and delta come from it. `counted` counts the file and treats the count as public. Needed for a private dataset; `counted` is the default of a benchmark.
+   */
+  size?: number | 'counted';
+  /**
+   * Probability that the guarantee fails. Default: 1 / (size ln size).
+   */
+  delta?: number;
+  /**
+   * Most that all experiments together may spend on the dataset. Needed for a private dataset; without it a benchmark's spending is only recorded.
+   */
+  budget?: {
+    /**
+     * Total epsilon at `delta`.
+     */
+    epsilon: number;
+  };
+}
+/**
+ * A base model.
+ */
+export interface Model {
+  /**
+   * Folder in Hugging Face layout (config.json, model.safetensors, tokenizer.json), relative to the spec.
+   */
+  path: string;
+}
+/**
+ * Axis -> its values. Every combination is meant, less `exclude`, plus `include`.
+ */
+export interface Matrix {
+  /**
+   * Combinations to leave out; each may name some of the axes only.
+   */
+  exclude?: Combination[];
+  /**
+   * Combinations to add after `exclude`; an axis that is not named takes all its values.
+   */
+  include?: Combination[];
+  [k: string]: Axis | Combination[] | undefined;
+}
+/**
+ * Axis -> value or label.
+ */
+export interface Combination {
+  [k: string]: string | number | boolean;
+}
+export interface PretrainStep {
+  /**
+   * Kind of the step.
+   */
+  uses: 'pretrain';
+  with: PretrainWith;
+  /**
+   * Steps that must end first, for order without data.
+   */
+  needs?: string[];
+}
+/**
+ * Inputs and parameters of the kind.
+ */
+export interface PretrainWith {
+  /**
+   * Name of a dataset with `sensitivity: public`; its train split is read.
+   */
+  corpus: string;
+  /**
+   * Shape of the model.
+   */
+  architecture?: Architecture | Expression;
+  /**
+   * Size of the byte-level BPE that is trained on the corpus.
+   */
+  vocabulary?: number | Expression;
+  /**
+   * Tokens seen in all.
+   */
+  tokens?: number | Expression;
+  /**
+   * Sequences a step.
+   */
+  batch?: number | Expression;
+  /**
+   * Tokens a sequence.
+   */
+  sequence?: number | Expression;
+  /**
+   * Peak learning rate (Adam).
+   */
+  lr?: number | Expression;
+  /**
+   * Fraction of the steps over which the learning rate rises.
+   */
+  warmup?: number | Expression;
+  /**
+   * Fraction of the documents that is held out.
+   */
+  validation?: number | Expression;
+  /**
+   * Fixes initialisation, label draws, decoding and classifier batches. It never feeds DP noise or Poisson sampling.
+   */
+  seed?: number | Expression;
+}
+/**
+ * Shape of a Llama-style decoder.
+ */
+export interface Architecture {
+  /**
+   * Width of the residual stream.
+   */
+  dim?: number | Expression;
+  /**
+   * Number of blocks.
+   */
+  layers?: number | Expression;
+  /**
+   * Attention heads; `dim` is a multiple of it.
+   */
+  heads?: number | Expression;
+  /**
+   * Key and value heads; `heads` is a multiple of it.
+   */
+  kvHeads?: number | Expression;
+  /**
+   * Width of the SwiGLU feed-forward.
+   */
+  hidden?: number | Expression;
+  /**
+   * Longest sequence, tokens.
+   */
+  context?: number | Expression;
+}
+export interface FinetuneStep {
+  /**
+   * Kind of the step.
+   */
+  uses: 'finetune';
+  with: FinetuneWith;
+  /**
+   * Steps that must end first, for order without data.
+   */
+  needs?: string[];
+}
+/**
+ * Inputs and parameters of the kind.
+ */
+export interface FinetuneWith {
+  /**
+   * Name of a model, or a `pretrain` step.
+   */
+  model: string;
+  /**
+   * Name of a labelled dataset; its train split is read.
+   */
+  data: string;
+  /**
+   * Privacy loss that training may cost a record of the dataset; the noise is calibrated to it. `.inf`: no DP.
+   */
+  epsilon: number | 'inf' | Expression;
+  /**
+   * What is trained.
+   */
+  method?: Method | Expression;
+  /**
+   * `prefix-lm`: the loss is taken on the text and the end-of-text token, not on the class before them, as the mean of each example.
+   */
+  objective?: 'prefix-lm' | Expression;
+  /**
+   * How the class enters. `class-bias`: learned class vectors and a learned class output bias, each a clipping group of its own. `prefix`: words before the text.
+   */
+  conditioning?: ('class-bias' | 'prefix') | Expression;
+  /**
+   * Optimiser steps; each draws a Poisson batch and adds noise once.
+   */
+  steps?: number | Expression;
+  /**
+   * Expected logical batch size, records. The sampling probability is this over `privacy.size`.
+   */
+  batch?: number | Expression;
+  /**
+   * Clip norm C of an example's whole contribution.
+   */
+  clip?: number | Expression;
+  /**
+   * Steps over which the learning rate rises.
+   */
+  warmup?: number | Expression;
+  /**
+   * Learning rate at the end, as a fraction of the peak; it falls linearly.
+   */
+  finalLr?: number | Expression;
+  /**
+   * Longest sequence, tokens, end-of-text included; longer texts are cut.
+   */
+  sequence?: number | Expression;
+  /**
+   * Fixes initialisation, label draws, decoding and classifier batches. It never feeds DP noise or Poisson sampling.
+   */
+  seed?: number | Expression;
+}
+/**
+ * Low-rank adapters (LoRA) on the linear layers of the decoder.
+ */
+export interface LoraMethod {
+  /**
+   * Which tuning method this is.
+   */
+  kind: 'lora';
+  /**
+   * Rank of each adapter.
+   */
+  rank?: number | Expression;
+  /**
+   * Scale: an adapter's output is multiplied by alpha / rank.
+   */
+  alpha?: number | Expression;
+  /**
+   * Which linear layers of each block get an adapter: the four of attention, the three of the feed-forward.
+   */
+  targets?:
+    | ['q' | 'k' | 'v' | 'o' | 'gate' | 'up' | 'down', ...('q' | 'k' | 'v' | 'o' | 'gate' | 'up' | 'down')[]]
+    | Expression;
+  /**
+   * Peak learning rate (Adam).
+   */
+  lr?: number | Expression;
+}
+export interface GenerateStep {
+  /**
+   * Kind of the step.
+   */
+  uses: 'generate';
+  with: GenerateWith;
+  /**
+   * Steps that must end first, for order without data.
+   */
+  needs?: string[];
+}
+/**
+ * Inputs and parameters of the kind.
+ */
+export interface GenerateWith {
+  /**
+   * A `finetune` step.
+   */
+  generator: string;
+  /**
+   * Records to keep.
+   */
+  count: number | Expression;
+  /**
+   * Sampling temperature.
+   */
+  temperature?: number | Expression;
+  /**
+   * Most tokens of a text; a text that reaches it is cut there.
+   */
+  maxTokens?: number | Expression;
+  /**
+   * Fixes initialisation, label draws, decoding and classifier batches. It never feeds DP noise or Poisson sampling.
+   */
+  seed?: number | Expression;
+}
+export interface TrainClassifierStep {
+  /**
+   * Kind of the step.
+   */
+  uses: 'train-classifier';
+  with: TrainClassifierWith;
+  /**
+   * Steps that must end first, for order without data.
+   */
+  needs?: string[];
+}
+/**
+ * Inputs and parameters of the kind.
+ */
+export interface TrainClassifierWith {
+  /**
+   * `word-cnn`: word-level CNN over hashed words, from scratch.
+   */
+  family?: 'word-cnn' | Expression;
+  /**
+   * Name of a labelled dataset (its train split is read), or a `generate` step.
+   */
+  train: string;
+  /**
+   * Name of a labelled dataset; its test split is read.
+   */
+  test: string;
+  /**
+   * Privacy loss that training may cost a record. Needed when `train` is a dataset that is not public; it has no effect on public or synthetic data. `.inf`: no DP.
+   */
+  epsilon?: number | 'inf' | Expression;
+  /**
+   * Buckets that words are hashed into.
+   */
+  buckets?: number | Expression;
+  /**
+   * Words of a text that are read; longer texts are cut.
+   */
+  words?: number | Expression;
+  /**
+   * Width of a word's vector.
+   */
+  embedding?: number | Expression;
+  /**
+   * Filters of each width.
+   */
+  filters?: number | Expression;
+  /**
+   * Widths of the filters, words.
+   */
+  widths?: [number, ...number[]] | Expression;
+  /**
+   * Probability that a feature is dropped in training (no DP).
+   */
+  dropout?: number | Expression;
+  /**
+   * Learning rate without DP (Adam).
+   */
+  lr?: number | Expression;
+  /**
+   * Records a batch, without DP.
+   */
+  batch?: number | Expression;
+  /**
+   * Most passes over the training data, without DP; training stops early by a split of the training data.
+   */
+  epochs?: number | Expression;
+  /**
+   * Settings of DP-SGD.
+   */
+  dp?: ClassifierDpSgd | Expression;
+  /**
+   * Fixes initialisation, label draws, decoding and classifier batches. It never feeds DP noise or Poisson sampling.
+   */
+  seed?: number | Expression;
+}
+/**
+ * DP-SGD of a classifier; used when it trains on a dataset that is not public at a finite epsilon.
+ */
+export interface ClassifierDpSgd {
+  /**
+   * Noised steps.
+   */
+  steps?: number | Expression;
+  /**
+   * Expected logical batch size, records.
+   */
+  batch?: number | Expression;
+  /**
+   * Clip norm C of an example's gradient.
+   */
+  clip?: number | Expression;
+  /**
+   * Learning rate (Adam).
+   */
+  lr?: number | Expression;
+}
+export interface CompareStep {
+  /**
+   * Kind of the step.
+   */
+  uses: 'compare';
+  with: CompareWith;
+  /**
+   * Steps that must end first, for order without data.
+   */
+  needs?: string[];
+}
+/**
+ * Inputs and parameters of the kind.
+ */
+export interface CompareWith {
+  /**
+   * Name of the arm -> a `train-classifier` step. All arms have the same epsilon; arms on public data only fit any.
+   */
+  arms: {
+    [k: string]: string;
+  };
+  /**
+   * A `train-classifier` step as upper reference, exempt from the equal-epsilon rule.
+   */
+  ceiling?: string;
+  /**
+   * What is compared.
+   */
+  metric?: ('accuracy' | 'macro-f1') | Expression;
+  /**
+   * Axes that are gathered: one comparison for all their values.
+   */
+  over?: string[];
+}
+export interface Waiver {
+  /**
+   * `test-metrics`: exact test metrics of private data may leave. `non-private-training`: training on private data without DP.
+   */
+  name: 'test-metrics' | 'non-private-training';
+  /**
+   * Why this is acceptable here.
+   */
+  reason: string;
+}
+export interface Profile {}
