@@ -1,0 +1,157 @@
+import { mkdir, mkdtemp, readFile, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+import { run } from '../../activities/generate.ts';
+import type { JobContext, JobInput, StepOutput } from '../../activities/job.ts';
+import { readSynthetic } from '../../datasets/index.ts';
+import { writeAdapter, type AdapterDescription } from '../../learning/adapter/files.ts';
+import { adapterParameters, classBias, sizeOf } from '../../learning/adapter/parameters.ts';
+import type { DecoderConfig } from '../../learning/decoder/config.ts';
+import { initialWeights } from '../../learning/decoder/weights.ts';
+import { writeModelFolder } from '../../learning/formats/model-folder.ts';
+import { trainBytePairs, writeTokenizer } from '../../learning/tokenizer/byte-pair-training.ts';
+import { loadTokenizer } from '../../learning/tokenizer/index.ts';
+import { seededStream } from '../../privacy/noise.ts';
+import type { GenerateParams } from '../../schemas/step-params.ts';
+
+const labels = ['cold', 'warm'];
+let folder: string;
+let config: DecoderConfig;
+/** Token that the class bias makes likely in each class. */
+let favoured: number[];
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'generate-'));
+  const base = join(folder, 'base');
+  await writeTokenizer(base, trainBytePairs(['ice snow sun sand', 'snow ice sand sun ice snow sun sand'], 280));
+  const tokenizer = await loadTokenizer(base);
+  config = {
+    dim: 16,
+    layers: 1,
+    heads: 2,
+    kvHeads: 1,
+    hidden: 24,
+    vocab: tokenizer.vocabularySize,
+    context: 32,
+    ropeTheta: 10_000,
+    rmsEps: 1e-5,
+    tied: true,
+  };
+  const stream = seededStream(1, 'weights');
+  const weights = initialWeights(config, (out, deviation) => stream.fillGaussian(out, deviation));
+  await writeModelFolder(base, config, weights, { bosTokenId: tokenizer.bosId, eosTokenId: tokenizer.eosId });
+
+  favoured = ['ice', 'sun'].map((word) => tokenizer.encode(word)[0]!);
+  for (const conditioning of ['class-bias', 'prefix'] as const) {
+    const directory = join(folder, conditioning);
+    await mkdir(directory);
+    const classes = conditioning === 'class-bias' ? 2 : 0;
+    const adapter = { rank: 2, alpha: 4, targets: ['q', 'down'] as const, classes };
+    const values = Object.fromEntries(
+      adapterParameters(config, adapter).map((parameter) => {
+        const numbers = new Float32Array(sizeOf(parameter));
+        if (parameter.group === 'lora') stream.fillGaussian(numbers, 0.05);
+        if (parameter.name === classBias) {
+          favoured.forEach((id, label) => (numbers[label * config.vocab + id] = 6));
+          labels.forEach((_, label) => (numbers[label * config.vocab + tokenizer.eosId] = 5));
+        }
+        return [parameter.name, numbers];
+      }),
+    );
+    const description: AdapterDescription = {
+      dataset: 'weather',
+      labels,
+      conditioning,
+      sequence: 16,
+      base: { name: 'base', digest: 'digest' },
+    };
+    await writeAdapter(directory, config, { adapter, description, values });
+  }
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+const quiet: JobContext = {
+  progress: () => undefined,
+  metric: () => undefined,
+  breathe: () => Promise.resolve(),
+  stopping: false,
+  announceStep: () => Promise.resolve(),
+  checkFence: () => Promise.resolve(),
+};
+
+interface Generated {
+  output: StepOutput;
+  directory: string;
+  lines: string;
+}
+
+async function generate(generator: string, changes: Partial<GenerateParams> = {}): Promise<Generated> {
+  const directory = await mkdtemp(join(folder, 'output-'));
+  const params: GenerateParams = { count: 300, temperature: 1, maxTokens: 12, seed: 1, ...changes };
+  const input = {
+    node: { id: 'synthetic', params, inputs: { generator: { nodes: ['generator'] }, model: { model: 'base' } } },
+    models: { base: { name: 'base', path: join(folder, 'base'), digest: 'digest' } },
+    artifacts: { generator: [{ directory: join(folder, generator) }] },
+    outputDirectory: directory,
+  } as unknown as JobInput<'generate'>;
+  const output = await run(input, quiet);
+  return { output, directory, lines: await readFile(join(directory, 'synthetic.jsonl'), 'utf8') };
+}
+
+describe('generation', () => {
+  let first: Generated;
+  beforeAll(async () => {
+    first = await generate('class-bias');
+  });
+
+  it('writes the wanted number of records, none empty, with labels by name', async () => {
+    expect((await readdir(first.directory)).sort()).toEqual(['labels.json', 'synthetic.jsonl']);
+    const records = await readSynthetic(first.directory);
+    expect(records).toHaveLength(300);
+    for (const { text } of records) expect(text.trim()).not.toBe('');
+    const { metrics } = first.output;
+    expect(metrics['records']).toBe(300);
+    expect(metrics['empty']!).toBeGreaterThan(0);
+    expect(metrics['truncated']!).toBeLessThan(300);
+    expect(metrics['tokens']!).toBeGreaterThan(300);
+    expect(metrics['tokens']!).toBeLessThanOrEqual(300 * 12);
+  });
+
+  it('draws labels uniformly and lets the class shape the text', async () => {
+    const records = await readSynthetic(first.directory);
+    const warm = records.filter(({ label }) => label === 1);
+    // Five standard deviations of a fair coin, 300 times.
+    expect(Math.abs(warm.length - 150)).toBeLessThan(5 * Math.sqrt(75));
+    const share = (word: string, label: number): number => {
+      const own = records.filter((record) => record.label === label);
+      return own.filter(({ text }) => text.includes(word)).length / own.length;
+    };
+    expect(share('ice', 0)).toBeGreaterThan(2 * share('ice', 1));
+    expect(share('sun', 1)).toBeGreaterThan(2 * share('sun', 0));
+  });
+
+  it('repeats byte for byte with the same seed, and differs with another', async () => {
+    expect((await generate('class-bias')).lines).toBe(first.lines);
+    expect((await generate('class-bias', { seed: 2 })).lines).not.toBe(first.lines);
+  });
+
+  it('keeps its first records when more are asked for', async () => {
+    const { lines } = await generate('class-bias', { count: 40 });
+    expect(first.lines.startsWith(lines)).toBe(true);
+  });
+
+  it('cuts texts at the most tokens and counts them', async () => {
+    const { output } = await generate('class-bias', { count: 200, maxTokens: 2 });
+    expect(output.metrics['truncated']!).toBeGreaterThan(20);
+    expect(output.metrics['tokens']!).toBeLessThanOrEqual(400);
+  });
+
+  it('feeds the words of the class as a prefix, which is no part of the text', async () => {
+    const { lines, output } = await generate('prefix', { count: 20 });
+    expect(output.metrics['records']).toBe(20);
+    expect(lines).not.toContain('[weather]');
+  });
+});
