@@ -102,14 +102,9 @@ export class ArtifactStore {
         await this.discard(stage);
         return present;
       }
-      for (const root of [this.roots.shared, this.roots.private]) await setAside(root, manifest.key);
-      try {
-        await rename(stage.directory, destination);
-      } catch (error) {
-        const code = (error as NodeJS.ErrnoException).code;
-        if (code === 'ENOTEMPTY' || code === 'EEXIST') continue; // Another attempt was faster by a moment.
-        throw error;
-      }
+      for (const root of [this.roots.shared, this.roots.private]) await setAside(root, manifest);
+      // Another attempt may have been faster by a moment.
+      if (!(await renameUnless('ENOTEMPTY', stage.directory, destination))) continue;
       await syncPath(join(destination, '..'));
       return { nodeId: manifest.nodeId, key: manifest.key, directory: destination, manifest };
     }
@@ -156,16 +151,31 @@ async function openArtifact(directory: string, key: string): Promise<OpenedArtif
   return { nodeId: manifest.nodeId, key, directory, manifest };
 }
 
-/** Moves an incomplete or superseded artifact out of the way; the next sweep removes it. */
-async function setAside(root: string, key: string): Promise<void> {
-  const folder = folderOf(root, key);
-  if (!(await exists(folder))) return;
+/**
+ * Moves an incomplete or superseded artifact out of the way; the next sweep removes it. What turns out to be good,
+ * because another attempt replaced it between the look and the move, is put back.
+ */
+async function setAside(root: string, manifest: ArtifactManifest): Promise<void> {
+  const folder = folderOf(root, manifest.key);
+  const isGood = (artifact: OpenedArtifact | null): boolean =>
+    artifact !== null && isPaidBy(artifact.manifest, manifest.paidBy);
+  if (!(await exists(folder)) || isGood(await openArtifact(folder, manifest.key))) return;
   await mkdir(join(root, 'staging'), { recursive: true });
-  await rename(folder, join(root, 'staging', `replaced-${key}.${randomBytes(4).toString('hex')}`)).catch(
-    (error: NodeJS.ErrnoException) => {
-      if (error.code !== 'ENOENT') throw error;
-    },
-  );
+  const aside = join(root, 'staging', `replaced-${manifest.key}.${randomBytes(4).toString('hex')}`);
+  if (!(await renameUnless('ENOENT', folder, aside))) return;
+  if (isGood(await openArtifact(aside, manifest.key))) await renameUnless('ENOTEMPTY', aside, folder);
+}
+
+/** Renames a folder; false when the system refuses for the given reason. */
+async function renameUnless(reason: 'ENOENT' | 'ENOTEMPTY', from: string, to: string): Promise<boolean> {
+  try {
+    await rename(from, to);
+    return true;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === reason || (reason === 'ENOTEMPTY' && code === 'EEXIST')) return false;
+    throw error;
+  }
 }
 
 async function namesIn(folder: string): Promise<string[]> {

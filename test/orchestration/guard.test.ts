@@ -1,0 +1,71 @@
+import { describe, expect, it } from 'vitest';
+import type { PlannedNode, StepReceipt } from '../../workflows/contract.ts';
+import { acceptReceipts, admit, createGuard, type Guard } from '../../workflows/guard.ts';
+
+const node = (id: string, key = `key-${id}`, mechanismDigest = `mechanism-${id}`): PlannedNode => ({
+  id,
+  slug: id,
+  kind: 'finetune',
+  key,
+  needs: [],
+  charge: { dataset: 'reviews', mechanismDigest },
+});
+
+const receipt = (id: string, changes: Partial<StepReceipt> = {}): StepReceipt => ({
+  entryId: `entry-${id}`,
+  workflowId: 'reviews/1-ab',
+  dataset: 'reviews',
+  nodeKey: `key-${id}`,
+  mechanismDigest: `mechanism-${id}`,
+  ...changes,
+});
+
+const a = node('a');
+const b = node('b');
+
+function guardWith(...receipts: StepReceipt[]): Guard {
+  const accepted = acceptReceipts(createGuard([a, b]), 'reviews/1-ab', receipts);
+  if (!accepted.accepted) throw new Error(accepted.reason);
+  return accepted.guard;
+}
+
+const refusal = (...receipts: StepReceipt[]): string => {
+  const answer = acceptReceipts(createGuard([a, b]), 'reviews/1-ab', receipts);
+  return answer.accepted ? 'accepted' : answer.reason;
+};
+
+describe('the guard', () => {
+  it('admits a planned private node with its receipt, once', () => {
+    const first = admit(guardWith(receipt('a'), receipt('b')), a);
+    expect(first).toMatchObject({ admitted: true, receipt: { entryId: 'entry-a' } });
+    if (!first.admitted) return;
+    expect(admit(first.guard, a)).toEqual({ admitted: false, reason: 'the receipt of a was used before' });
+    expect(admit(first.guard, b).admitted).toBe(true);
+  });
+
+  it('admits nothing without a receipt', () => {
+    expect(admit(guardWith(receipt('b')), a)).toEqual({ admitted: false, reason: 'a has no receipt of the ledger' });
+  });
+
+  it('admits no node that the plan does not hold, even with the content key of one that it does', () => {
+    const guard = guardWith(receipt('a'));
+    expect(admit(guard, node('c')).admitted).toBe(false);
+    expect(admit(guard, node('c', 'key-a')).admitted).toBe(false);
+  });
+
+  it('refuses receipts that were given out for something else', () => {
+    expect(refusal(receipt('a', { mechanismDigest: 'weaker' }))).toMatch(/another mechanism/);
+    expect(refusal(receipt('a', { workflowId: 'reviews/2-cd' }))).toMatch(/belongs to reviews\/2-cd/);
+    expect(refusal(receipt('a', { dataset: 'mails' }))).toMatch(/dataset mails/);
+    expect(refusal(receipt('a', { nodeKey: 'key-z' }))).toMatch(/no private node of this plan/);
+    expect(refusal(receipt('a'), receipt('a', { entryId: 'entry-other' }))).toMatch(/repeats/);
+  });
+
+  it('counts a receipt as used even when it stands in for the node of another entry', () => {
+    // A ledger that gave one entry to two nodes would charge once for two releases.
+    const guard = guardWith(receipt('a'), receipt('b', { entryId: 'entry-a' }));
+    const first = admit(guard, a);
+    expect(first.admitted).toBe(true);
+    expect(admit(first.admitted ? first.guard : guard, b).admitted).toBe(false);
+  });
+});
