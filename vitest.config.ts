@@ -8,6 +8,7 @@ export default defineConfig({
     maxWorkers: 2,
     testTimeout: 60_000,
     hookTimeout: 120_000,
-    reporters: ['default', './test/not-run-reporter.ts'],
+    // The summary comes last.
+    reporters: ['./test/not-run-reporter.ts', 'default'],
   },
 });

@@ -7,6 +7,8 @@ import { serviceLog } from './local-service.ts';
 import { serviceStatuses } from './services.ts';
 import { parts } from './setup/parts.mjs';
 import { missingPrerequisites } from './setup/prerequisites.mjs';
+import { sourceDigest } from './source-digest.ts';
+import { findWorker } from './worker-process.ts';
 
 export interface PartReport {
   id: string;
@@ -25,7 +27,14 @@ const comfortableSpace = 2e9;
 /** Reports on the machine, the parts of set-up, the state folder and the services. */
 export async function inspectParts(): Promise<PartReport[]> {
   const installed = await Promise.all(parts.map(inspectPart));
-  return [inspectMachine(), ...installed, inspectState(), inspectLedger(), ...(await inspectServices())];
+  return [
+    inspectMachine(),
+    ...installed,
+    inspectState(),
+    inspectLedger(),
+    ...(await inspectServices()),
+    inspectWorker(),
+  ];
 }
 
 function inspectMachine(): PartReport {
@@ -99,4 +108,20 @@ async function inspectServices(): Promise<PartReport[]> {
       remedy: !broken ? null : own ? `Run "epsilonflow down", then "up"; its log is ${serviceLog(name)}.` : 'Start it.',
     };
   });
+}
+
+function inspectWorker(): PartReport {
+  const worker = findWorker();
+  const current = worker?.codeDigest === sourceDigest();
+  return {
+    id: 'worker',
+    title: 'Worker',
+    version: 'local',
+    state: worker === null ? 'stopped' : 'ready',
+    detail:
+      worker === null
+        ? 'starts with the next run'
+        : `process ${worker.process.pid}${current ? '' : ', of older code: the next run replaces it'}`,
+    remedy: null,
+  };
 }

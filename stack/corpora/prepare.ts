@@ -47,11 +47,20 @@ function takePassages(
   return taken;
 }
 
-/** Writes the corpus and its manifest into `folder`, shuffled by digest so that any prefix is a fair sample. */
-export function prepareCorpus(folder = join(partsRoot, 'corpora'), sources = corpusSources): CorpusManifest {
+/** What the corpus must not hold: the demo data, and the benchmark sets beside the clone. */
+function protectAll(): { guard: ProtectedText; protectedRows: CorpusManifest['protectedRows'] } {
   for (const dataset of demoDatasets) prepareDataset(dataset);
   const guard = new ProtectedText();
-  const protectedRows = { demo: protectDemoData(guard, join(partsRoot, 'data')), benchmarks: protectBenchmarks(guard) };
+  const demo = protectDemoData(guard, join(partsRoot, 'data'));
+  return { guard, protectedRows: { demo, benchmarks: protectBenchmarks(guard) } };
+}
+
+/** Writes the corpus and its manifest into `folder`, shuffled by digest so that any prefix is a fair sample. */
+export function prepareCorpus(
+  folder = join(partsRoot, 'corpora'),
+  sources = corpusSources,
+  { guard, protectedRows } = protectAll(),
+): CorpusManifest {
   const dropped = { overlapping: 0, repeated: 0 };
   const seen = new Set<string>();
   const perSource: CorpusManifest['sources'] = {};

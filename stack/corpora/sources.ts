@@ -112,22 +112,6 @@ const shakespeare: CorpusSource = {
   },
 };
 
-const imdb: CorpusSource = {
-  name: 'imdb-train',
-  licence: 'Large Movie Review Dataset (Maas et al. 2011), no licence stated, research use; labels not used',
-  limit: 9_000_000,
-  present: () => existsSync(join(sharedDataFolder(), 'imdb', 'imdb-train.jsonl.br')),
-  *documents() {
-    const file = join(sharedDataFolder(), 'imdb', 'imdb-train.jsonl.br');
-    const reviews = brotliDecompressSync(readFileSync(file)).toString('utf8').split('\n').filter(Boolean);
-    // The file is sorted by label: a stride that is coprime to its length walks all of it evenly.
-    for (let i = 0; i < reviews.length; i++) {
-      const review = JSON.parse(reviews[(i * 7919) % reviews.length]!) as { text: string };
-      yield review.text.split(/<br\s*\/?>/i);
-    }
-  },
-};
-
 export const corpusSources: readonly CorpusSource[] = [
   brown,
   nlpCorpus,
@@ -138,5 +122,4 @@ export const corpusSources: readonly CorpusSource[] = [
   wikitext('test'),
   tinyStories,
   shakespeare,
-  imdb,
 ];
