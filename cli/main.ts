@@ -16,6 +16,9 @@ import { privacyCommand } from './privacy.ts';
 import { upCommand } from './up.ts';
 import { cancelCommand } from './cancel.ts';
 import { logsCommand } from './logs.ts';
+import { publishCommand } from './publish.ts';
+import { releaseCommand } from './release.ts';
+import { reportCommand } from './report.ts';
 import { runCommand } from './run.ts';
 import { statusCommand } from './status.ts';
 import { validateCommand } from './validate.ts';
@@ -35,6 +38,9 @@ const commands: ((program: Command) => void)[] = [
   logsCommand,
   runCommand,
   statusCommand,
+  reportCommand,
+  releaseCommand,
+  publishCommand,
 ];
 
 function buildProgram(): Command {

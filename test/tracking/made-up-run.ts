@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { openLedger, type Ledger } from '../../privacy/ledger/index.ts';
 import type { Label, NodePrivacy, Plan, PlanInput, PlanNode, Sensitivity, StepKind } from '../../schemas/plan.ts';
 import { openStore, type Store } from '../../store/index.ts';
 import { appendEvents, type RunEvent } from '../../tracking/events.ts';
@@ -373,6 +374,40 @@ async function writeArtifact(
       : {}),
   });
   return metrics;
+}
+
+/** A ledger in which the run's DP nodes are paid for, in the state folder of the test. */
+export async function payFor({ plan, record }: MadeUpRun): Promise<Ledger> {
+  const ledger = await openLedger(`sqlite:${join(process.env['EPSILONFLOW_HOME']!, 'ledger.db')}`);
+  const paid = plan.nodes.filter((node) => node.privacy);
+  const receipts = await ledger.reserve({
+    workflowId: record.workflowId,
+    experiment: plan.name,
+    planDigest: plan.digest,
+    accounts: [
+      { dataset: 'speeches', digest: plan.datasets['speeches']!.digest, delta: 1.8e-6, budget: null, benchmark: true },
+    ],
+    entries: paid.map(({ id, key, privacy }) => ({
+      dataset: 'speeches',
+      nodeId: id,
+      nodeKey: key,
+      keyEpoch: 0,
+      mechanism: privacy!.mechanism,
+      mechanismDigest: privacy!.digest,
+    })),
+  });
+  for (const receipt of receipts) {
+    const { mechanism } = paid.find(({ key }) => key === receipt.nodeKey)!.privacy!;
+    const token = await ledger.begin(receipt, 1);
+    if (mechanism.kind === 'unbounded') {
+      await ledger.commit(receipt, token, null);
+      continue;
+    }
+    const { samplingProbability, noiseMultiplier, clipNorm, steps } = mechanism;
+    await ledger.recordStep(receipt, token, steps - 1);
+    await ledger.commit(receipt, token, { sampler: 'poisson', samplingProbability, noiseMultiplier, clipNorm, steps });
+  }
+  return ledger;
 }
 
 /** Rows with what a model may write: markup, quotes, pipes, other alphabets. */

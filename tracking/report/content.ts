@@ -7,9 +7,10 @@ import { doorOf } from '../door.ts';
 import { showEpsilon } from '../lineage.ts';
 import type { RunResults } from '../results.ts';
 import type { RunRecord } from '../runs.ts';
-import { guarantee, privacyStatement, type PrivacyStatement } from '../statement.ts';
-import type { Block, Column, ReportDocument, Section, Text } from './document.ts';
+import { privacyStatement, type PrivacyStatement } from '../statement.ts';
+import { columns, type Block, type ReportDocument, type Section, type Text } from './document.ts';
 import { plotAccuracy } from './plot.ts';
+import { statementBlocks } from './statement-blocks.ts';
 import { answer, question, resultBlocks } from './summary.ts';
 import { digits, epsilonOf, groupComparisons, metricName, type ComparisonGroup } from './table.ts';
 
@@ -147,68 +148,6 @@ const wholeRunNote = (statement: PrivacyStatement): Block[] =>
       ]
     : [];
 
-/** A statement as blocks, for report, release and data card. */
-export function statementBlocks(statement: PrivacyStatement): Block[] {
-  const mechanisms = statement.datasets.flatMap((dataset) =>
-    dataset.mechanisms.map(({ instance, targetEpsilon, epsilon, delta, mechanism, ledgerEntry }): Text[] => [
-      [{ code: instance }],
-      dataset.dataset,
-      showEpsilon(targetEpsilon),
-      showEpsilon(epsilon),
-      delta.toExponential(1),
-      ...(mechanism.kind === 'unbounded'
-        ? ['none', '–', '–', '–']
-        : [
-            short(mechanism.samplingProbability),
-            short(mechanism.noiseMultiplier),
-            String(mechanism.steps),
-            short(mechanism.clipNorm),
-          ]),
-      ledgerEntry === null ? '–' : [{ code: ledgerEntry.length > 16 ? `${ledgerEntry.slice(0, 12)}…` : ledgerEntry }],
-    ]),
-  );
-  return [
-    ...statement.datasets.map((dataset): Block => ({ kind: 'paragraph', text: guarantee(dataset) })),
-    ...(statement.datasets.length === 0
-      ? [{ kind: 'paragraph', text: 'Nothing here derives from a dataset that is not public.' } as const]
-      : []),
-    ...(mechanisms.length > 0
-      ? [
-          {
-            kind: 'table',
-            caption:
-              'Mechanisms that read training records, each by itself: Poisson-subsampled Gaussian with sampling ' +
-              'probability q, noise multiplier σ, T steps and clip norm C',
-            columns: columns(
-              'instance',
-              'dataset',
-              ...['ε asked', 'ε spent', 'δ', 'q', 'σ', 'T', 'C'].map((title) => `${title}:right`),
-              'ledger entry',
-            ),
-            rows: mechanisms,
-          } as const,
-        ]
-      : []),
-    {
-      kind: 'paragraph',
-      text:
-        'Arithmetic: float. Noise is drawn from a keyed cryptographic generator and added in floating point. ' +
-        (statement.models.length > 0
-          ? `Base model${statement.models.length === 1 ? '' : 's'}: ${statement.models.map(({ name, digest }) => `${name} (${digest.slice(0, 12)})`).join(', ')}.`
-          : 'No base model.'),
-    },
-    { kind: 'paragraph', text: 'What the figures do not cover:' },
-    { kind: 'list', items: statement.notCovered },
-    {
-      kind: 'paragraph',
-      text:
-        statement.waivers.length === 0
-          ? 'Waivers: none.'
-          : `Waivers: ${statement.waivers.map(({ name, reason }) => `${name} (“${reason}”)`).join('; ')}.`,
-    },
-  ];
-}
-
 function failureSection(results: RunResults): Section[] {
   const rows = results.plan.nodes.flatMap((node): Text[][] => {
     const summary = results.nodes.get(node.id);
@@ -336,12 +275,6 @@ function reproduceBlocks(record: RunRecord, results: RunResults): Block[] {
     },
   ];
 }
-
-const short = (value: number): string => String(Number(value.toPrecision(4)));
-
-/** `name` or `name:right`. */
-const columns = (...names: string[]): Column[] =>
-  names.map((name) => ({ title: name.replace(/:right$/, ''), align: name.endsWith(':right') ? 'right' : 'left' }));
 
 const utc = (time: number): string => new Date(time).toISOString().slice(0, 16).replace('T', ' ') + ' UTC';
 

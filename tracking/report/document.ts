@@ -32,3 +32,7 @@ export interface ReportDocument {
   facts: [string, string][];
   sections: Section[];
 }
+
+/** Columns by title; a title that ends in `:right` is of numbers. */
+export const columns = (...names: string[]): Column[] =>
+  names.map((name) => ({ title: name.replace(/:right$/, ''), align: name.endsWith(':right') ? 'right' : 'left' }));

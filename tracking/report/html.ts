@@ -86,7 +86,7 @@ const style = `
 :root{color-scheme:light dark;--ink:#1c2024;--paper:#fff;--soft:#5b6570;--line:#d9dee3;--tint:#f4f6f8;--link:#0b5cad}
 @media (prefers-color-scheme:dark){:root{--ink:#e6e9ec;--paper:#14171a;--soft:#a3adb7;--line:#343b42;--tint:#1d2226;--link:#7db8f5}}
 *{box-sizing:border-box}
-body{margin:0 auto;padding:2rem 1.25rem 4rem;max-width:66rem;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
+body{margin:0 auto;overflow-wrap:break-word;padding:2rem 1.25rem 4rem;max-width:66rem;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
 h1{font-size:1.9rem;line-height:1.2;margin:0 0 .75rem}
 h2{font-size:1.3rem;margin:2.5rem 0 .5rem;padding-top:.5rem;border-top:1px solid var(--line)}
 p,ul{max-width:46rem}

@@ -1,0 +1,222 @@
+/** @file The papers of a released folder: data card, privacy statement, and how to use it in a spec. Pure. */
+
+import { stringify } from 'yaml';
+import type { AccountSummary } from '../../privacy/ledger/index.ts';
+import type { FinetuneParams, GenerateParams } from '../../schemas/step-params.ts';
+import type { Plan, PlanNode } from '../../schemas/plan.ts';
+import { showEpsilon } from '../lineage.ts';
+import type { Block } from '../report/document.ts';
+import { renderMarkdown } from '../report/markdown.ts';
+import { statementBlocks } from '../report/statement-blocks.ts';
+import { guarantee, type PrivacyStatement } from '../statement.ts';
+
+/** What the whole account of a dataset has spent, everything that ever drew on it included. */
+export interface AccountStatement {
+  dataset: string;
+  /** Null: unbounded, training without DP is among it. */
+  epsilon: number | null;
+  delta: number;
+  budget: number | null;
+  /** Entries of training without DP. */
+  unbounded: number;
+  experiments: number;
+}
+
+export const accountStatement = (summary: AccountSummary): AccountStatement => ({
+  dataset: summary.account,
+  epsilon: summary.total,
+  delta: summary.delta,
+  budget: summary.budget,
+  unbounded: summary.unbounded,
+  experiments: summary.experiments.length,
+});
+
+export interface CardFacts {
+  plan: Plan;
+  node: PlanNode;
+  /** `NAME/NUMBER`. */
+  run: string;
+  statement: PrivacyStatement;
+  accounts: AccountStatement[];
+}
+
+export interface SyntheticFacts {
+  rows: number;
+  /** Rows by label; empty without labels. */
+  labels: Record<string, number>;
+}
+
+export function statementMarkdown({ statement, accounts, run }: CardFacts): string {
+  return renderMarkdown({
+    title: `Privacy statement: ${statement.subject}`,
+    facts: [
+      ['run', run],
+      ['plan', statement.planDigest],
+    ],
+    sections: [
+      { id: 'guarantee', title: 'Guarantee', blocks: statementBlocks(statement) },
+      { id: 'account', title: 'The whole account', blocks: accounts.map(accountBlock) },
+    ].filter(({ blocks }) => blocks.length > 0),
+  });
+}
+
+function accountBlock({ dataset, epsilon, delta, budget, unbounded, experiments }: AccountStatement): Block {
+  const spent =
+    epsilon === null
+      ? `is unbounded: ${unbounded} of its entries trained without DP`
+      : `is ε = ${showEpsilon(epsilon)} at δ = ${delta.toExponential(1)}`;
+  return {
+    kind: 'paragraph',
+    text:
+      `All spending on ${dataset} in this ledger when this was written, ${experiments} ` +
+      `experiment${experiments === 1 ? '' : 's'} together, ${spent}. ` +
+      (budget === null
+        ? 'The account has no budget: it is recorded only.'
+        : `Its budget is ε = ${showEpsilon(budget)}.`),
+  };
+}
+
+/** A data card with the front matter that Hugging Face's loaders read. */
+export function dataCard(facts: CardFacts, synthetic: SyntheticFacts): string {
+  const { plan, node, run, statement } = facts;
+  const frontMatter = {
+    configs: [{ config_name: 'default', data_files: [{ split: 'train', path: 'synthetic.parquet' }] }],
+    ...(Object.keys(synthetic.labels).length > 0 ? { task_categories: ['text-classification'] } : {}),
+    tags: ['synthetic', ...(node.label === 'dp' ? ['differential-privacy'] : []), 'epsilonflow'],
+  };
+  const generate = node.params as GenerateParams;
+  const generator = generatorOf(plan, node);
+  const finetune = generator?.kind === 'finetune' ? (generator.params as FinetuneParams) : null;
+  const document = renderMarkdown({
+    title: `Synthetic text: ${node.id}`,
+    facts: [
+      ['run', run],
+      ['rows', String(synthetic.rows)],
+      ['label', node.label],
+    ],
+    sections: [
+      {
+        id: 'what',
+        title: 'What this is',
+        blocks: [
+          {
+            kind: 'paragraph',
+            text:
+              'Text written by a language model, not by people. ' +
+              (statement.datasets.length > 0
+                ? `The model was fine-tuned on ${statement.datasets.map(({ dataset }) => dataset).join(', ')} with differential privacy; no row of it is here by intent, though a model may repeat common phrases.`
+                : 'The model saw public data only.'),
+          },
+          ...(Object.keys(synthetic.labels).length > 0
+            ? [
+                {
+                  kind: 'table',
+                  caption: 'Rows by label',
+                  columns: [
+                    { title: 'label', align: 'left' },
+                    { title: 'rows', align: 'right' },
+                  ],
+                  rows: Object.entries(synthetic.labels).map(([label, rows]) => [label, String(rows)]),
+                } satisfies Block,
+              ]
+            : []),
+        ],
+      },
+      {
+        id: 'privacy',
+        title: 'Privacy',
+        blocks: [
+          ...(statement.datasets.length > 0
+            ? statement.datasets.map((dataset): Block => ({ kind: 'paragraph', text: guarantee(dataset) }))
+            : [{ kind: 'paragraph', text: 'Nothing here derives from data that is not public.' } satisfies Block]),
+          { kind: 'paragraph', text: 'The whole statement, with what it does not cover, is in privacy-statement.md.' },
+        ],
+      },
+      {
+        id: 'how',
+        title: 'How it was made',
+        blocks: [
+          {
+            kind: 'list',
+            items: [
+              ...(finetune
+                ? [
+                    `Fine-tuning: ${finetune.method.kind} of rank ${finetune.method.rank}, ${finetune.steps} steps, expected batch ${finetune.batch}, clip norm ${finetune.clip}, conditioning ${finetune.conditioning}, seed ${finetune.seed}`,
+                  ]
+                : []),
+              `Sampling: temperature ${generate.temperature}, labels drawn uniformly, seed ${generate.seed}`,
+              ...statement.models.map(({ name, digest }) => `Base model: ${name}, digest ${digest}`),
+              `Plan ${plan.digest}, content key ${node.key}`,
+            ],
+          },
+        ],
+      },
+      {
+        id: 'use',
+        title: 'Use',
+        blocks: [
+          {
+            kind: 'paragraph',
+            text:
+              'As training data in place of the original, at no further privacy cost: whatever is computed from it is covered by the statement. ' +
+              'It is not for learning facts: what it says is not true of anyone. Quality was measured by classifiers only; see the report of the run.',
+          },
+          { kind: 'paragraph', text: 'In a spec of Epsilonflow (also in dataset.yaml):' },
+          { kind: 'code', text: datasetSnippet(facts, synthetic).trimEnd() },
+          { kind: 'paragraph', text: 'In Python:' },
+          {
+            kind: 'code',
+            text: "from datasets import load_dataset\nrows = load_dataset('PATH/OF/THIS/FOLDER', split='train')",
+          },
+          { kind: 'paragraph', text: 'To check the files: sha256sum -c SHA256SUMS' },
+        ],
+      },
+    ],
+  });
+  return `---\n${stringify(frontMatter)}---\n\n${document}`;
+}
+
+/** The folder as a public dataset of a spec; paths are relative to the spec's folder, here the released one. */
+export function datasetSnippet({ statement }: CardFacts, { labels }: SyntheticFacts): string {
+  const name = `${statement.datasets[0]?.dataset ?? 'generated'}-synthetic`;
+  const values = Object.keys(labels);
+  return stringify({
+    datasets: {
+      [name]: {
+        files: { train: 'synthetic.jsonl' },
+        text: 'text',
+        ...(values.length > 0 ? { label: { column: 'label', values } } : {}),
+        sensitivity: 'public',
+      },
+    },
+  });
+}
+
+/** Card of an adapter that is released by itself. */
+export function adapterCard({ node, run, statement }: CardFacts): string {
+  return renderMarkdown({
+    title: `Adapter: ${node.id}`,
+    facts: [
+      ['run', run],
+      ['label', node.label],
+    ],
+    sections: [
+      {
+        id: 'what',
+        title: 'What this is',
+        blocks: [
+          {
+            kind: 'paragraph',
+            text: `A PEFT adapter${statement.models.length > 0 ? ` for the base model ${statement.models.map(({ name, digest }) => `${name} (digest ${digest})`).join(', ')}` : ''}.`,
+          },
+          ...statement.datasets.map((dataset): Block => ({ kind: 'paragraph', text: guarantee(dataset) })),
+        ],
+      },
+    ],
+  });
+}
+
+const generatorOf = (plan: Plan, node: PlanNode): PlanNode | undefined => {
+  const input = node.inputs['generator'];
+  return input && 'nodes' in input ? plan.nodes.find(({ id }) => id === input.nodes[0]) : undefined;
+};
