@@ -1,6 +1,8 @@
 /** @file Public door of the accountants: what a composition of mechanisms costs. Pure. */
 
-import { mergeEvents, type MechanismEvent } from './mechanism-event.ts';
+import { combinedNoise, gaussianEpsilon } from './gaussian.ts';
+import { pldEpsilon } from './loss-distribution.ts';
+import { checkDelta, mergeEvents, type MechanismEvent } from './mechanism-event.ts';
 import { rdpCurve, rdpEpsilon } from './renyi.ts';
 
 export { checkDelta, checkEvent, mergeEvents, type MechanismEvent } from './mechanism-event.ts';
@@ -15,8 +17,13 @@ export interface ComposedEpsilon {
   accountant: Accountant;
 }
 
+const known = new Map<string, ComposedEpsilon>();
+const CACHE_SIZE = 4096;
+
 /**
- * Epsilon at `delta` of all `events` on one dataset, add-or-remove-one-record adjacency.
+ * Epsilon at `delta` of all `events` on one dataset, add-or-remove-one-record adjacency. By privacy-loss distributions
+ * (in closed form for Gaussian noise alone) or by Renyi divergence, whichever is smaller; `accountant` asks for one.
+ * Where round-off leaves privacy-loss distributions nothing to say, Renyi divergence answers and is named.
  * Throws ARGUMENT_INVALID for an event or delta out of range.
  */
 export function composedEpsilon(
@@ -24,6 +31,26 @@ export function composedEpsilon(
   delta: number,
   accountant?: Accountant,
 ): ComposedEpsilon {
+  checkDelta(delta);
   const merged = mergeEvents(events);
-  return { epsilon: rdpEpsilon(rdpCurve(merged), delta), accountant: 'rdp' };
+  if (merged.length === 0) return { epsilon: 0, accountant: accountant ?? 'rdp' };
+  const key = JSON.stringify([merged, delta, accountant]);
+  let result = known.get(key);
+  if (result === undefined) {
+    result = compute(merged, delta, accountant);
+    if (known.size >= CACHE_SIZE) known.delete(known.keys().next().value!);
+    known.set(key, result);
+  }
+  return { ...result };
+}
+
+function compute(merged: MechanismEvent[], delta: number, accountant: Accountant | undefined): ComposedEpsilon {
+  const renyi = (): ComposedEpsilon => ({ epsilon: rdpEpsilon(rdpCurve(merged), delta), accountant: 'rdp' });
+  if (accountant === 'rdp') return renyi();
+  const noise = combinedNoise(merged);
+  if (noise !== null) return { epsilon: gaussianEpsilon(noise, delta), accountant: 'pld' };
+  const exact: ComposedEpsilon = { epsilon: pldEpsilon(merged, delta), accountant: 'pld' };
+  if (accountant === 'pld' && Number.isFinite(exact.epsilon)) return exact;
+  const bound = renyi();
+  return exact.epsilon <= bound.epsilon ? exact : bound;
 }
