@@ -49,7 +49,7 @@ interface Row {
 }
 
 /** Positions that a batch needs: the start token, the longest prefix and the text; the last token is never fed. */
-export const decodingTime = (prefixes: readonly (readonly number[])[], maxTokens: number): number =>
+const decodingTime = (prefixes: readonly (readonly number[])[], maxTokens: number): number =>
   Math.max(...prefixes.map((prefix) => prefix.length)) + maxTokens;
 
 export class TextGenerator {

@@ -42,10 +42,13 @@ const cachedWords = 1 << 16;
  * are then the ids of its words in a row, and words repeat. Words go through a second tokenizer that adds no space.
  */
 function wordwise(definition: Record<string, unknown>, config: object, whole: Encode): Encode | null {
-  const split = definition['pre_tokenizer'] as Record<string, unknown> | null;
-  const processor = definition['post_processor'] as Record<string, unknown> | null;
-  if (split?.['type'] !== 'ByteLevel' || split['use_regex'] === false || definition['normalizer'] != null) return null;
-  if (processor != null && processor['type'] !== 'ByteLevel') return null;
+  const part = (name: string): Record<string, unknown> | null => {
+    return (definition[name] ?? null) as Record<string, unknown> | null;
+  };
+  const split = part('pre_tokenizer');
+  const processor = part('post_processor');
+  if (split?.['type'] !== 'ByteLevel' || split['use_regex'] === false || part('normalizer') !== null) return null;
+  if (processor !== null && processor['type'] !== 'ByteLevel') return null;
   const words = new PreTrainedTokenizer(
     { ...definition, pre_tokenizer: { ...split, add_prefix_space: false } },
     config,
