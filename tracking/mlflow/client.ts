@@ -61,6 +61,9 @@ export interface MlflowClient {
 
 const api = 'api/2.0/mlflow';
 
+/** Makes MLflow 3 open the experiment with its pages for training runs rather than those for chat traces. */
+const trainingPages: MlflowTag = { key: 'mlflow.experimentKind', value: 'custom_model_development' };
+
 export function connectMlflow(uri: string, options: HttpOptions = {}): MlflowClient {
   const send = httpSender(uri, options);
   const get = (path: string, query: Record<string, string>): Promise<unknown> =>
@@ -92,7 +95,7 @@ export function connectMlflow(uri: string, options: HttpOptions = {}): MlflowCli
       const existing = await experimentByName(name);
       if (existing !== null) return existing;
       try {
-        const made = (await post('experiments/create', { name })) as { experiment_id: string };
+        const made = (await post('experiments/create', { name, tags: [trainingPages] })) as { experiment_id: string };
         return made.experiment_id;
       } catch (error) {
         // Made by another publisher in between, or by the first attempt of this very request.

@@ -45,7 +45,7 @@ function renderBlock(block: Block, id: string): string {
       return `<pre tabindex="0"><code>${escape(block.text)}</code></pre>`;
     case 'figure':
       return (
-        `<figure>\n<div class="plot" role="img" aria-label="${escape(block.description)}">${block.svg}</div>\n` +
+        `<figure>\n<div class="plot" role="img" aria-label="${escape(block.description)}"><div aria-hidden="true">${block.svg}</div></div>\n` +
         `<figcaption>${escape(block.caption)}</figcaption>\n</figure>`
       );
     case 'table': {
