@@ -28,7 +28,7 @@ const kinds: { [K in StepKind]: () => Promise<{ run: StepRunner<K> }> } = {
 };
 
 /** Progress and metrics are sent at most so often, milliseconds. */
-const sendEvery = 250;
+const sendEvery = 100;
 
 const send = (message: FromJob): Promise<void> =>
   new Promise((resolve, reject) => {

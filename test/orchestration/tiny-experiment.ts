@@ -1,0 +1,128 @@
+/**
+ * @file A whole experiment on real parts, small enough for tests: a folder with made-up texts, a random base model and
+ * its tokenizer, and a state folder and ledger of its own.
+ */
+
+import { spawn, type ChildProcess } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { initialWeights } from '../../learning/decoder/weights.ts';
+import { writeModelFolder } from '../../learning/formats/model-folder.ts';
+import { trainBytePairs, writeTokenizer } from '../../learning/tokenizer/byte-pair-training.ts';
+import { loadTokenizer } from '../../learning/tokenizer/index.ts';
+import { seededStream } from '../../privacy/noise.ts';
+import { packageRoot } from '../../stack/paths.ts';
+
+export interface TinyWorld {
+  folder: string;
+  /** What processes of this world see; also set in this process. */
+  environment: NodeJS.ProcessEnv;
+  write(name: string, content: string): string;
+  remove(): void;
+}
+
+const words = {
+  cold: ['ice', 'snow', 'frost', 'winter', 'north', 'glove'],
+  warm: ['sun', 'sand', 'heat', 'summer', 'south', 'beach'],
+};
+
+/** Sentences whose words tell the label, most of the time. */
+function rows(count: number, seed: number): string {
+  const stream = seededStream(seed, 'texts of a test');
+  const pick = <T>(from: readonly T[]): T => from[Math.floor(stream.uniform() * from.length)]!;
+  return Array.from({ length: count }, (_, row) => {
+    const label = row % 2 === 0 ? 'cold' : 'warm';
+    const text = Array.from({ length: 6 }, () =>
+      pick(stream.uniform() < 0.85 ? words[label] : Object.values(words).flat()),
+    );
+    return JSON.stringify({ text: text.join(' '), label });
+  }).join('\n');
+}
+
+/** Makes the folder and its data; `withModel` adds `base/`, a decoder with random weights. */
+export async function openTinyWorld(options: { train: number; withModel: boolean }): Promise<TinyWorld> {
+  const folder = mkdtempSync(join(tmpdir(), 'tiny world '));
+  const write = (name: string, content: string): string => {
+    writeFileSync(join(folder, name), content);
+    return join(folder, name);
+  };
+  mkdirSync(join(folder, 'home'));
+  write('train.jsonl', rows(options.train, 1));
+  write('test.jsonl', rows(60, 2));
+  if (options.withModel) await writeBase(join(folder, 'base'));
+  const own = {
+    EPSILONFLOW_HOME: join(folder, 'home'),
+    EPSILONFLOW_LEDGER_URL: `sqlite:${join(folder, 'ledger.db')}`,
+    MLFLOW_TRACKING_URI: 'none',
+  };
+  Object.assign(process.env, own);
+  delete process.env['TEMPORAL_ADDRESS'];
+  return {
+    folder,
+    environment: { ...process.env, ...own },
+    write,
+    remove: () => rmSync(folder, { recursive: true, force: true }),
+  };
+}
+
+async function writeBase(directory: string): Promise<void> {
+  await writeTokenizer(directory, trainBytePairs([Object.values(words).flat().join(' ').repeat(3)], 290));
+  const tokenizer = await loadTokenizer(directory);
+  const config = {
+    dim: 32,
+    layers: 2,
+    heads: 2,
+    kvHeads: 1,
+    hidden: 48,
+    vocab: tokenizer.vocabularySize,
+    context: 64,
+    ropeTheta: 10_000,
+    rmsEps: 1e-5,
+    tied: true,
+  };
+  const stream = seededStream(3, 'base model of a test');
+  const weights = initialWeights(config, (out, deviation) => stream.fillGaussian(out, deviation));
+  await writeModelFolder(directory, config, weights, { bosTokenId: tokenizer.bosId, eosTokenId: tokenizer.eosId });
+}
+
+export interface CommandResult {
+  code: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** Runs the command line as a user would. */
+export function epsilonflow(world: TinyWorld, ...args: string[]): Promise<CommandResult> & { child: ChildProcess } {
+  const child = spawn(process.execPath, [join(packageRoot, 'cli', 'epsilonflow.mjs'), ...args], {
+    cwd: world.folder,
+    env: world.environment,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let stdout = '';
+  let stderr = '';
+  child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
+  child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
+  const result = new Promise<CommandResult>((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', (code) => resolve({ code, stdout, stderr }));
+  });
+  return Object.assign(result, { child });
+}
+
+/** Ids of living processes of steps that belong to a world. */
+export function jobProcesses(world: TinyWorld): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((pid) => {
+      try {
+        return (
+          readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('activities/job-main.ts') &&
+          readFileSync(`/proc/${pid}/environ`, 'utf8').includes(`EPSILONFLOW_HOME=${world.folder}`)
+        );
+      } catch {
+        return false;
+      }
+    });
+}
