@@ -8,8 +8,8 @@
  */
 
 import { compile, disposeTree, type CompiledFunction } from '../compile/index.ts';
-import { adapterParameters, classBias, classInput, classOutput, loraName } from '../adapter/parameters.ts';
-import type { AdapterShape, ParameterGroup } from '../adapter/parameters.ts';
+import { adapterParameters, classBias, classInput, classOutput, loraName, sizeOf } from '../adapter/parameters.ts';
+import type { AdapterShape, Parameter, ParameterGroup } from '../adapter/parameters.ts';
 import { weightShapes, type DecoderConfig } from '../decoder/config.ts';
 import { flatLogits, type Conditioning, type LinearHook } from '../decoder/forward.ts';
 import { linear } from '../decoder/layers.ts';
@@ -17,6 +17,8 @@ import { crossEntropy } from '../decoder/loss.ts';
 import { tf, type Tensor } from '../tensorflow.ts';
 
 type TensorRecord = Record<string, Tensor>;
+
+const groupNames: readonly ParameterGroup[] = ['lora', 'vectors', 'bias'];
 
 /** Largest norm of each group's part of an example's gradient; null: not clipped. */
 export type GroupClipNorms = Readonly<Record<ParameterGroup, number>> | null;
@@ -36,8 +38,11 @@ export type MicrobatchInputs = {
 };
 
 export type MicrobatchOutputs = {
-  /** Sum over examples of clipped gradients, by parameter. */
-  sums: TensorRecord;
+  /**
+   * Sum over examples of clipped gradients by group, read with `parameterSums`: [size] of the LoRA matrices one after
+   * the other, [classes, size] of class rows side by side. A group without parameters is absent.
+   */
+  sums: Record<ParameterGroup, Tensor>;
   /** [rows] float32: loss of each example, 0 for padding. */
   losses: Tensor;
 };
@@ -127,36 +132,52 @@ export function microbatchGradient(
   const rows = inputs.present.size;
   const parameters = adapterParameters(config, adapter);
   const { losses, gradients } = exampleGradients(config, adapter, inputs);
-  const groups = [...new Set(parameters.map(({ group }) => group))];
-  const norms = new Map(
-    groups.map((group) => {
-      const squares = parameters
-        .filter((parameter) => parameter.group === group)
-        .map(({ name }) => (gradients[name] as Tensor).square().reshape([rows, -1]).sum(1));
-      return [group, tf.addN(squares).sqrt() as Tensor];
-    }),
-  );
+  // Each group's gradient as one matrix [rows, size]: few large kernels instead of several for each parameter.
+  const members = (group: ParameterGroup): Parameter[] => parameters.filter((parameter) => parameter.group === group);
+  const groups = groupNames
+    .filter((group) => members(group).length > 0)
+    .map((group) => {
+      const flat = members(group).map(({ name }) => (gradients[name] as Tensor).reshape([rows, -1]));
+      const matrix = tf.concat(flat, 1) as Tensor;
+      return { group, matrix, norm: matrix.square().sum(1).sqrt() as Tensor };
+    });
   // One non-finite number anywhere makes the whole example contribute zero, as padding does.
-  const finite = [...norms.values(), losses].map((values) => tf.isFinite(values).toFloat());
-  const counted = finite.reduce((all, part) => all.mul(part) as Tensor, inputs.present);
-  const counts = tf.greater(counted, 0);
-  const sums: TensorRecord = {};
-  for (const { name, group } of parameters) {
+  const finite = [...groups.map(({ norm }) => norm), losses].map((values) => tf.isFinite(values).toFloat());
+  const counts = tf.greater(
+    finite.reduce((all, part) => all.mul(part) as Tensor, inputs.present),
+    0,
+  );
+  const sums: Partial<Record<ParameterGroup, Tensor>> = {};
+  for (const { group, matrix, norm } of groups) {
     const bound = clipNorms?.[group];
-    const norm = norms.get(group) as Tensor;
     const factor = bound === undefined ? tf.onesLike(norm) : tf.minimum(1, tf.div(bound * (1 - clipMargin), norm));
-    const gradient = gradients[name] as Tensor;
-    const each = gradient.reshape([rows, -1]);
-    const scaled = each.mul(factor.reshape([rows, 1]));
-    const kept = tf.where(counts.reshape([rows, 1]), scaled, tf.zerosLike(scaled));
-    if (group === 'lora') {
-      sums[name] = kept.sum(0).reshape(gradient.shape.slice(1));
-    } else {
-      const classes = tf.oneHot(inputs.labels as never, adapter.classes, 1, 0, 'float32');
-      sums[name] = tf.matMul(classes, kept as never, true, false);
+    const scaled = matrix.mul(factor.reshape([rows, 1]));
+    const kept = tf.where(counts.reshape([rows, 1]), scaled, tf.zerosLike(scaled)) as Tensor;
+    const classes = (): Tensor => tf.oneHot(inputs.labels as never, adapter.classes, 1, 0, 'float32');
+    sums[group] = group === 'lora' ? kept.sum(0) : tf.matMul(classes(), kept as never, true, false);
+  }
+  return { sums: sums as Record<ParameterGroup, Tensor>, losses: tf.where(counts, losses, tf.zerosLike(losses)) };
+}
+
+/** One parameter's part of the sums, in the order of its values. */
+export function* parameterSums(
+  parameters: readonly Parameter[],
+  sums: Readonly<Partial<Record<ParameterGroup, Tensor>>>,
+): Generator<{ name: string; values: (index: number) => number }> {
+  for (const group of groupNames) {
+    const members = parameters.filter((parameter) => parameter.group === group);
+    if (members.length === 0) continue;
+    const flat = (sums[group] as Tensor).dataSync();
+    const widthOf = ({ shape }: Parameter): number => (group === 'lora' ? sizeOf({ shape }) : (shape[1] as number));
+    const total = members.reduce((sum, member) => sum + widthOf(member), 0);
+    let start = 0;
+    for (const member of members) {
+      const [from, width] = [start, widthOf(member)];
+      // A LoRA matrix lies in one piece; of class rows there is one piece a class.
+      yield { name: member.name, values: (at) => flat[Math.floor(at / width) * total + from + (at % width)] as number };
+      start += width;
     }
   }
-  return { sums, losses: tf.where(counts, losses, tf.zerosLike(losses)) };
 }
 
 /** Compiles the gradient of microbatches of `rows` examples with `time` predicted tokens. */

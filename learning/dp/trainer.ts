@@ -20,6 +20,7 @@ import { rateMultiples, type Schedule } from './adam.ts';
 import type { TrainingState } from './checkpoint.ts';
 import {
   compileMicrobatchGradient,
+  parameterSums,
   type GroupClipNorms,
   type MicrobatchGradient,
   type MicrobatchOutputs,
@@ -113,12 +114,9 @@ export class AdapterTrainer {
       for (const [index, batch] of batches.entries()) {
         const gradient = await this.gradientFor(batch.shape, hooks);
         const outputs = this.run(gradient, batch, adapter);
-        for (const { name } of this.parameters) {
+        for (const { name, values } of parameterSums(this.parameters, outputs.sums)) {
           const sum = sums[name] as Float64Array;
-          const values = (outputs.sums[name] as Tensor).dataSync();
-          for (let place = 0; place < sum.length; place++) {
-            sum[place] = (sum[place] as number) + (values[place] as number);
-          }
+          for (let place = 0; place < sum.length; place++) sum[place] = (sum[place] as number) + values(place);
         }
         for (const value of outputs.losses.dataSync()) loss += value;
         disposeTree(outputs);
