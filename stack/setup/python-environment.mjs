@@ -56,7 +56,7 @@ export const pythonEnvironment = {
         });
         await runQuietly(
           pythonCommand,
-          ['-m', 'pip', 'install', '--no-input', '--prefer-binary', '-c', constraints, ...pins()],
+          ['-m', 'pip', 'install', '--no-input', '--no-compile', '--prefer-binary', '-c', constraints, ...pins()],
           { log: 'python-pip', lock, hint },
         );
       },
