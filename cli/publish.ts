@@ -9,6 +9,8 @@ async function publish(reference: string, { json }: { json?: boolean }): Promise
   const { writeReport } = await import('../tracking/report.ts');
   const { publishRun } = await import('../tracking/publish.ts');
   const { openStore } = await import('../store/index.ts');
+  const { writeDurably } = await import('../store/disk.ts');
+  const { linksFile } = await import('../activities/worker-parts.ts');
   const { ensureMlflow } = await import('../stack/services.ts');
   const run = resolveRun(reference);
   const store = openStore();
@@ -26,6 +28,8 @@ async function publish(reference: string, { json }: { json?: boolean }): Promise
   // The report goes along, as of now.
   await writeReport(run.directory, plan, store);
   const links = await publishRun(run.directory, plan, store, mlflow.uri);
+  // Where `epsilonflow status` finds the address.
+  await writeDurably(linksFile(run.directory), JSON.stringify(links, null, 2) + '\n');
   if (json) printJson(links);
   else printLine(links.run);
 }

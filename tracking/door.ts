@@ -33,6 +33,7 @@ const dataIndependent = new Set([
   'epsilon',
   'delta',
   'parameters',
+  'trainedParameters',
 ]);
 
 export interface Door {

@@ -238,10 +238,14 @@ function publicAddress(uri: string): string {
   return address.href.replace(/\/$/, '');
 }
 
-const experimentLink = (client: MlflowClient, id: string): string => `${publicAddress(client.uri)}/#/experiments/${id}`;
+/** MLflow 3 shows its pages for chat traces unless told otherwise. */
+const trainingPages = '?workflowType=machine_learning';
+
+const experimentLink = (client: MlflowClient, id: string): string =>
+  `${publicAddress(client.uri)}/#/experiments/${id}/runs${trainingPages}`;
 
 const runLink = (client: MlflowClient, run: MlflowRun): string =>
-  `${publicAddress(client.uri)}/#/experiments/${run.experimentId}/runs/${run.runId}`;
+  `${publicAddress(client.uri)}/#/experiments/${run.experimentId}/runs/${run.runId}${trainingPages}`;
 
 function userName(): string {
   try {

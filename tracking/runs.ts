@@ -101,7 +101,7 @@ export function resolveRun(reference: string): RunFolder {
 }
 
 /** Writes a file by way of a temporary one beside it, synced, so that a reader or a crash sees the old or the new. */
-export function writeFileAtomically(path: string, content: string | Uint8Array): void {
+function writeFileAtomically(path: string, content: string | Uint8Array): void {
   const temporary = `${path}.${process.pid}.tmp`;
   const file = openSync(temporary, 'w');
   try {

@@ -335,6 +335,9 @@ async function writeArtifact(
       );
       break;
     }
+    case 'pretrain':
+      write('config.json', '{}');
+      break;
     case 'compare': {
       const arms = Object.fromEntries(
         Object.entries(node.inputs).map(([role, input]) => {

@@ -24,46 +24,55 @@ export function statementBlocks(statement: PrivacyStatement): Block[] {
       ledgerEntry === null ? '–' : [{ code: ledgerEntry.length > 16 ? `${ledgerEntry.slice(0, 12)}…` : ledgerEntry }],
     ]),
   );
+  if (mechanisms.length === 0) {
+    const read = statement.datasets.map(({ dataset }) => dataset);
+    return [
+      {
+        kind: 'paragraph',
+        text:
+          read.length === 0
+            ? 'Nothing here derives from a dataset that is not public.'
+            : `No mechanism read training records of ${read.join(', ')}: nothing was charged. Figures on test records are exact.`,
+      },
+      waiverBlock(statement),
+    ];
+  }
   return [
     ...statement.datasets.map((dataset): Block => ({ kind: 'paragraph', text: guarantee(dataset) })),
-    ...(statement.datasets.length === 0
-      ? [{ kind: 'paragraph', text: 'Nothing here derives from a dataset that is not public.' } as const]
-      : []),
-    ...(mechanisms.length > 0
-      ? [
-          {
-            kind: 'table',
-            caption:
-              'Mechanisms that read training records, each by itself: Poisson-subsampled Gaussian with sampling ' +
-              'probability q, noise multiplier σ, T steps and clip norm C',
-            columns: columns(
-              'instance',
-              'dataset',
-              ...['ε asked', 'ε spent', 'δ', 'q', 'σ', 'T', 'C'].map((title) => `${title}:right`),
-              'ledger entry',
-            ),
-            rows: mechanisms,
-          } as const,
-        ]
-      : []),
     {
-      kind: 'paragraph',
-      text:
-        'Arithmetic: float. Noise is drawn from a keyed cryptographic generator and added in floating point. ' +
-        (statement.models.length > 0
-          ? `Base model${statement.models.length === 1 ? '' : 's'}: ${statement.models.map(({ name, digest }) => `${name} (${digest.slice(0, 12)})`).join(', ')}.`
-          : 'No base model.'),
+      kind: 'table',
+      caption:
+        'Mechanisms that read training records, each by itself: Poisson-subsampled Gaussian with sampling ' +
+        'probability q, noise multiplier σ, T steps and clip norm C',
+      columns: columns(
+        'instance',
+        'dataset',
+        ...['ε asked', 'ε spent', 'δ', 'q', 'σ', 'T', 'C'].map((title) => `${title}:right`),
+        'ledger entry',
+      ),
+      rows: mechanisms,
     },
+    { kind: 'paragraph', text: arithmetic(statement) },
     { kind: 'paragraph', text: 'What the figures do not cover:' },
     { kind: 'list', items: statement.notCovered },
-    {
-      kind: 'paragraph',
-      text:
-        statement.waivers.length === 0
-          ? 'Waivers: none.'
-          : `Waivers: ${statement.waivers.map(({ name, reason }) => `${name} (“${reason}”)`).join('; ')}.`,
-    },
+    waiverBlock(statement),
   ];
 }
+
+function arithmetic({ models }: PrivacyStatement): string {
+  const named = models.map(({ name, digest }) => `${name} (${digest.slice(0, 12)})`).join(', ');
+  return (
+    'Arithmetic: float. Noise is drawn from a keyed cryptographic generator and added in floating point.' +
+    (models.length > 0 ? ` Base model${models.length === 1 ? '' : 's'}: ${named}.` : '')
+  );
+}
+
+const waiverBlock = ({ waivers }: PrivacyStatement): Block => ({
+  kind: 'paragraph',
+  text:
+    waivers.length === 0
+      ? 'Waivers: none.'
+      : `Waivers: ${waivers.map(({ name, reason }) => `${name} (“${reason}”)`).join('; ')}.`,
+});
 
 const short = (value: number): string => String(Number(value.toPrecision(4)));

@@ -16,7 +16,7 @@ import {
 /** What the run asked: arms, datasets and epsilons in one sentence. */
 export function question(results: RunResults): string {
   const groups = groupComparisons(results.comparisons);
-  if (groups.length === 0) return `What do the ${results.plan.nodes.length} instances of ${results.plan.name} give?`;
+  if (groups.length === 0) return `What does ${results.plan.name} give?`;
   const arms = [...new Set(groups.flatMap((group) => group.arms))];
   const epsilons = [...new Set(groups.flatMap(({ rows }) => rows.map(epsilonOf)))].filter(
     (epsilon) => epsilon !== null,
