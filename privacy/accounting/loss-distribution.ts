@@ -25,6 +25,8 @@ const MOST_ROUNDS = 12;
 const NEGLIGIBLE = 1e-7;
 /** Tilted mass that may wrap round from outside the window. */
 const WRAPPED = 1e-9;
+/** Round-off of a transform is about 1e-14 a step; of delta it may take 1e-7. */
+const AFFORDABLE_NOISE = 1e7;
 const LONGEST_WINDOW = 2 ** 18;
 const LARGEST_GRID = 2 ** 20;
 
@@ -140,11 +142,16 @@ function compose(
   return { first, step, tilt, cumulant, tilted, rest: infinite + above };
 }
 
+interface Reading {
+  epsilon: number;
+  clipped: boolean;
+}
+
 /**
  * Least epsilon >= 0 with delta(epsilon) <= delta, from above. `clipped` when the window ends before it and its lower
  * end stands in; Infinity when not even the window's upper end is good enough.
  */
-function epsilonOf(composition: Composition, count: number, delta: number): { epsilon: number; clipped: boolean } {
+function epsilonOf(composition: Composition, count: number, delta: number): Reading {
   const { first, step, tilt, cumulant, tilted, rest } = composition;
   const inflation = 1 + count * MASS_ERROR;
   const target = (delta - rest) / inflation;
@@ -184,35 +191,67 @@ interface Plan {
   information: number;
 }
 
-/** One pass: grid and window for the tilt, composed and read off. */
-function pass(plan: Plan, delta: number, tilt: number, tolerance: number): { epsilon: number; clipped: boolean } {
+interface Window {
+  tilt: number;
+  low: number;
+  high: number;
+  /** Tilt of Chernoff's bound for mass above `high`. */
+  beyondTilt: number;
+  /** log of the tilted mass that may wrap round. */
+  wrapped: number;
+}
+
+/**
+ * The shortest window among some tilts up to the saddle point's. A smaller tilt moves the composed law away from
+ * `epsilon`, by `slack` nats, which its window must make up for and round-off must leave; it pays where rare large
+ * losses draw out the upper tail.
+ */
+function chooseWindow(plan: Plan, saddle: number, epsilon: number, finest: number): Window {
+  const { sketches, count } = plan;
+  const exponent = (tilt: number): number => cumulants(sketches, tilt).value - tilt * epsilon;
+  const least = exponent(saddle);
+  const affordable = Math.log(AFFORDABLE_NOISE / count);
+  let best: Window | null = null;
+  for (const part of [1, 0.6, 0.3, 0]) {
+    const tilt = part * saddle;
+    const slack = Math.max(0, exponent(tilt) - least);
+    if (best !== null && slack > affordable) break;
+    const wrapped = Math.log(WRAPPED) - slack;
+    // Tilts that resolve single cells of the grid would bound the sketch and not the grid.
+    const upper = tiltedEnd(sketches, tilt, 1, -wrapped, 0.5 / finest);
+    const lower = tiltedEnd(sketches, tilt, -1, -wrapped, 0.5 / finest);
+    // On the grid each application may reach two cells further than its law.
+    const high = Math.min(plan.highest + 2 * count * finest, upper.end);
+    const low = Math.max(plan.lowest - 2 * count * finest, Math.min(lower.end, high));
+    if (best !== null && high - low >= best.high - best.low) break;
+    best = { tilt, low, high, beyondTilt: upper.tilt, wrapped };
+  }
+  return best!;
+}
+
+/** One pass: grid and window for an epsilon like `guess`, composed and read off. */
+function pass(plan: Plan, delta: number, saddle: number, guess: number, tolerance: number): Reading {
   const { sketches, count } = plan;
   // Moving a mass to its cell's ends adds up to step^2 / 6 to the variance of each loss on average: that shifts
-  // epsilon by count (1 + tilt) step^2 / 12.
-  const fine = Math.sqrt((12 * tolerance) / ((1 + tilt) * count));
-  const information = -Math.log(WRAPPED);
-  // Tilts that resolve single cells of the grid would bound the sketch and not the grid.
-  const upper = tiltedEnd(sketches, tilt, 1, information, 0.5 / fine);
-  const lower = tiltedEnd(sketches, tilt, -1, information, 0.5 / fine);
-  let high = Math.min(plan.highest, upper.end);
-  let low = Math.max(plan.lowest, Math.min(lower.end, high));
-  if (plan.highest - plan.lowest < 3 * (high - low)) ({ lowest: low, highest: high } = plan);
+  // epsilon by count (1 + saddle) step^2 / 12.
+  const fine = Math.sqrt((12 * tolerance) / ((1 + saddle) * count));
+  const window = chooseWindow(plan, saddle, guess, fine);
+  const { tilt, beyondTilt, wrapped } = window;
   const measures = plan.measures.map((measure, i) => {
     const own = cumulants([{ ...sketches[i]!, count: 1 }], tilt).value;
-    return raiseLowest(measure, tilt, own, Math.log(WRAPPED / 1000 / count));
+    return raiseLowest(measure, tilt, own, wrapped - Math.log(1000 * count));
   });
 
-  // Each application on the grid may reach two cells further than its law.
-  const margin = (step: number): number =>
-    (high === plan.highest ? Math.min(2 * count, 64 + (0.2 * (high - low)) / step) : 0) + 4;
   const widest = Math.max(...measures.map((measure) => lossRange(measure).highest - lossRange(measure).lowest));
-  const least = widest / LARGEST_GRID;
-  const wanted = Math.max(fine, (1.3 * (high - low)) / LONGEST_WINDOW, least);
-  const length = Math.max(64, 2 ** Math.ceil(Math.log2((high - low) / wanted + margin(wanted))));
+  const wanted = Math.max(fine, (1.3 * (window.high - window.low)) / LONGEST_WINDOW, widest / LARGEST_GRID);
+  const whole = { low: plan.lowest - 2 * count * wanted, high: plan.highest + 2 * count * wanted };
+  // Where all there is fits without much ado, nothing wraps and nothing lies beyond.
+  const { low, high } = whole.high - whole.low < 3 * (window.high - window.low) ? whole : window;
+  const length = Math.max(64, 2 ** Math.ceil(Math.log2((high - low) / wanted + 4)));
   // The length is rounded up, so a finer step costs nothing.
-  const step = Math.max((high - low) / (length - margin(wanted)), wanted / 2, least);
+  const step = Math.max((high - low) / (length - 4), wanted / 2, widest / LARGEST_GRID);
   const grids = measures.map((measure) => discretise(measure, step));
-  const composition = compose(grids, tilt, Math.floor(low / step) - 1, length, upper.tilt);
+  const composition = compose(grids, tilt, Math.floor(low / step) - 1, length, beyondTilt);
   return epsilonOf(composition, count, delta);
 }
 
@@ -244,10 +283,10 @@ function directedEpsilon(
   let best = Infinity;
   for (let round = 0; round < MOST_ROUNDS; round += 1) {
     const scale = Math.max(guess, floor);
-    const { epsilon, clipped } = pass(plan, delta, tilt, GRID_TOLERANCE * scale);
+    const { epsilon, clipped } = pass(plan, delta, tilt, guess, GRID_TOLERANCE * scale);
     best = Math.min(best, epsilon);
     // Good when the grid was chosen for an epsilon like the one found.
-    if (best === 0 || (!clipped && Math.max(best, floor) > 0.6 * scale)) break;
+    if (best === 0 || (!clipped && Math.max(best, floor) > 0.5 * scale)) break;
     guess = best;
     tilt = meanTilt(sketches, guess, information);
     floor = SMALLEST_SCALE * Math.sqrt(cumulants(sketches, tilt).variance);
