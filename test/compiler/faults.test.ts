@@ -285,10 +285,10 @@ const cases: Case[] = [
     what: 'classes that differ',
     spec: spoil('test: reviews }\n  on-real', 'test: other }\n  on-real').replace(
       'label: { values: [neg, pos] }',
-      'label: { values: [pos, neg] }',
+      'label: { values: [neg, pos, odd] }',
     ),
     at: 'test: §other',
-    fault: 'SPEC_REFERENCE_KIND The training data have the classes [neg, pos], dataset "other" has [pos, neg]',
+    fault: 'SPEC_REFERENCE_KIND The training data have the classes [neg, pos], dataset "other" has [neg, pos, odd]',
   },
   {
     what: 'arms at unequal epsilon',

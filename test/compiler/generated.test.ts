@@ -1,0 +1,51 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { Ajv } from 'ajv';
+import { afterAll, describe, expect, it } from 'vitest';
+
+import { stepKinds } from '../../compiler/spec-schema.ts';
+import { kinds } from '../../compiler/kinds.ts';
+import { generated } from '../../schemas/generate.ts';
+import planSchema from '../../schemas/plan.schema.json' with { type: 'json' };
+import { packageRoot } from '../../stack/paths.ts';
+import { openWorkspace, preamble } from './workspace.ts';
+
+const workspace = openWorkspace();
+afterAll(() => workspace.remove());
+
+describe('what is made from the schema of a spec', () => {
+  it('is what the schema makes', async () => {
+    for (const [path, content] of Object.entries(await generated())) {
+      expect(readFileSync(join(packageRoot, path), 'utf8'), `${path}: run schemas/generate.ts`).toBe(content);
+    }
+  });
+
+  it('has a section for each step kind that the compiler knows', () => {
+    expect([...stepKinds].sort()).toEqual(Object.keys(kinds).sort());
+  });
+});
+
+describe('the schema of a plan', () => {
+  const validate = new Ajv({ allErrors: true, allowUnionTypes: true }).compile(planSchema);
+
+  it('accepts the plans that the compiler makes', async () => {
+    const plan = await workspace.plan(`${preamble}
+matrix: { epsilon: [8, .inf], seed: [1, 2] }
+steps:
+  generator:
+    uses: finetune
+    with: { model: base, data: reviews, epsilon: "\${{ matrix.epsilon }}", seed: "\${{ matrix.seed }}" }
+  on-real:
+    uses: train-classifier
+    with: { train: reviews, test: other, epsilon: "\${{ matrix.epsilon }}", seed: "\${{ matrix.seed }}" }
+  comparison: { uses: compare, with: { arms: { real: "\${{ steps.on-real }}" }, over: [seed] } }
+`);
+    validate(JSON.parse(JSON.stringify(plan)));
+    expect(validate.errors).toBeNull();
+  });
+
+  it('refuses a plan with a number that is none', () => {
+    expect(validate({ planVersion: 1 })).toBe(false);
+  });
+});
