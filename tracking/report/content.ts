@@ -99,7 +99,7 @@ function metricSection(results: RunResults): Section[] {
     return Object.entries(metrics).map(([name, value]) => [
       [{ code: node.id }],
       name,
-      String(Number(value.toPrecision(5))),
+      Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(5))),
     ]);
   });
   if (rows.length === 0) return [];

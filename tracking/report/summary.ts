@@ -35,7 +35,7 @@ export function answer(results: RunResults): string {
   if (groups.length === 0) {
     return results.plan.nodes.some(({ kind }) => kind === 'compare')
       ? 'No comparison has finished, so there is no answer yet.'
-      : 'The spec compares nothing; the figures of its instances are below.';
+      : 'The spec compares nothing; each instance has its own figures.';
   }
   const missing = results.plan.nodes.filter(({ kind }) => kind === 'compare').length - results.comparisons.length;
   const caveats = [
