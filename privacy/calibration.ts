@@ -6,10 +6,12 @@ import { checkDelta, composedEpsilon, type Accountant, type ComposedEpsilon } fr
 /** Bounds that a search may return: outside them a target is refused as out of reach. */
 const NOISE_RANGE = { lowest: 0.05, highest: 1e5 } as const;
 const MOST_STEPS = 1e8;
+/** Relative width to which noise and probability are narrowed down. */
+const TOLERANCE = 1e-5;
 const LEAST_PROBABILITY = 1e-9;
 
 export interface CalibratedNoise {
-  /** sigma: epsilon(sigma) <= target, and about 1e-6 less (relative) would exceed it. */
+  /** sigma: epsilon(sigma) <= target, and about 1e-5 less (relative) would exceed it. */
   noiseMultiplier: number;
   epsilon: number;
   accountant: Accountant;
@@ -37,11 +39,11 @@ const unreachable = (what: string, target: Target): EpsilonflowError =>
   );
 
 /** Search for the least x in [low, high] with excess(x) <= 0, excess falling; x and excess in logarithms. */
-function leastSafe(low: number, high: number, tolerance: number, excess: (x: number) => number): number | null {
+function leastSafe(low: number, high: number, tolerance: number, excess: (x: number) => number): number {
   let atLow = excess(low);
   if (atLow <= 0) return low;
   let atHigh = excess(high);
-  if (atHigh > 0) return null;
+  if (atHigh > 0) return Infinity;
   let same = 0;
   while (high - low > tolerance) {
     // Illinois variant of the secant rule, kept inside the bracket by half a tolerance so that it always shrinks.
@@ -63,6 +65,23 @@ function leastSafe(low: number, high: number, tolerance: number, excess: (x: num
     }
   }
   return high;
+}
+
+/** Two points around the zero of a falling function, from a first guess by growing strides. */
+function bracket(guess: number, stride: number, excess: (x: number) => number, request: Target): [number, number] {
+  let x = guess;
+  if (excess(x) > 0) {
+    for (let next = x + stride; ; stride *= 2, next = x + stride) {
+      if (Math.exp(next) > NOISE_RANGE.highest) throw unreachable('noise multiplier', request);
+      if (excess(next) <= 0) return [x, next];
+      x = next;
+    }
+  }
+  for (let next = x - stride; ; stride *= 2, next = x - stride) {
+    if (Math.exp(next) < NOISE_RANGE.lowest) return [Math.min(x, Math.log(NOISE_RANGE.lowest)), x];
+    if (excess(next) > 0) return [next, x];
+    x = next;
+  }
 }
 
 /** log of epsilon over target; -1 rather than -Infinity where nothing is spent, so that secants stay finite. */
@@ -92,23 +111,19 @@ export function calibrateNoiseMultiplier(
     );
   const excess = (logSigma: number): number => logExcess(spent(Math.exp(logSigma)).epsilon, targetEpsilon);
 
-  // Doubling or halving from 1 keeps the search away from the far ends, where each evaluation is dearest.
-  let low = 0;
-  let high = 0;
-  if (excess(0) > 0) {
-    do {
-      low = high;
-      high += Math.LN2;
-      if (Math.exp(high) > NOISE_RANGE.highest) throw unreachable('noise multiplier', request);
-    } while (excess(high) > 0);
-  } else {
-    do {
-      high = low;
-      low -= Math.LN2;
-    } while (Math.exp(low) > NOISE_RANGE.lowest && excess(low) <= 0);
-  }
-  const logSigma = leastSafe(low, high, 1e-6, excess);
-  if (logSigma === null) throw unreachable('noise multiplier', request);
+  // Renyi divergence is quick and from above, and the answer lies closely below its own.
+  const renyi = (logSigma: number): number => {
+    const event = {
+      mechanism: 'poisson-gaussian',
+      samplingProbability,
+      noiseMultiplier: Math.exp(logSigma),
+      count: steps,
+    } as const;
+    return logExcess(composedEpsilon([event], delta, 'rdp').epsilon, targetEpsilon);
+  };
+  const [coarseLow, coarseHigh] = bracket(0, Math.LN2, renyi, request);
+  const high = leastSafe(coarseLow, coarseHigh, accountant === 'rdp' ? TOLERANCE : 1e-2, renyi);
+  const logSigma = accountant === 'rdp' ? high : leastSafe(...bracket(high, 0.06, excess, request), TOLERANCE, excess);
   const noiseMultiplier = Math.exp(logSigma);
   const result = { noiseMultiplier, ...spent(noiseMultiplier) };
   if (calibrated.size >= CACHE_SIZE) calibrated.delete(calibrated.keys().next().value!);
@@ -147,7 +162,7 @@ export function calibrateSteps(
 }
 
 /**
- * Greatest sampling probability with epsilon <= targetEpsilon, about 1e-6 tight (relative).
+ * Greatest sampling probability with epsilon <= targetEpsilon, about 1e-5 tight (relative).
  * Throws ARGUMENT_INVALID when none of at least 1e-9 is small enough.
  */
 export function calibrateSamplingProbability(
@@ -161,10 +176,10 @@ export function calibrateSamplingProbability(
       delta,
       accountant,
     );
-  const logInverse = leastSafe(0, -Math.log(LEAST_PROBABILITY), 1e-6, (x) =>
+  const logInverse = leastSafe(0, -Math.log(LEAST_PROBABILITY), TOLERANCE, (x) =>
     logExcess(spent(Math.exp(-x)).epsilon, targetEpsilon),
   );
-  if (logInverse === null) throw unreachable('sampling probability', request);
+  if (logInverse === Infinity) throw unreachable('sampling probability', request);
   const samplingProbability = Math.exp(-logInverse);
   return { samplingProbability, ...spent(samplingProbability) };
 }

@@ -17,6 +17,9 @@ const runs = (command: string, ...parameters: string[]): boolean =>
 /** Public data files beside the clone, or in the folder that `EPSILONFLOW_DATA` names. */
 export const sharedData = process.env['EPSILONFLOW_DATA'] ?? join(packageRoot, '..', 'shared', 'data');
 
+/** Epsilons that other libraries and our own lower bounds give, beside the public data files. */
+export const sharedAccounting = join(sharedData, '..', 'accounting');
+
 const requirements = {
   chromium: {
     remedy: 'Install Chromium: apt-get install chromium.',
@@ -30,6 +33,10 @@ const requirements = {
   'shared-data': {
     remedy: 'Put the public data files beside the clone in ../shared/data, or name their folder in EPSILONFLOW_DATA.',
     present: () => existsSync(sharedData),
+  },
+  'golden-accounting': {
+    remedy: 'Put the golden vectors of privacy accounting beside the clone in ../shared/accounting.',
+    present: () => existsSync(sharedAccounting),
   },
 } satisfies Record<string, Requirement>;
 

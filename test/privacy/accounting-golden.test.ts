@@ -1,0 +1,110 @@
+import { describe, expect, test } from 'vitest';
+
+import { composedEpsilon, rdpCurve, rdpEpsilon, rdpEpsilonAt, standardOrders } from '../../privacy/accounting/index.ts';
+import { logAdd, logNormalTail } from '../../privacy/accounting/special-functions.ts';
+import { calibrateNoiseMultiplier } from '../../privacy/calibration.ts';
+import { requires } from '../requires.ts';
+import { composition, goldenRows, trainingSteps } from './golden-rows.ts';
+
+const has = requires('golden-accounting', 'accountants against golden vectors');
+
+/**
+ * What the reference computes at a fractional order: it adds the magnitudes of the terms of an alternating series
+ * (Mironov, Talwar, Zhang 2019, section 3.3) and so lies above the true divergence.
+ */
+function referenceDivergence(q: number, sigma: number, alpha: number): number {
+  const threshold = sigma * sigma * Math.log(1 / q - 1) + 0.5;
+  let total = -Infinity;
+  let logBinomial = 0;
+  let last = Infinity;
+  for (let i = 0; i < 100_000; i += 1) {
+    const j = alpha - i;
+    const below = logBinomial + i * Math.log(q) + j * Math.log1p(-q) + (i * i - i) / (2 * sigma * sigma);
+    const above = logBinomial + j * Math.log(q) + i * Math.log1p(-q) + (j * j - j) / (2 * sigma * sigma);
+    const first = below + logNormalTail((i - threshold) / sigma);
+    const second = above + logNormalTail((threshold - j) / sigma);
+    total = logAdd(total, logAdd(first, second));
+    const size = Math.max(first, second);
+    if (size < last && size < total - 30) break;
+    last = size;
+    logBinomial += Math.log(Math.abs((alpha - i) / (i + 1)));
+  }
+  return total / (alpha - 1);
+}
+
+describe.runIf(has)('golden vectors', () => {
+  test('epsilon of DP-SGD: never below the truth, at most 0.5 % and 0.001 above it', () => {
+    for (const row of goldenRows('golden-epsilon.csv')) {
+      const { epsilon } = composedEpsilon([trainingSteps(row)], Number(row['delta']));
+      const name = `${row['case_id']}: ${epsilon} in ${row['truth_lo']} .. ${row['truth_hi']}`;
+      expect(epsilon, name).toBeGreaterThanOrEqual(Number(row['truth_lo']) - 1e-9 * Math.max(1, epsilon));
+      expect(epsilon, name).toBeLessThanOrEqual(Number(row['truth_hi']) * 1.005 + 1e-3);
+    }
+  });
+
+  test('epsilon of unlike mechanisms: at most 0.1 % above the finer reference grid, not below by more than its error', () => {
+    for (const row of goldenRows('golden-compose.csv')) {
+      const { epsilon } = composedEpsilon(composition(row['spec_json']!), Number(row['delta']));
+      const reference = Number(row['eps_pld_fine'] || row['eps_pld']);
+      const name = `${row['case_id']}: ${epsilon}, reference ${reference}`;
+      expect(epsilon, name).toBeLessThanOrEqual(reference * 1.001);
+      expect(epsilon, name).toBeGreaterThan(reference * 0.998);
+    }
+  });
+
+  test('Renyi divergence: the reference at integer orders, below it at fractional ones by its own error', () => {
+    let integers = 0;
+    let fractions = 0;
+    for (const row of goldenRows('golden-epsilon.csv')) {
+      const event = trainingSteps(row);
+      const delta = Number(row['delta']);
+      const reference = Number(row['eps_rdp']);
+      const order = Number(row['rdp_order']);
+      const tolerance = 1e-6 * Math.max(1, reference);
+      const [divergence] = rdpCurve([event], [order]);
+      const ours = rdpEpsilonAt(order, divergence!, delta);
+      if (Number.isInteger(order) || row['q'] === '1') {
+        integers += 1;
+        expect(Math.abs(ours - reference), row['case_id']).toBeLessThan(tolerance);
+      } else {
+        fractions += 1;
+        expect(ours, row['case_id']).toBeLessThan(reference + tolerance);
+        const { samplingProbability, noiseMultiplier, count } = event as Extract<
+          typeof event,
+          { samplingProbability: number; noiseMultiplier: number }
+        >;
+        const theirs = rdpEpsilonAt(
+          order,
+          count * referenceDivergence(samplingProbability, noiseMultiplier, order),
+          delta,
+        );
+        expect(Math.abs(theirs - reference), row['case_id']).toBeLessThan(tolerance);
+      }
+      // With the same orders to choose from, ours is never above.
+      expect(rdpEpsilon(rdpCurve([event], standardOrders), delta, standardOrders)).toBeLessThan(reference + tolerance);
+      expect(composedEpsilon([event], delta, 'rdp').epsilon).toBeGreaterThanOrEqual(Number(row['truth_lo']) - 1e-9);
+    }
+    expect(integers).toBeGreaterThan(80);
+    expect(fractions).toBeGreaterThan(60);
+  });
+
+  test('noise multipliers: within the target, and no more noise than the reference needs, but for 0.01 %', () => {
+    for (const row of goldenRows('golden-sigma.csv')) {
+      const targetEpsilon = Number(row['eps_target']);
+      const delta = Number(row['delta']);
+      const samplingProbability = Number(row['q']);
+      const steps = Number(row['steps']);
+      const { noiseMultiplier, epsilon } = calibrateNoiseMultiplier({
+        targetEpsilon,
+        delta,
+        samplingProbability,
+        steps,
+      });
+      expect(epsilon, row['case_id']).toBeLessThanOrEqual(targetEpsilon);
+      expect(noiseMultiplier, row['case_id']).toBeLessThan(Number(row['sigma_pld']) * 1.0001);
+      // The reference's fixed grid is loose where epsilon is small; elsewhere it is nearly the truth.
+      if (targetEpsilon >= 0.5)
+        expect(noiseMultiplier, row['case_id']).toBeGreaterThan(Number(row['sigma_pld']) * 0.9995);
+    }
+  });
+});
