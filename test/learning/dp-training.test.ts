@@ -1,7 +1,7 @@
 import { mkdtemp, readFile, writeFile, readdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { adapterParameters, initialAdapter } from '../../learning/adapter/parameters.ts';
 import { adam, adamUpdate, learningRate, rateMultiples, zeroState } from '../../learning/dp/adam.ts';
 import { readCheckpoint, writeCheckpoint, type TrainingState } from '../../learning/dp/checkpoint.ts';
@@ -14,7 +14,11 @@ import { poissonBatch } from '../../privacy/poisson.ts';
 import type { PoissonGaussianMechanism } from '../../schemas/plan.ts';
 import { smallAdapter, smallConfig, smallWeights } from './small-model.ts';
 
-const parameters = adapterParameters(smallConfig, smallAdapter);
+// Several programs are compiled: slow on a busy machine.
+vi.setConfig({ testTimeout: 240_000 });
+
+const config = { ...smallConfig, layers: 1 };
+const parameters = adapterParameters(config, smallAdapter);
 const layout = microbatchShapes(8).map(({ time }) => ({ time, rows: 4 }));
 const key = Buffer.alloc(32, 3);
 const mechanism: PoissonGaussianMechanism = {
@@ -26,7 +30,7 @@ const mechanism: PoissonGaussianMechanism = {
   expectedBatchSize: 10,
 };
 const settings: TrainerSettings = {
-  config: smallConfig,
+  config,
   adapter: smallAdapter,
   schedule: { lr: 5e-3, warmup: 2, finalLr: 0.1, steps: 5 },
   mechanism,
@@ -60,7 +64,7 @@ const digest = (state: TrainingState): string => stateDigest(parameters, state).
 let weights: Record<string, Tensor>;
 let trainer: AdapterTrainer;
 beforeAll(() => {
-  weights = smallWeights();
+  weights = smallWeights(config);
   trainer = new AdapterTrainer(settings, weights, records);
 });
 afterAll(() => trainer.dispose());

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { adapted } from '../../learning/adapter/apply.ts';
 import { adapterParameters, type ParameterGroup } from '../../learning/adapter/parameters.ts';
 import { flatLogits } from '../../learning/decoder/forward.ts';
@@ -9,6 +9,9 @@ import { groupClipNorms } from '../../learning/dp/trainer.ts';
 import { tf, type Tensor } from '../../learning/tensorflow.ts';
 import { seededStream } from '../../privacy/noise.ts';
 import { adapterTensors, randomAdapter, smallAdapter, smallConfig, smallWeights } from './small-model.ts';
+
+// Programs are compiled: slow on a busy machine.
+vi.setConfig({ testTimeout: 240_000 });
 
 const parameters = adapterParameters(smallConfig, smallAdapter);
 const clipNorm = 0.5;

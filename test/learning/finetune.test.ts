@@ -1,0 +1,265 @@
+import { createHash } from 'node:crypto';
+import { mkdir, mkdtemp, readdir, readFile, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, it, vi } from 'vitest';
+import { run } from '../../activities/finetune.ts';
+import { JobCancelled, type JobContext, type JobInput } from '../../activities/job.ts';
+import { readAdapter } from '../../learning/adapter/files.ts';
+import { disposeTree } from '../../learning/compile/index.ts';
+import type { DecoderConfig } from '../../learning/decoder/config.ts';
+import { writeModelFolder } from '../../learning/formats/model-folder.ts';
+import { trainBytePairs, writeTokenizer } from '../../learning/tokenizer/byte-pair-training.ts';
+import type { PlanDataset, PoissonGaussianMechanism } from '../../schemas/plan.ts';
+import type { FinetuneParams } from '../../schemas/step-params.ts';
+import { smallWeights } from './small-model.ts';
+
+// Each run compiles its programs: slow on a busy machine.
+vi.setConfig({ testTimeout: 240_000 });
+
+const texts = Array.from({ length: 60 }, (_, index) =>
+  index % 2 === 0 ? `the tariff of ${index} ships` : `our jobs and ${index} roads for all of us`,
+);
+const mechanism: PoissonGaussianMechanism = {
+  kind: 'poisson-gaussian',
+  samplingProbability: 0.2,
+  noiseMultiplier: 0.7,
+  steps: 14,
+  clipNorm: 0.5,
+  expectedBatchSize: 12,
+};
+
+let root: string;
+let config: DecoderConfig;
+beforeAll(async () => {
+  root = await mkdtemp(join(tmpdir(), 'finetune-'));
+  const base = join(root, 'base');
+  await mkdir(base);
+  const vocabulary = trainBytePairs(texts, 300);
+  await writeTokenizer(base, vocabulary);
+  config = {
+    ...{
+      dim: 16,
+      layers: 1,
+      heads: 2,
+      kvHeads: 1,
+      hidden: 16,
+      context: 16,
+      ropeTheta: 10_000,
+      rmsEps: 1e-5,
+      tied: true,
+    },
+    vocab: vocabulary.tokens.length,
+  };
+  const weights = smallWeights(config);
+  await writeModelFolder(base, config, weights, { bosTokenId: 0, eosTokenId: 0 });
+  disposeTree(weights);
+  const rows = texts.map((text, index) => JSON.stringify({ text, label: index % 2 === 0 ? 'old' : 'new' }));
+  await writeFile(join(root, 'train.jsonl'), `${rows.join('\n')}\n`);
+  await writeFile(join(root, 'noise.key'), Buffer.alloc(32, 9), { mode: 0o600 });
+});
+
+interface Variant {
+  params?: Partial<FinetuneParams>;
+  sensitivity?: PlanDataset['sensitivity'];
+  mechanism?: PoissonGaussianMechanism | { kind: 'unbounded' };
+}
+
+/** A job on folders of its own. */
+async function job({ params, sensitivity = 'benchmark', mechanism: given = mechanism }: Variant = {}): Promise<
+  JobInput<'finetune'>
+> {
+  const folder = await mkdtemp(join(root, 'job-'));
+  const [outputDirectory, checkpointDirectory] = [join(folder, 'output'), join(folder, 'checkpoints')];
+  await mkdir(outputDirectory);
+  await mkdir(checkpointDirectory);
+  const dataset: PlanDataset = {
+    name: 'speech',
+    files: { train: { path: join(root, 'train.jsonl'), format: 'jsonl', compression: 'none' } },
+    text: 'text',
+    label: { column: 'label', values: ['old', 'new'] },
+    sensitivity,
+    privacy: { unit: 'record', size: 60, counted: false, delta: 1e-3, budget: null },
+    digest: 'd',
+  };
+  return {
+    node: {
+      ...{
+        id: 'generator[epsilon=8]',
+        slug: 'generator-8',
+        step: 'generator',
+        kind: 'finetune',
+        kindVersion: 1,
+        key: 'k',
+      },
+      axes: { epsilon: 8 },
+      params: {
+        method: { kind: 'lora', rank: 2, alpha: 4, targets: ['q', 'v', 'down'], lr: 5e-3 },
+        objective: 'prefix-lm',
+        conditioning: 'class-bias',
+        epsilon: given.kind === 'unbounded' ? 'inf' : 8,
+        ...{ steps: 14, batch: 12, clip: 0.5, warmup: 3, finalLr: 0.1, sequence: 8, seed: 1 },
+        ...params,
+      },
+      inputs: { data: { dataset: 'speech' }, model: { model: 'base' } },
+      ...{ needs: [], label: 'dp', sensitivity, waivers: [], cached: null },
+      position: { file: 'spec.yaml', line: 1, column: 1 },
+      privacy: {
+        dataset: 'speech',
+        targetEpsilon: 8,
+        epsilon: 7.9,
+        delta: 1e-3,
+        accountant: 'rdp',
+        mechanism: given,
+        digest: `digest of ${JSON.stringify(given)}`,
+      },
+    },
+    datasets: { speech: dataset },
+    models: { base: { name: 'base', path: join(root, 'base'), digest: 'b' } },
+    artifacts: {},
+    outputDirectory,
+    checkpointDirectory,
+    noiseKeyFile: join(root, 'noise.key'),
+  };
+}
+
+interface Observed extends JobContext {
+  announced: number[];
+  losses: [number, number][];
+  phases: Set<string>;
+  stopping: boolean;
+}
+
+/** A context that keeps what it hears. @param stopAt asks to stop when this step is announced */
+function context(stopAt = Infinity): Observed {
+  const observed: Observed = {
+    announced: [],
+    losses: [],
+    phases: new Set(),
+    stopping: false,
+    progress: ({ phase }) => void observed.phases.add(phase),
+    metric: (name, value, step) => {
+      expect(name).toBe('trainLoss');
+      observed.losses.push([step, value]);
+    },
+    breathe: () => (observed.stopping ? Promise.reject(new JobCancelled()) : Promise.resolve()),
+    announceStep: (step) => {
+      observed.announced.push(step);
+      if (step === stopAt) observed.stopping = true;
+      return Promise.resolve();
+    },
+    checkFence: () => Promise.resolve(),
+  };
+  return observed;
+}
+
+const digestOf = async (directory: string): Promise<string> => {
+  const hash = createHash('sha256');
+  for (const name of (await readdir(directory)).sort()) hash.update(name).update(await readFile(join(directory, name)));
+  return hash.digest('hex');
+};
+
+const range = (from: number, to: number): number[] => Array.from({ length: to - from }, (_, index) => from + index);
+
+describe('the finetune step', () => {
+  it('goes on from its last checkpoint after a stop or a crash, to the same bytes', async () => {
+    const whole = await job();
+    const output = await run(whole, context());
+    expect(output.proof).toEqual({
+      samplingProbability: 0.2,
+      noiseMultiplier: 0.7,
+      clipNorm: 0.5,
+      steps: 14,
+      sampler: 'poisson',
+    });
+
+    const asked = await job();
+    const first = context(5);
+    await expect(run(asked, first)).rejects.toBeInstanceOf(JobCancelled);
+    const second = context();
+    await run(asked, second);
+    expect(first.announced).toEqual(range(0, 6));
+    expect(second.announced).toEqual(range(5, 14));
+
+    const crashed = await job();
+    const dying = context();
+    dying.announceStep = (step) => (step === 12 ? Promise.reject(new Error('killed')) : Promise.resolve());
+    await expect(run(crashed, dying)).rejects.toThrow('killed');
+    const after = context();
+    await run(crashed, after);
+    expect(after.announced).toEqual(range(10, 14));
+
+    const expected = await digestOf(whole.outputDirectory);
+    expect(await digestOf(asked.outputDirectory)).toBe(expected);
+    expect(await digestOf(crashed.outputDirectory)).toBe(expected);
+    expect((await readdir(whole.outputDirectory)).sort()).toEqual([
+      'adapter_config.json',
+      'adapter_model.safetensors',
+      'conditioning.safetensors',
+      'epsilonflow.json',
+    ]);
+    const { adapter, description, values } = await readAdapter(whole.outputDirectory, config);
+    expect(adapter).toEqual({ rank: 2, alpha: 4, targets: ['q', 'v', 'down'], classes: 2 });
+    expect(description).toMatchObject({
+      dataset: 'speech',
+      labels: ['old', 'new'],
+      conditioning: 'class-bias',
+      sequence: 8,
+    });
+    expect(values['base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight']).toHaveLength(32);
+  });
+
+  it('refuses a checkpoint of another mechanism', async () => {
+    const input = await job();
+    await expect(run(input, context(5))).rejects.toBeInstanceOf(JobCancelled);
+    const other = (await job({ mechanism: { ...mechanism, noiseMultiplier: 0.1 } })).node;
+    await expect(run({ ...input, node: other }, context())).rejects.toMatchObject({ code: 'MECHANISM_MISMATCH' });
+  });
+
+  it('refuses a mechanism that differs from the parameters, and data without one', async () => {
+    const refused = { code: 'MECHANISM_MISMATCH' };
+    await expect(run(await job({ params: { clip: 0.6 } }), context())).rejects.toMatchObject(refused);
+    await expect(run(await job({ params: { epsilon: 'inf' } }), context())).rejects.toMatchObject(refused);
+    const bare = await job();
+    delete bare.node.privacy;
+    await expect(run(bare, context())).rejects.toMatchObject(refused);
+  });
+
+  it('reports the loss of benchmark data only', async () => {
+    const [open, hidden] = [context(), context()];
+    const short = { params: { steps: 2 }, mechanism: { ...mechanism, steps: 2 } };
+    await run(await job(short), open);
+    await run(await job({ ...short, sensitivity: 'private' }), hidden);
+    expect(open.losses.map(([step]) => step)).toEqual([1, 2]);
+    expect(hidden.losses).toEqual([]);
+    expect([...open.phases].sort()).toEqual(['compile', 'load', 'train', 'write']);
+  });
+
+  it('trains without DP when epsilon is inf, and learns', async () => {
+    const observed = context();
+    const input = await job({ mechanism: { kind: 'unbounded' }, params: { steps: 30, batch: 30 } });
+    const output = await run(input, observed);
+    expect(output.proof).toBeUndefined();
+    expect(observed.announced).toEqual([]);
+    const [start, end] = [observed.losses[0]![1], observed.losses.at(-1)![1]];
+    expect(end).toBeLessThan(0.9 * start);
+  });
+
+  it('with a prefix trains LoRA alone', async () => {
+    const input = await job({
+      params: { conditioning: 'prefix', sequence: 16, steps: 2 },
+      mechanism: { ...mechanism, steps: 2 },
+    });
+    await run(input, context());
+    expect(await readdir(input.outputDirectory)).not.toContain('conditioning.safetensors');
+    expect((await readAdapter(input.outputDirectory, config)).adapter.classes).toBe(0);
+  });
+
+  it('fails when training moves nothing', async () => {
+    const input = await job({
+      mechanism: { kind: 'unbounded' },
+      params: { method: { kind: 'lora', rank: 2, alpha: 4, targets: ['q'], lr: 0 } },
+    });
+    await expect(run(input, context())).rejects.toMatchObject({ code: 'STEP_FAILED' });
+  });
+});
