@@ -33,9 +33,9 @@ export function lineageOf(plan: Pick<Plan, 'nodes'>): Lineage {
   };
 }
 
-/** `3`, `8`, `∞`: an epsilon as people write it. */
+/** `3`, `8`, `∞`: an epsilon as people write it, rounded up to three digits: it never promises more than is kept. */
 export const showEpsilon = (epsilon: number | 'inf' | null): string =>
-  epsilon === null || epsilon === 'inf' ? '∞' : String(Number(epsilon.toFixed(3)));
+  epsilon === null || epsilon === 'inf' ? '∞' : String(Math.ceil(epsilon * 1000 - 1e-6) / 1000);
 
 /** One line that names a mechanism and its parameters. */
 export function describeMechanism({ mechanism }: NodePrivacy): string {
