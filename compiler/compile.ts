@@ -13,7 +13,7 @@ import { mechanismEvents, MechanismPlanner } from './mechanisms.ts';
 import { applyProfile } from './profile.ts';
 import { readDatasets, readModels, readWaivers } from './resources.ts';
 import { child, entriesOf, parseSource, type Source, stringOf } from './source.ts';
-import { checkSpec } from './spec-schema.ts';
+import { checkSpec, partOf } from './spec-schema.ts';
 import { checkAxesUsed, inferAxes, orderSteps } from './step-order.ts';
 import { readSteps } from './steps.ts';
 
@@ -59,20 +59,20 @@ export async function compile(request: CompileRequest, host: CompileHost): Promi
 
   const replaced = applyProfile(root, request.profile, faults);
   checkSpec(root, faults);
-  const matrix = readMatrix(child(root, 'matrix'), replaced, faults);
-  const names = (key: string): ReadonlySet<string> => new Set(entriesOf(child(root, key)).map(([name]) => name));
+  const matrix = readMatrix(partOf(root, 'matrix'), replaced, faults);
+  const names = (key: string): ReadonlySet<string> => new Set(entriesOf(partOf(root, key)).map(([name]) => name));
   const steps = readSteps(
-    child(root, 'steps'),
+    partOf(root, 'steps'),
     { axes: matrix.axes, datasets: names('datasets'), models: names('models') },
     faults,
   );
-  checkAxesUsed(steps, matrix.axes, faults);
+  checkAxesUsed(partOf(root, 'steps'), steps, matrix.axes, faults);
   const ordered = orderSteps(steps, faults);
   inferAxes(ordered, matrix.axes, faults);
-  const datasets = await readDatasets(child(root, 'datasets'), file, host, faults);
-  const models = await readModels(child(root, 'models'), file, host, faults);
+  const datasets = await readDatasets(partOf(root, 'datasets'), file, host, faults);
+  const models = await readModels(partOf(root, 'models'), file, host, faults);
 
-  const waivers = readWaivers(child(root, 'waive'));
+  const waivers = readWaivers(partOf(root, 'waive'));
   const planner = new MechanismPlanner(host);
   const waived = new Set(waivers.map(({ name }) => name));
   const nodes = instantiate(ordered, matrix, { datasets, models, waivers: waived, planner }, faults);
@@ -183,7 +183,7 @@ function refusal(
   const offline = unbounded > 0 ? null : experiment;
   const decisive = figures === undefined ? offline : figures.decisive;
   if (figures === undefined ? decisive !== null && decisive <= budget : figures.admitted) return [];
-  const declared = child(child(root, 'datasets'), dataset.name);
+  const declared = child(partOf(root, 'datasets'), dataset.name);
   const position = (child(child(declared, 'privacy'), 'budget') ?? declared)?.at;
   const excess =
     decisive === null

@@ -168,7 +168,8 @@ class InstanceBuilder {
   ): PlanInput | Instance[] | undefined {
     if (target.type === 'step') {
       const found = this.#matching(target.step, step, values, target.pins);
-      if (found.length === 0 && this.#faulty.has(target.step)) return undefined;
+      const isFaulty = !this.#steps.has(target.step) || this.#faulty.has(target.step);
+      if (found.length === 0 && isFaulty) return undefined;
       if (found.length === 0) {
         const place = this.#describe(target.step, values, target.pins);
         this.#faults.add('SPEC_MATRIX', `"${role}" of ${step.name} needs ${place}, which is excluded`, at);

@@ -3,6 +3,7 @@
 import type { FaultList } from './faults.ts';
 import { suggestion } from './faults.ts';
 import { isExpression } from './expressions.ts';
+import { partOf } from './spec-schema.ts';
 import { child, entriesOf, type Source, type SourceEntry, type SourceMap } from './source.ts';
 
 const overridable = ['datasets', 'models', 'matrix', 'steps', 'failure', 'waive', 'description'];
@@ -16,7 +17,7 @@ const stepKeys = ['uses', 'with', 'needs'];
  * @returns the axes that were replaced.
  */
 export function applyProfile(root: Source, profile: string | undefined, faults: FaultList): Set<string> {
-  const profiles = child(root, 'profiles');
+  const profiles = partOf(root, 'profiles');
   const names = entriesOf(profiles).map(([name]) => name);
   if (profile !== undefined && !names.includes(profile)) {
     const hint = suggestion(profile, names, 'profile');
@@ -53,7 +54,7 @@ function resolvePath(
   const [top = '', name] = parts;
   if (!overridable.includes(top)) return unknown('part that a profile may change', top, overridable);
   if (['datasets', 'models', 'steps', 'matrix'].includes(top)) {
-    const known = entriesOf(child(root, top)).map(([key]) => key);
+    const known = entriesOf(partOf(root, top)).map(([key]) => key);
     const what = top === 'matrix' ? 'axis' : top.slice(0, -1);
     if (name === undefined || !known.includes(name)) return unknown(what, name ?? '', known);
   }

@@ -5,7 +5,7 @@ import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv';
 import type { JsonValue, StepKind } from '../schemas/plan.ts';
 import experimentSchema from '../schemas/experiment.schema.json' with { type: 'json' };
 import { didYouMean, type FaultList, suggestion } from './faults.ts';
-import { locate, type Source, toPlain } from './source.ts';
+import { child, entriesOf, locate, type Source, toPlain } from './source.ts';
 
 interface Schema {
   $ref?: string;
@@ -45,8 +45,14 @@ export const stepKinds: readonly StepKind[] = (definitions['step']!.oneOf ?? [])
   (branch) => branch.properties!['uses']!.const as StepKind,
 );
 
-/** Keys that a part of the spec may have, by the name of its definition. */
-export const knownKeys = (definition: string): string[] => Object.keys(definitions[definition]?.properties ?? {});
+const parts = Object.keys(experimentSchema.properties);
+
+/** A top-level part of the spec, also under a misspelt key, which is one fault and not many. */
+export function partOf(root: Source, name: string): Source | undefined {
+  const exact = child(root, name);
+  if (exact !== undefined) return exact;
+  return entriesOf(root).find(([key]) => !parts.includes(key) && didYouMean(key, parts) === name)?.[1].value;
+}
 
 /** Checks a whole spec; expressions are taken as they stand. */
 export function checkSpec(root: Source, faults: FaultList): void {

@@ -3,7 +3,7 @@
 import type { Position } from '../schemas/errors.ts';
 import type { FaultList } from './faults.ts';
 import type { Axis } from './matrix.ts';
-import { child, itemsOf } from './source.ts';
+import { child, entriesOf, itemsOf, type Source, stringOf } from './source.ts';
 import type { StepTemplate } from './steps.ts';
 
 /** Steps that a step waits for, each with the place that says so. */
@@ -105,12 +105,29 @@ export function inferAxes(ordered: StepTemplate[], axes: Axis[], faults: FaultLi
   }
 }
 
-/** Each axis must be used by a step. */
-export function checkAxesUsed(steps: StepTemplate[], axes: Axis[], faults: FaultList): void {
-  const used = new Set(steps.flatMap((step) => [...step.direct]));
-  for (const [index, axis] of axes.entries()) {
-    if (used.has(index)) continue;
+/**
+ * Each axis must be used by a step. In a step that could not be read, whatever looks like a use counts as one.
+ *
+ * @param source the spec's `steps`.
+ */
+export function checkAxesUsed(
+  source: Source | undefined,
+  steps: StepTemplate[],
+  axes: Axis[],
+  faults: FaultList,
+): void {
+  const used = new Set(steps.flatMap((step) => [...step.direct].map((axis) => axes[axis]!.name)));
+  const read = new Set(steps.map(({ name }) => name));
+  for (const [name, { value }] of entriesOf(source)) if (!read.has(name)) collectAxes(value, used);
+  for (const axis of axes) {
+    if (used.has(axis.name)) continue;
     const hint = `Use it as \${{ matrix.${axis.name} }} or drop it.`;
     faults.add('SPEC_UNUSED_AXIS', `Nothing uses the axis "${axis.name}"`, axis.at, hint);
   }
+}
+
+function collectAxes(source: Source, into: Set<string>): void {
+  for (const item of itemsOf(source)) collectAxes(item, into);
+  for (const [, { value }] of entriesOf(source)) collectAxes(value, into);
+  for (const [, axis] of (stringOf(source) ?? '').matchAll(/matrix\.([\w-]+)/g)) into.add(axis!);
 }

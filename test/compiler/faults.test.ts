@@ -149,6 +149,27 @@ const cases: Case[] = [
     fault: 'SPEC_UNKNOWN_KEY Unknown key "cuont" in "with"',
   },
   {
+    what: 'a misspelt part',
+    spec: spoil('matrix:', 'matrx:'),
+    at: '§matrx',
+    fault: 'SPEC_UNKNOWN_KEY Unknown key "matrx" at the top',
+  },
+  {
+    what: 'an unknown step kind',
+    spec: spoil('uses: finetune', 'uses: finetun'),
+    at: 'uses: §finetun',
+    fault: 'SPEC_SCHEMA Unknown step kind "finetun"',
+  },
+  {
+    what: 'a misspelt key of a step',
+    spec: spoil(
+      '    with: { train: reviews, test: reviews, epsilon',
+      '    wiht: { train: reviews, test: reviews, epsilon',
+    ),
+    at: '§wiht',
+    fault: 'SPEC_UNKNOWN_KEY Unknown key "wiht" in "on-real"',
+  },
+  {
     what: 'an empty axis',
     spec: spoil('seed: [1, 2]', 'seed: []'),
     at: 'seed: §[]',

@@ -1,0 +1,184 @@
+import { spawnSync } from 'node:child_process';
+import { readFileSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterAll, describe, expect, it } from 'vitest';
+
+import { packageRoot } from '../../stack/paths.ts';
+import { openWorkspace, preamble } from '../compiler/workspace.ts';
+
+const workspace = openWorkspace();
+afterAll(() => workspace.remove());
+
+const entry = join(packageRoot, 'cli', 'epsilonflow.mjs');
+
+interface Outcome {
+  code: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** Runs the command in a process of its own, with state and ledger of its own. */
+function epsilonflow(args: string[], command = [process.execPath, entry]): Outcome {
+  const { status, stdout, stderr } = spawnSync(command[0]!, [...command.slice(1), ...args], {
+    cwd: tmpdir(),
+    encoding: 'utf8',
+    env: {
+      ...process.env,
+      EPSILONFLOW_HOME: join(workspace.folder, 'state'),
+      EPSILONFLOW_LEDGER_URL: `sqlite:${join(workspace.folder, 'ledger', 'ledger.db')}`,
+      FORCE_COLOR: '',
+    },
+  });
+  return { code: status, stdout, stderr };
+}
+
+const json = ({ stdout }: Outcome): Record<string, unknown> => JSON.parse(stdout) as Record<string, unknown>;
+
+const spec = (budget: string): string => `${preamble.replace('{ size: 20000 }', `{ size: 20000${budget} }`)}
+matrix: { epsilon: [4], seed: [1, 2] }
+steps:
+  generator:
+    uses: finetune
+    with: { model: base, data: reviews, epsilon: "\${{ matrix.epsilon }}", seed: "\${{ matrix.seed }}" }
+`;
+
+const sound = workspace.write('sound.yaml', spec(''));
+const poor = workspace.write('poor.yaml', spec(', budget: { epsilon: 5 }'));
+const faulty = workspace.write(
+  'faulty.yaml',
+  spec('').replace('uses: finetune', 'uses: finetun').replace('data: reviews', 'data: revews'),
+);
+
+describe('help', () => {
+  const commands = [...epsilonflow(['--help']).stdout.matchAll(/^ {2}([a-z]+) (?:\[|<)/gm)].map((match) => match[1]!);
+
+  it('lists the commands', () => {
+    expect(commands).toEqual(expect.arrayContaining(['validate', 'plan']));
+  });
+
+  it.each(commands.filter((name) => name !== 'help'))('of %s has an example', (name) => {
+    const { code, stdout } = epsilonflow([name, '--help']);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/Examples?:\s+epsilonflow /);
+  });
+
+  it('is what the bare command prints', () => {
+    const { code, stdout } = epsilonflow([]);
+    expect(code).toBe(0);
+    expect(stdout).toContain('Usage: epsilonflow');
+  });
+});
+
+describe('the entry', () => {
+  it('works from any folder and through a symlink', () => {
+    const link = join(workspace.folder, 'ef');
+    symlinkSync(entry, link);
+    const { version } = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as { version: string };
+    expect(epsilonflow(['--version'], [link])).toEqual({ code: 0, stdout: `${version}\n`, stderr: '' });
+  });
+
+  it('prints no colours into a pipe', () => {
+    const { stdout, stderr } = epsilonflow(['validate', faulty]);
+    expect(stdout + stderr).not.toContain('\u001b');
+  });
+});
+
+describe('wrong arguments', () => {
+  it.each<[string, string[], string]>([
+    ['an unknown command', ['plna'], 'Did you mean plan?'],
+    ['an unknown option', ['plan', sound, '--ofline'], 'Did you mean --offline?'],
+    ['a missing argument', ['plan'], 'See "epsilonflow --help".'],
+  ])('%s ends with 2 and a hint', (_what, args, hint) => {
+    const { code, stdout, stderr } = epsilonflow(args);
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+    expect(stderr).toContain(`hint: ${hint}`);
+    const structured = epsilonflow([...args, '--json']);
+    expect(structured.code).toBe(2);
+    expect(json(structured)).toMatchObject({ errors: [{ code: 'ARGUMENT_INVALID', hint }] });
+  });
+});
+
+describe('validate', () => {
+  it('is content with a sound spec', () => {
+    expect(epsilonflow(['validate', sound])).toMatchObject({ code: 0, stderr: '' });
+    expect(json(epsilonflow(['validate', sound, '--json']))).toEqual({ errors: [] });
+  });
+
+  it('prints every fault with its place, for people and as JSON', () => {
+    const { code, stderr } = epsilonflow(['validate', faulty]);
+    expect(code).toBe(2);
+    expect(stderr).toContain(
+      `faulty.yaml:20:11 error SPEC_SCHEMA: Unknown step kind "finetun"\n  hint: Did you mean "finetune"?`,
+    );
+    const structured = epsilonflow(['validate', faulty, '--json']);
+    expect(structured.code).toBe(2);
+    expect(json(structured)['errors']).toContainEqual({
+      code: 'SPEC_SCHEMA',
+      file: faulty,
+      line: 20,
+      column: 11,
+      message: 'Unknown step kind "finetun"',
+      hint: 'Did you mean "finetune"?',
+    });
+  });
+
+  it('says of a file that is not there what to do', () => {
+    const { code, stderr } = epsilonflow(['validate', 'nowhere.yaml']);
+    expect(code).toBe(2);
+    expect(stderr).toMatch(/error SPEC_FILE_MISSING: Spec .*nowhere\.yaml does not exist\n {2}hint: /);
+  });
+
+  it('refuses a spec that is no UTF-8', () => {
+    const broken = workspace.write('latin.yaml', '');
+    spawnSync('sh', ['-c', `printf 'name: caf\\351\\n' > "${broken}"`]);
+    expect(epsilonflow(['validate', broken])).toMatchObject({ code: 2, stdout: '' });
+  });
+});
+
+describe('plan', () => {
+  it('prints the plan in the fixed form, with what the ledger holds', () => {
+    const outcome = epsilonflow(['plan', sound, '--json']);
+    expect(outcome).toMatchObject({ code: 0, stderr: '' });
+    expect(json(outcome)).toMatchObject({
+      planVersion: 1,
+      digest: expect.stringMatching(/^[0-9a-f]{64}$/) as unknown,
+      nodes: [
+        {
+          id: 'generator[epsilon=4,seed=1]',
+          kind: 'finetune',
+          axes: { epsilon: 4, seed: 1 },
+          label: 'dp',
+          cached: false,
+          position: { file: sound, line: 19, column: 3 },
+          privacy: { dataset: 'reviews', targetEpsilon: 4, mechanism: { kind: 'poisson-gaussian' } },
+        },
+        { id: 'generator[epsilon=4,seed=2]' },
+      ],
+      privacy: { reviews: { before: 0, budget: null, unbounded: 0, unboundedBefore: 0, rule: 'recorded' } },
+      errors: [],
+    });
+    const { experiment, after } = (json(outcome)['privacy'] as Record<string, Record<string, number>>)['reviews']!;
+    expect(experiment).toBeGreaterThan(4);
+    expect(after).toBe(experiment);
+  });
+
+  it('asks neither ledger nor store offline, and has the same digest', () => {
+    const offline = json(epsilonflow(['plan', sound, '--offline', '--json']));
+    expect(offline).toMatchObject({
+      nodes: [{ cached: null }, { cached: null }],
+      privacy: { reviews: { before: null, after: null, rule: null } },
+    });
+    expect(offline['digest']).toBe(json(epsilonflow(['plan', sound, '--json']))['digest']);
+  });
+
+  it.each(['', '--offline'])('over a budget ends with 3, by how much and where %s', (option) => {
+    const { code, stdout, stderr } = epsilonflow(['plan', poor, ...(option === '' ? [] : [option])]);
+    expect(code).toBe(3);
+    expect(stdout).toContain('generator[epsilon=4,seed=2]');
+    expect(stderr).toMatch(
+      /poor\.yaml:8:37 error BUDGET_REFUSED: Dataset "reviews" has a budget of 5: epsilon [\d.]+ would exceed it by [\d.]+\n {2}hint: /,
+    );
+  });
+});
