@@ -1,6 +1,7 @@
 /** @file What the ledger promises: one account a dataset, entries that are charged once, and nothing over budget. */
 
 import type { Accountant } from '../accounting/index.ts';
+import type { MechanismProof } from '../../schemas/artifact.ts';
 import type { Mechanism } from '../../schemas/plan.ts';
 
 /** `begun` entries may have spent all they reserved; only `released` ones, provably never begun, cost nothing. */
@@ -57,15 +58,6 @@ export interface FencingToken {
   token: number;
   /** `committed`: nothing is left to do but to return the stored result. */
   state: 'begun' | 'committed';
-}
-
-/** What the trainer did; null for an unbounded mechanism. */
-export interface MechanismProof {
-  sampler: 'poisson';
-  samplingProbability: number;
-  noiseMultiplier: number;
-  clipNorm: number;
-  steps: number;
 }
 
 /** How an envelope was, or would be, judged. */

@@ -1,8 +1,9 @@
 /** @file The ledger's refusals: what is wrong, by how much, and what to do. Pure. */
 
+import type { MechanismProof } from '../../schemas/artifact.ts';
 import { EpsilonflowError } from '../../schemas/errors.ts';
 import type { Mechanism } from '../../schemas/plan.ts';
-import type { Admission, MechanismProof } from './ledger.ts';
+import type { Admission } from './ledger.ts';
 
 export const corrupt = (what: string): EpsilonflowError =>
   new EpsilonflowError('LEDGER_CORRUPT', `The privacy ledger is damaged: ${what}.`, {

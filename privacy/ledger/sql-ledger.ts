@@ -1,5 +1,6 @@
 /** @file The ledger on SQL. Every change is one transaction that first takes the head row, so changes form one line. */
 
+import type { MechanismProof } from '../../schemas/artifact.ts';
 import { canonicalJson } from '../../schemas/canonical-json.ts';
 import { EpsilonflowError } from '../../schemas/errors.ts';
 import type { Mechanism } from '../../schemas/plan.ts';
@@ -16,7 +17,6 @@ import type {
   EnvelopeEntry,
   FencingToken,
   Ledger,
-  MechanismProof,
   Receipt,
 } from './ledger.ts';
 import { entryId, receiptOf } from './receipt.ts';

@@ -1,4 +1,5 @@
-import type { Envelope, EnvelopeEntry, MechanismProof } from '../../privacy/ledger/index.ts';
+import type { Envelope, EnvelopeEntry } from '../../privacy/ledger/index.ts';
+import type { MechanismProof } from '../../schemas/artifact.ts';
 import { jsonDigest } from '../../schemas/canonical-json.ts';
 import type { PoissonGaussianMechanism } from '../../schemas/plan.ts';
 
