@@ -84,7 +84,7 @@ export function inverseTransform(real: Float64Array, imaginary: Float64Array): v
  * so reversed it keeps the highest and flips those below.
  */
 export const conjugatePosition = (position: number): number =>
-  position < 2 ? position : 3 * 2 ** Math.floor(Math.log2(position)) - 1 - position;
+  position < 2 ? position : 3 * (1 << (31 - Math.clz32(position))) - 1 - position;
 
 /**
  * Bound of |computed - exact| of every output, over the sum of the inputs' magnitudes: in each of log2(length) levels
