@@ -11,7 +11,7 @@ const TOLERANCE = 1e-5;
 const LEAST_PROBABILITY = 1e-9;
 
 export interface CalibratedNoise {
-  /** sigma: epsilon(sigma) <= target, and about 1e-5 less (relative) would exceed it. */
+  /** sigma, of six digits: epsilon(sigma) <= target, and about 2e-5 less (relative) would exceed it. */
   noiseMultiplier: number;
   epsilon: number;
   accountant: Accountant;
@@ -84,9 +84,9 @@ function bracket(guess: number, stride: number, excess: (x: number) => number, r
   }
 }
 
-/** log of epsilon over target; -1 rather than -Infinity where nothing is spent, so that secants stay finite. */
+/** log of epsilon over target, at least -3: where nothing is spent a secant would learn nothing from -Infinity. */
 const logExcess = (epsilon: number, target: number): number =>
-  epsilon > 0 ? Math.max(-1e3, Math.log(epsilon / target)) : -1e3;
+  epsilon > 0 ? Math.max(-3, Math.log(epsilon / target)) : -3;
 
 const calibrated = new Map<string, CalibratedNoise>();
 const CACHE_SIZE = 1024;
@@ -121,10 +121,20 @@ export function calibrateNoiseMultiplier(
     } as const;
     return logExcess(composedEpsilon([event], delta, 'rdp').epsilon, targetEpsilon);
   };
-  const [coarseLow, coarseHigh] = bracket(0, Math.LN2, renyi, request);
+  // Where a Gaussian approximation would put it, or near 1 where that fails.
+  const guess = Math.log(
+    Math.max(0.7, (samplingProbability * Math.sqrt(-2 * steps * Math.log(delta))) / targetEpsilon),
+  );
+  const [coarseLow, coarseHigh] = bracket(Math.min(guess, 10), 0.5, renyi, request);
   const high = leastSafe(coarseLow, coarseHigh, accountant === 'rdp' ? TOLERANCE : 1e-2, renyi);
   const logSigma = accountant === 'rdp' ? high : leastSafe(...bracket(high, 0.06, excess, request), TOLERANCE, excess);
-  const noiseMultiplier = Math.exp(logSigma);
+  // Few digits, so that a last bit of the machine's functions does not change content keys; up is the safe side. The
+  // accountant's grid may make epsilon rise by a hair between neighbours, hence the check.
+  const unit = 10 ** (Math.floor(logSigma / Math.LN10) - 5);
+  let units = Math.ceil(Math.exp(logSigma) / unit);
+  const rounded = (): number => Number((units * unit).toPrecision(6));
+  while (spent(rounded()).epsilon > targetEpsilon) units += 1;
+  const noiseMultiplier = rounded();
   const result = { noiseMultiplier, ...spent(noiseMultiplier) };
   if (calibrated.size >= CACHE_SIZE) calibrated.delete(calibrated.keys().next().value!);
   calibrated.set(cacheKey, result);

@@ -73,7 +73,9 @@ function integerOrder(q: number, sigma: number, alpha: number, scratch: Float64A
 function fractionalOrders(q: number, sigma: number, orders: readonly number[]): number[] {
   if (orders.length === 0) return [];
   const variance = sigma * sigma;
-  const h = Math.min(sigma / 2.5, (2 * Math.PI ** 2 * variance) / (46 + (Math.PI ** 2 * variance) / 2));
+  // From sigma 5 on the branch points are too far away to matter beside the Gaussian itself.
+  const branchStep = (2 * Math.PI ** 2 * variance) / (46 + (Math.PI ** 2 * variance) / 2);
+  const h = sigma >= 5 ? sigma / 2.5 : Math.min(sigma / 2.5, branchStep);
   const from = -10 * sigma;
   const points = Math.ceil((Math.max(...orders) + 20 * sigma) / h);
   const excess = new Float64Array(points);
