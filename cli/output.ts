@@ -141,7 +141,6 @@ export function action<A extends unknown[]>(
 
 /** Lays rows out in columns, two spaces apart; the last column is not padded. Colour codes count no width. */
 export function formatTable(header: string[], rows: string[][]): string {
-  // eslint-disable-next-line no-control-regex -- colour codes are control characters
   const width = (cell: string): number => cell.replaceAll(/\u001b\[\d+m/g, '').length;
   const widths = header.map((name, column) => Math.max(name.length, ...rows.map((row) => width(row[column] ?? ''))));
   const line = (cells: string[]): string =>

@@ -59,7 +59,9 @@ function printPlan(plan: Plan): void {
   const profile = plan.spec.profile === null ? '' : `, profile ${plan.spec.profile}`;
   const cached = plan.nodes.filter((node) => node.cached === true).length;
   const there = plan.nodes.every((node) => node.cached === null) ? '' : `, ${cached} there already`;
-  printLine(`${styled('bold', plan.name)}: ${plan.nodes.length} instances${there}${profile}`);
+  printLine(
+    `${styled('bold', plan.name)}: ${plan.nodes.length} ${plan.nodes.length === 1 ? 'instance' : 'instances'}${there}${profile}`,
+  );
   printLine();
   const rows = plan.nodes
     .slice(0, shownNodes)

@@ -20,7 +20,10 @@ export function validateCommand(program: Command): void {
         const host = offlineHost({ inspectPrivate: options.inspect === true });
         const plan = await compileSpec({ file: spec, profile: options.profile }, host);
         if (options.json) printJson({ errors: [] });
-        else printLine(`${styled('green', 'ok')} ${spec}: ${plan.nodes.length} instances`);
+        else
+          printLine(
+            `${styled('green', 'ok')} ${spec}: ${plan.nodes.length} ${plan.nodes.length === 1 ? 'instance' : 'instances'}`,
+          );
       }),
     );
 }

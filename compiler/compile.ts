@@ -17,7 +17,7 @@ import { checkSpec, partOf } from './spec-schema.ts';
 import { checkAxesUsed, inferAxes, orderSteps } from './step-order.ts';
 import { readSteps } from './steps.ts';
 
-export interface CompileRequest {
+interface CompileRequest {
   /** Path of the spec, absolute or from the working directory. */
   file: string;
   /** Name of a profile of the spec. */
@@ -111,7 +111,7 @@ export async function compileSpec(request: CompileRequest, host: CompileHost): P
 }
 
 /** sha256 over the plan's canonical JSON without `digest`, `cached`, `before`, `after` and the ledger's budgets. */
-export function planDigest(plan: Plan): string {
+function planDigest(plan: Plan): string {
   const privacy = Object.entries(plan.privacy).map(([name, { experiment, delta, unbounded }]) => {
     const budget = plan.datasets[name]?.privacy?.budget?.epsilon ?? null;
     return [name, { experiment, delta, unbounded, budget }];

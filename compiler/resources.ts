@@ -2,7 +2,7 @@
 
 import { dirname, extname, resolve } from 'node:path';
 
-import type { DatasetSource, Split } from '../datasets/index.ts';
+import { type DatasetSource, type Split, splits } from '../datasets/index.ts';
 import { EpsilonflowError, type Position } from '../schemas/errors.ts';
 import type { PlanDataset, PlanFile, PlanModel } from '../schemas/plan.ts';
 import type { FaultList } from './faults.ts';
@@ -30,7 +30,6 @@ const formats: Record<string, PlanFile['format']> = {
   '.txt': 'txt',
 };
 const compressions: Record<string, PlanFile['compression']> = { '.gz': 'gzip', '.br': 'brotli' };
-const splits: readonly Split[] = ['train', 'validation', 'test'];
 
 const numberOf = (source: Source | undefined): number | undefined =>
   source?.type === 'scalar' && typeof source.value === 'number' ? source.value : undefined;

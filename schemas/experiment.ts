@@ -533,4 +533,6 @@ export interface Waiver {
    */
   reason: string;
 }
-export interface Profile {}
+export interface Profile {
+  [k: string]: unknown;
+}

@@ -8,16 +8,8 @@ import { parse } from 'yaml';
 import { offlineHost } from '../../cli/compile-host.ts';
 import { compile } from '../../compiler/index.ts';
 import { SpecFaults } from '../../schemas/errors.ts';
+import type { Experiment } from '../../schemas/experiment.ts';
 import { packageRoot } from '../../stack/paths.ts';
-
-interface SpecShape {
-  datasets?: Record<
-    string,
-    { files: Record<string, string>; text?: string; label?: { column?: string; values: string[] } }
-  >;
-  models?: Record<string, { path: string }>;
-  profiles?: Record<string, unknown>;
-}
 
 const folder = mkdtempSync(join(tmpdir(), 'epsilonflow-ready-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -26,7 +18,7 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 const records = 1500;
 
 /** Small data and models where a spec looks for its own, so that it plans on a machine without any. */
-function furnish(spec: SpecShape, specFolder: string): void {
+function furnish(spec: Experiment, specFolder: string): void {
   const write = (path: string, content: string): void => {
     const target = join(specFolder, path);
     if (relative(folder, target).startsWith('..')) throw new Error(`${path} leads out of the folder of this test`);
@@ -84,7 +76,7 @@ describe('every spec that comes with the project plans, with each of its profile
     mkdirSync(specFolder, { recursive: true });
     const file = join(specFolder, 'spec.yaml');
     writeFileSync(file, text);
-    const spec = parse(text) as SpecShape;
+    const spec = parse(text) as Experiment;
     furnish(spec, specFolder);
     for (const profile of [undefined, ...Object.keys(spec.profiles ?? {})]) {
       try {
