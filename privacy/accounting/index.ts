@@ -6,7 +6,7 @@ import { checkDelta, mergeEvents, type MechanismEvent } from './mechanism-event.
 import { rdpCurve, rdpEpsilon } from './renyi.ts';
 
 export { checkDelta, checkEvent, mergeEvents, type MechanismEvent } from './mechanism-event.ts';
-export { rdpCurve, rdpEpsilon, rdpEpsilonAt, rdpOrders, standardOrders } from './renyi.ts';
+export { rdpCurve, rdpEpsilon, rdpEpsilonAt, standardOrders } from './renyi.ts';
 
 export type Accountant = 'rdp' | 'pld';
 

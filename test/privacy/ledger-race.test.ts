@@ -19,7 +19,7 @@ test('processes that race for one budget get exactly what fits, also when they o
   const racers = ['a', 'b', 'c', 'd', 'e', 'f'];
   const outcomes = await Promise.all(
     racers.map((name) =>
-      run(process.execPath, ['--import', 'tsx', 'test/privacy/ledger-racer.ts', url, name, '5', String(budget)], {
+      run(process.execPath, ['--import', 'tsx', 'test/privacy/ledger-process.ts', url, name, '5', String(budget)], {
         cwd: packageRoot,
       }),
     ),
