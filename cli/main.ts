@@ -68,6 +68,11 @@ function argumentError(error: CommanderError): EpsilonflowError {
 
 /** Runs the command line; sets the exit code and never throws. */
 export async function main(args: string[]): Promise<void> {
+  // A reader that has seen enough, such as `head`, is no failure.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+    process.exit();
+  });
   const program = buildProgram();
   try {
     if (args.length === 0) program.outputHelp();

@@ -85,6 +85,14 @@ describe('the entry', () => {
   });
 });
 
+it('ends quietly when its reader has seen enough', () => {
+  const { stdout, stderr } = epsilonflow(
+    ['-c', `"${process.execPath}" "${entry}" plan "${sound}" --json | head -c 1`],
+    ['sh'],
+  );
+  expect({ stdout, stderr }).toEqual({ stdout: '{', stderr: '' });
+});
+
 describe('wrong arguments', () => {
   it.each<[string, string[], string]>([
     ['an unknown command', ['plna'], 'Did you mean plan?'],
