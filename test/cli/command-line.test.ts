@@ -86,8 +86,11 @@ describe('the entry', () => {
 });
 
 it('ends quietly when its reader has seen enough', () => {
+  // More than a pipe holds, so that the reader is gone before the end.
+  const seeds = Array.from({ length: 200 }, (_, seed) => seed).join(', ');
+  const large = workspace.write('large.yaml', spec('').replace('seed: [1, 2]', `seed: [${seeds}]`));
   const { stdout, stderr } = epsilonflow(
-    ['-c', `"${process.execPath}" "${entry}" plan "${sound}" --json | head -c 1`],
+    ['-c', `"${process.execPath}" "${entry}" plan "${large}" --json | head -c 1`],
     ['sh'],
   );
   expect({ stdout, stderr }).toEqual({ stdout: '{', stderr: '' });
