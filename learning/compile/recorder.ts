@@ -9,7 +9,7 @@
 import { EpsilonflowError } from '../../schemas/errors.ts';
 import { tf, type DataType, type Tensor } from '../tensorflow.ts';
 import { nativeBackend, type DataId, type KernelInput, type NativeBackend, type OpAttribute } from './backend.ts';
-import { attribute, dataTypes, filledTensorOf, tensorOf, type Attributes } from './graph-def.ts';
+import { attribute, dataTypes, filledTensorOf, tensorOf, type Attributes, type GraphType } from './graph-def.ts';
 import { opSignatures, randomOps } from './op-signatures.ts';
 
 export interface TensorSpec {
@@ -69,6 +69,8 @@ class Recorder {
   readonly nodes: RecordedNode[] = [];
   readonly backend: NativeBackend = nativeBackend();
   private readonly values = new Map<DataId, ValueRef>();
+  /** Constants by content: shapes and axes recur hundreds of times. */
+  private readonly constants = new Map<string, RecordedNode>();
   /** Storage written from JavaScript since the run began. */
   private readonly written = new WeakSet<DataId>();
 
@@ -192,15 +194,22 @@ class Recorder {
     const value = uniform
       ? filledTensorOf(dtype, tensor.shape, Number(first))
       : tensorOf(dtype, tensor.shape, Buffer.from(values.buffer, values.byteOffset, values.byteLength));
-    return this.add('Const', [], { dtype: attribute.type(dataTypes[dtype]), value: attribute.tensor(value) });
+    return this.shared(dtype, value);
+  }
+
+  private shared(type: GraphType, value: Buffer): RecordedNode {
+    const key = value.toString('latin1');
+    let node = this.constants.get(key);
+    if (!node) {
+      node = this.add('Const', [], { dtype: attribute.type(dataTypes[type]), value: attribute.tensor(value) });
+      this.constants.set(key, node);
+    }
+    return node;
   }
 
   private int64Constant(value: Int32Array): RecordedNode {
     const bytes = Buffer.from(value.buffer, value.byteOffset, value.byteLength);
-    return this.add('Const', [], {
-      dtype: attribute.type(dataTypes.int64),
-      value: attribute.tensor(tensorOf('int64', [], bytes)),
-    });
+    return this.shared('int64', tensorOf('int64', [], bytes));
   }
 }
 
