@@ -1,0 +1,187 @@
+import { readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Client, Connection } from '@temporalio/client';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { killProcess } from '../../activities/process-identity.ts';
+import { openLedger } from '../../privacy/ledger/index.ts';
+import { ledgerUrl } from '../../stack/paths.ts';
+import { ensureTemporal, stopServices } from '../../stack/services.ts';
+import { findWorker, stopWorker } from '../../stack/worker-process.ts';
+import { readEvents } from '../../tracking/events.ts';
+import { epsilonflow, jobProcesses, openTinyWorld, type TinyWorld } from './tiny-experiment.ts';
+
+/** A run of seconds; `changes` replaces values of the generator step. */
+const spec = (
+  name: string,
+  changes: Record<string, string | number> = {},
+  budget = 'budget: { epsilon: 20 }',
+): string => {
+  const generator = { steps: 6, batch: 60, sequence: 32, seed: 1, epsilon: '${{ matrix.epsilon }}', ...changes };
+  return `
+version: 1
+name: ${name}
+datasets:
+  weather:
+    files: { train: train.jsonl, test: test.jsonl }
+    text: text
+    label: { column: label, values: [cold, warm] }
+    sensitivity: benchmark
+    privacy: { unit: record, size: 300, ${budget} }
+models:
+  base: { path: base }
+matrix:
+  epsilon: [2, 4]
+steps:
+  generator:
+    uses: finetune
+    with:
+      model: base
+      data: weather
+      method: { kind: lora, rank: 2, alpha: 4, lr: 1e-2 }
+      conditioning: class-bias
+      clip: 0.5
+${Object.entries(generator)
+  .map(([key, value]) => `      ${key}: ${value}`)
+  .join('\n')}
+  synthetic:
+    uses: generate
+    with: { generator: "\${{ steps.generator }}", count: 40, maxTokens: 12, temperature: 1, seed: 1 }
+  classifier:
+    uses: train-classifier
+    with: { family: word-cnn, train: "\${{ steps.synthetic }}", test: weather, epochs: 2, seed: 1 }
+  comparison:
+    uses: compare
+    with: { arms: { synthetic: "\${{ steps.classifier }}" }, over: [] }
+`;
+};
+
+interface Outcome {
+  run: string;
+  status: string;
+  workflowId: string;
+  directory: string;
+  counts: Record<string, number>;
+  links: { report: string | null };
+  failures: { node: string; code: string; message: string }[];
+  errors: { code: string }[];
+}
+
+let world: TinyWorld;
+
+beforeAll(async () => {
+  world = await openTinyWorld({ train: 300, withModel: true });
+});
+
+afterAll(async () => {
+  await stopWorker();
+  await stopServices();
+  world.remove();
+});
+
+async function runSpec(file: string, ...options: string[]): Promise<Outcome & { code: number | null }> {
+  const { code, stdout, stderr } = await epsilonflow(world, 'run', file, '--json', ...options);
+  expect(stdout, stderr).toMatch(/^\{/);
+  return { ...(JSON.parse(stdout) as Outcome), code };
+}
+
+async function until(what: string, look: () => boolean | Promise<boolean>): Promise<void> {
+  for (const deadline = Date.now() + 120_000; !(await look()); await sleep(50)) {
+    if (Date.now() > deadline) throw new Error(`Waited in vain until ${what}`);
+  }
+}
+
+const trains = (directory: string): boolean => readEvents(directory).events.some(({ type }) => type === 'metric');
+
+describe('epsilonflow run', () => {
+  it('takes a spec to its result, and reuses all of it the next time', async () => {
+    const file = world.write('whole.yaml', spec('whole'));
+    const first = await runSpec(file);
+    expect(first).toMatchObject({ code: 0, status: 'completed', run: 'whole/1', errors: [] });
+    expect(first.counts).toMatchObject({ nodes: 8, completed: 8, reused: 0, failed: 0 });
+    expect(readFileSync(first.links.report!, 'utf8')).toContain('whole');
+    const ledger = await openLedger(ledgerUrl());
+    const before = await ledger.accountSummary('weather');
+    expect(before?.experiments.map(({ entries }) => entries.committed)).toEqual([2]);
+
+    const second = await epsilonflow(world, 'run', file);
+    expect(second.code).toBe(0);
+    expect(second.stdout).toContain('8 of 8 instances done, 8 of them reused from earlier runs');
+    expect((await ledger.accountSummary('weather'))?.total).toBe(before?.total);
+    await ledger.close();
+  }, 300_000);
+
+  it('keeps everything that does not depend on an instance that failed', async () => {
+    // Fails in the step itself: the base model's context is 64 tokens.
+    const file = world.write('partly.yaml', spec('partly', { sequence: 96 }).replace('[2, 4]', '[3]'));
+    const { code, counts, failures, errors } = await runSpec(file);
+    expect(code).toBe(1);
+    expect(counts).toMatchObject({ failed: 1, skipped: 3 });
+    expect(failures).toMatchObject([{ node: 'generator[epsilon=3]', code: 'STEP_FAILED' }]);
+    expect(errors).toMatchObject([{ code: 'STEP_FAILED' }]);
+  }, 120_000);
+
+  it('refuses a run over budget with exit code 3 and starts nothing', async () => {
+    const file = world.write('greedy.yaml', spec('greedy', { seed: 9 }, 'budget: { epsilon: 1 }'));
+    const { code, stdout } = await epsilonflow(world, 'run', file, '--json');
+    expect(code).toBe(3);
+    expect(JSON.parse(stdout)).toMatchObject({ errors: [{ code: 'BUDGET_REFUSED' }] });
+    const status = await epsilonflow(world, 'status', '--json');
+    expect((JSON.parse(status.stdout) as { runs: { run: string }[] }).runs.map(({ run }) => run)).not.toContain(
+      'greedy/1',
+    );
+  });
+
+  it('is left by Ctrl-C, shown again by the same command, goes on when the worker dies, and ends by cancel', async () => {
+    const file = world.write('long.yaml', spec('long', { steps: 5000, seed: 2 }).replace('[2, 4]', '[1]'));
+    const started = await runSpec(file, '--detach');
+    expect(started).toMatchObject({ code: 0, status: 'running', run: 'long/1' });
+
+    const attached = epsilonflow(world, 'run', file);
+    await until('it trains', () => trains(started.directory));
+    attached.child.kill('SIGINT');
+    const left = await attached;
+    expect(left.code).toBe(0);
+    expect(left.stderr).toContain('long/1 goes on');
+    expect(left.stderr).toContain('Detached: the run goes on');
+
+    const again = epsilonflow(world, 'run', file, '--json');
+    killProcess(findWorker()!.process, 'SIGKILL');
+    await until('another attempt has begun', () =>
+      readEvents(started.directory).events.some((event) => event.type === 'node-started' && event.attempt === 2),
+    );
+    const cancelled = await epsilonflow(world, 'cancel', 'long/1', '--json');
+    expect(JSON.parse(cancelled.stdout)).toEqual({ run: 'long/1', cancelled: true });
+    const ended = await again;
+    expect(ended.code).toBe(5);
+    expect(JSON.parse(ended.stdout)).toMatchObject({ status: 'cancelled', counts: { cancelled: 1, skipped: 3 } });
+    expect(jobProcesses(world)).toEqual([]);
+
+    // What had begun stays charged; a new run is a new entry.
+    const ledger = await openLedger(ledgerUrl());
+    const spending = (await ledger.accountSummary('weather'))?.experiments.find(
+      ({ workflowId }) => workflowId === started.workflowId,
+    );
+    expect(spending?.entries).toEqual({ reserved: 0, begun: 1, committed: 0, released: 0 });
+    await ledger.close();
+  }, 300_000);
+
+  it('tells Temporal what runs in words that people read', async () => {
+    const { address } = await ensureTemporal();
+    const client = new Client({ connection: await Connection.connect({ address }) });
+    const ids: string[] = [];
+    for await (const { workflowId } of client.workflow.list({ query: 'WorkflowType = "privateStep"' }))
+      ids.push(workflowId);
+    expect(ids.some((id) => /^whole\/1-[0-9a-f]{8}\/generator-epsilon-2$/.test(id))).toBe(true);
+    const parent = ids
+      .find((id) => id.startsWith('whole/1-'))!
+      .split('/')
+      .slice(0, 2)
+      .join('/');
+    const history = await client.workflow.getHandle(parent).fetchHistory();
+    const scheduled = history.events!.flatMap(({ activityTaskScheduledEventAttributes: activity }) => activity ?? []);
+    expect(scheduled.map(({ activityType, activityId }) => `${activityType?.name} ${activityId}`)).toContain(
+      'generate synthetic-epsilon-2',
+    );
+    await client.connection.close();
+  });
+});
