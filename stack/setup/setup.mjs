@@ -23,6 +23,10 @@ async function notReady() {
 const sum = (missing, key) => missing.reduce((total, { part }) => total + part[key], 0);
 
 function announce(missing) {
+  if (sum(missing, 'downloadMegabytes') === 0) {
+    say(`Setting up: ${missing.map(({ part, detail }) => `${part.title} (${detail})`).join(', ')}`);
+    return;
+  }
   say('Set-up of Epsilonflow, inside this folder only:');
   for (const { part, detail } of missing) say(`  ${part.title} (${part.version()}): ${detail}`);
   say(
