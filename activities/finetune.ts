@@ -12,7 +12,7 @@ import {
   type TrainingState,
 } from '../learning/dp/checkpoint.ts';
 import { encodeRecord, microbatchShapes, type EncodedRecord } from '../learning/dp/sequences.ts';
-import { AdapterTrainer, unmovedGroups, type TrainerHooks } from '../learning/dp/trainer.ts';
+import { AdapterTrainer, unmovedGroups } from '../learning/dp/trainer.ts';
 import { readModelFolder, type ModelFolder } from '../learning/formats/model-folder.ts';
 import { loadTokenizer, type Tokenizer } from '../learning/tokenizer/index.ts';
 import { readNoiseKey } from '../privacy/noise-key.ts';
@@ -21,10 +21,8 @@ import { EpsilonflowError } from '../schemas/errors.ts';
 import type { Mechanism, PlanDataset } from '../schemas/plan.ts';
 import type { FinetuneParams } from '../schemas/step-params.ts';
 import type { JobContext, JobInput, StepOutput, StepRunner } from './job.ts';
+import { trainingHooks } from './training-hooks.ts';
 
-/** A checkpoint is written after so many steps, or so many milliseconds if that is sooner. */
-const checkpointSteps = 10;
-const checkpointInterval = 60_000;
 /** Records tokenised between two breaths. */
 const recordsABreath = 2_000;
 
@@ -162,7 +160,13 @@ export const run: StepRunner<'finetune'> = async (input, context): Promise<StepO
   const checkpoint = (): Promise<void> =>
     writeCheckpoint(input.checkpointDirectory, parameters, state, identity, () => context.checkFence());
   try {
-    await trainer.train(state, hooksFor(context, params.steps, dataset, mechanism, checkpoint));
+    await trainer.train(state, {
+      ...trainingHooks(context, { steps: params.steps, dataset, mechanism, checkpoint }),
+      compiling: async (shape) => {
+        context.progress({ phase: 'compile', done: shape.time, total: shape.time, unit: 'tokens' });
+        await context.breathe();
+      },
+    });
   } finally {
     trainer.dispose();
     disposeTree(model.weights);
@@ -201,40 +205,4 @@ export const run: StepRunner<'finetune'> = async (input, context): Promise<StepO
 function secretKey(input: JobInput<'finetune'>): Promise<Buffer> {
   if (!input.noiseKeyFile) throw new EpsilonflowError('RECEIPT_INVALID', `${input.node.id} has no noise key.`);
   return readNoiseKey(input.noiseKeyFile);
-}
-
-/** Connects training with the job: progress, ledger, checkpoints and cancellation. */
-function hooksFor(
-  context: JobContext,
-  steps: number,
-  dataset: PlanDataset,
-  mechanism: Mechanism,
-  checkpoint: () => Promise<void>,
-): TrainerHooks {
-  let lastCheckpoint = Date.now();
-  return {
-    beforeStep: async (step) => {
-      if (mechanism.kind !== 'unbounded') await context.announceStep(step);
-    },
-    compiling: async (shape) => {
-      context.progress({ phase: 'compile', done: shape.time, total: shape.time, unit: 'tokens' });
-      await context.breathe();
-    },
-    between: async ({ step, microbatch, of }) => {
-      context.progress({ phase: 'train', done: step + microbatch / of, total: steps, unit: 'steps' });
-      if (context.stopping) await checkpoint();
-      await context.breathe();
-    },
-    afterStep: async (step, meanLoss) => {
-      const done = step + 1;
-      context.progress({ phase: 'train', done, total: steps, unit: 'steps' });
-      // The loss of private records may not leave; that of a benchmark or public dataset may.
-      if (meanLoss !== null && dataset.sensitivity !== 'private') context.metric('trainLoss', meanLoss, done);
-      if (done < steps && (done % checkpointSteps === 0 || Date.now() - lastCheckpoint > checkpointInterval)) {
-        await checkpoint();
-        lastCheckpoint = Date.now();
-      }
-      await context.breathe();
-    },
-  };
 }
