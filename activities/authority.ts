@@ -4,7 +4,7 @@ import type { FencingToken } from '../privacy/ledger/index.ts';
 import type { MechanismProof } from '../schemas/artifact.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import type { PlanNode } from '../schemas/plan.ts';
-import type { StepReceipt } from '../workflows/contract.ts';
+import type { StepReceipt } from './contract.ts';
 import { failpoint } from './failpoints.ts';
 import type { WorkerParts } from './worker-parts.ts';
 

@@ -3,7 +3,7 @@
 import type { Envelope } from '../privacy/ledger/index.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import type { Plan } from '../schemas/plan.ts';
-import type { ControlActivities, RunIdentity } from '../workflows/contract.ts';
+import type { ControlActivities, RunIdentity } from './contract.ts';
 import { recordCompleted } from './run-step.ts';
 import { createNoiseKey, destroyWorkFolder, keyEpoch, privateWorkFolder } from './work-folder.ts';
 import type { WorkerParts } from './worker-parts.ts';

@@ -1,6 +1,6 @@
 /** @file All activities of a worker, by the names that workflows call them by. */
 
-import type { ControlActivities, StepActivities } from '../workflows/contract.ts';
+import type { ControlActivities, StepActivities } from './contract.ts';
 import { createBudgetActivities } from './budget.ts';
 import { withMappedErrors } from './errors.ts';
 import { createPlanReading } from './plan-slices.ts';

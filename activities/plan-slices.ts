@@ -3,7 +3,7 @@
 import type { Plan, PlanNode } from '../schemas/plan.ts';
 import { doorOf } from '../tracking/door.ts';
 import { appendEvents } from '../tracking/events.ts';
-import type { CachedSlice, ControlActivities, PlannedNode, PlanSlice } from '../workflows/contract.ts';
+import type { CachedSlice, ControlActivities, PlannedNode, PlanSlice } from './contract.ts';
 import { runDirectory, type WorkerParts } from './worker-parts.ts';
 
 /** A payload of Temporal holds 2 MB and is kept in the history; slices stay far below. */

@@ -4,7 +4,7 @@ import { writeDurably } from '../store/disk.ts';
 import { appendEvents, type RunEvent } from '../tracking/events.ts';
 import { publishRun } from '../tracking/publish.ts';
 import { writeReport } from '../tracking/report.ts';
-import type { ControlActivities, SettledNode } from '../workflows/contract.ts';
+import type { ControlActivities, SettledNode } from './contract.ts';
 import { linksFile, runDirectory, type WorkerParts } from './worker-parts.ts';
 
 type RunRecording = Pick<

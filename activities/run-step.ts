@@ -12,7 +12,7 @@ import { isPaidBy } from '../store/index.ts';
 import { doorOf } from '../tracking/door.ts';
 import { appendEvents } from '../tracking/events.ts';
 import { lineageOf } from '../tracking/lineage.ts';
-import type { StepActivities, StepOutcome, StepReceipt, StepRequest } from '../workflows/contract.ts';
+import type { StepActivities, StepOutcome, StepReceipt, StepRequest } from './contract.ts';
 import { stepError } from './errors.ts';
 import { checkProof, takeAuthority, type Authority } from './authority.ts';
 import { failpoint } from './failpoints.ts';

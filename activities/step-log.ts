@@ -4,7 +4,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makePrivateFolder } from '../store/disk.ts';
 import { statePaths } from '../stack/paths.ts';
-import type { RunIdentity } from '../workflows/contract.ts';
+import type { RunIdentity } from './contract.ts';
 
 /** Folder of a run's logs, one file `SLUG.log` an instance. */
 export const stepLogFolder = (name: string, number: number): string =>

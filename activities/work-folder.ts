@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { destroyNoiseKey, ensureNoiseKey } from '../privacy/noise-key.ts';
 import { makePrivateFolder, writeDurably } from '../store/disk.ts';
 import { statePaths } from '../stack/paths.ts';
-import type { StepReceipt } from '../workflows/contract.ts';
+import type { StepReceipt } from './contract.ts';
 import { isProcessAlive, killProcess, thisProcess, type ProcessIdentity } from './process-identity.ts';
 
 /** The attempt that holds a folder. */

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { Ledger } from '../privacy/ledger/index.ts';
 import type { Store } from '../store/index.ts';
 import { statePaths } from '../stack/paths.ts';
-import type { RunIdentity } from '../workflows/contract.ts';
+import type { RunIdentity } from './contract.ts';
 
 export interface WorkerParts {
   store: Store;

@@ -151,7 +151,6 @@ function bar(fraction: number, width: number): string {
 
 /** Cuts to a number of characters that show; colour codes count none. */
 function cut(line: string, width: number): string {
-  // eslint-disable-next-line no-control-regex -- colour codes are control characters
   const parts = line.split(/(\u001b\[\d+m)/);
   let left = width;
   return parts

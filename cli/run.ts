@@ -53,7 +53,7 @@ async function run(spec: string, options: RunOptions): Promise<number> {
       return exitCodes.fine;
     }
     const { watchRun } = await import('./watch-run.ts');
-    let failure: unknown = null;
+    let failure: Error | null = null;
     try {
       const ended = await watchRun(client, temporal, started, plan.nodes.length, view, detachOnInterrupt());
       if (ended === 'detached') {
@@ -62,7 +62,7 @@ async function run(spec: string, options: RunOptions): Promise<number> {
         return exitCodes.fine;
       }
     } catch (error) {
-      failure = error;
+      failure = error instanceof Error ? error : new Error(String(error));
     }
     if (options.json) {
       printJson({ ...outcomeOf(started, plan, temporal), errors: failure === null ? [] : errorRecords(failure) });

@@ -9,7 +9,8 @@ import { openStore } from '../store/index.ts';
 import type { Plan } from '../schemas/plan.ts';
 import { readEvents } from '../tracking/events.ts';
 import { claimRunNumber, listRuns, writeRun, type RunFolder, type RunRecord } from '../tracking/runs.ts';
-import { taskQueues, type RunIdentity } from '../workflows/contract.ts';
+import type { RunIdentity } from '../activities/contract.ts';
+import { taskQueues } from '../workflows/task-queues.ts';
 import { workflowState } from './temporal-client.ts';
 
 export interface StartedRun extends RunFolder {

@@ -7,7 +7,7 @@ import type { TemporalService } from '../stack/services.ts';
 import { ensureWorker, findWorker } from '../stack/worker-process.ts';
 import { readEvents, summariseRun, type RunEvent } from '../tracking/events.ts';
 import type { RunFolder } from '../tracking/runs.ts';
-import type { ExperimentResult } from '../workflows/contract.ts';
+import type { ExperimentResult } from '../activities/contract.ts';
 import type { LiveView } from './live-view.ts';
 import { runError } from './temporal-client.ts';
 

@@ -17,7 +17,7 @@ import { openLedger, type Ledger } from '../privacy/ledger/index.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import { writeDurably } from '../store/disk.ts';
 import { openStore } from '../store/index.ts';
-import { taskQueues } from '../workflows/contract.ts';
+import { taskQueues } from '../workflows/task-queues.ts';
 import { ledgerUrl, stateRoot } from './paths.ts';
 import { ensureMlflow, ensureTemporal } from './services.ts';
 import { sourceDigest } from './source-digest.ts';

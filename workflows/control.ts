@@ -1,8 +1,8 @@
 /** @file The control activities as workflows call them: short, and tried again until they succeed or cannot. */
 
 import { proxyActivities, proxyLocalActivities } from '@temporalio/workflow';
-import type { ControlActivities } from './contract.ts';
-import { taskQueues } from './contract.ts';
+import type { ControlActivities } from '../activities/contract.ts';
+import { taskQueues } from './task-queues.ts';
 import { nonRetryableCodes } from './failures.ts';
 
 /** Reading only, from the worker's own disk and ledger. */

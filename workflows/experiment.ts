@@ -24,7 +24,7 @@ import type {
   RunIdentity,
   SettledNode,
   StepOutcome,
-} from './contract.ts';
+} from '../activities/contract.ts';
 import { control, reading, reporting } from './control.ts';
 import { describeFailure, workflowFailure } from './failures.ts';
 import { acceptReceipts, admit, createGuard, type Guard } from './guard.ts';

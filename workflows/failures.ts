@@ -2,7 +2,7 @@
 
 import { ActivityFailure, ApplicationFailure, ChildWorkflowFailure } from '@temporalio/workflow';
 import { errorCodes, type ErrorCode } from '../schemas/error-codes.ts';
-import type { NodeFailure } from './contract.ts';
+import type { NodeFailure } from '../activities/contract.ts';
 
 /** Temporal must not try these again: a retry would end the same way. */
 export const nonRetryableCodes: string[] = Object.entries(errorCodes)

@@ -5,7 +5,7 @@
  * given is spent, only the returned one may be used.
  */
 
-import type { PlannedNode, StepReceipt } from './contract.ts';
+import type { PlannedNode, StepReceipt } from '../activities/contract.ts';
 
 export interface Guard {
   /** Private nodes of the plan by content key. */

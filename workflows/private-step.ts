@@ -1,7 +1,7 @@
 /** @file A private node as a workflow of its own: nothing runs without a receipt, and what ran is committed once. */
 
 import { CancellationScope, executeChild, ParentClosePolicy, workflowInfo } from '@temporalio/workflow';
-import type { PlannedNode, PrivateStepInput, RunIdentity, StepOutcome, StepReceipt } from './contract.ts';
+import type { PlannedNode, PrivateStepInput, RunIdentity, StepOutcome, StepReceipt } from '../activities/contract.ts';
 import { control } from './control.ts';
 import { workflowFailure } from './failures.ts';
 import { runStep } from './steps.ts';

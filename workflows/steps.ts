@@ -2,7 +2,8 @@
 
 import { ActivityCancellationType, scheduleActivity, type RetryPolicy } from '@temporalio/workflow';
 import type { StepKind } from '../schemas/plan.ts';
-import { taskQueues, type PlannedNode, type StepOutcome, type StepRequest } from './contract.ts';
+import type { PlannedNode, StepOutcome, StepRequest } from '../activities/contract.ts';
+import { taskQueues } from './task-queues.ts';
 import { nonRetryableCodes } from './failures.ts';
 
 interface StepBounds {

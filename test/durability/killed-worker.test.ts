@@ -92,7 +92,7 @@ async function startWorker(failpoint?: string): Promise<ProcessIdentity> {
   workers.push(child);
   return until(`a worker is ready; its log: ${join(world.folder, 'worker.log')}`, () => {
     const worker = findWorker()?.process;
-    return worker?.pid === child.pid ? worker : null;
+    return worker && worker.pid === child.pid ? worker : null;
   });
 }
 

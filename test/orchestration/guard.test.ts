@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { PlannedNode, StepReceipt } from '../../workflows/contract.ts';
+import type { PlannedNode, StepReceipt } from '../../activities/contract.ts';
 import { acceptReceipts, admit, createGuard, type Guard } from '../../workflows/guard.ts';
 
 const node = (id: string, key = `key-${id}`, mechanismDigest = `mechanism-${id}`): PlannedNode => ({

@@ -4,9 +4,6 @@ import type { FencingToken, Receipt } from '../privacy/ledger/ledger.ts';
 import type { MechanismProof } from '../schemas/artifact.ts';
 import type { Plan, StepKind } from '../schemas/plan.ts';
 
-/** Where light work is done, and where jobs that fill the processor are. */
-export const taskQueues = { control: 'control', cpu: 'cpu' } as const;
-
 export interface RunIdentity {
   name: string;
   number: number;
