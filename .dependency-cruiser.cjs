@@ -5,8 +5,7 @@ const layers = [
   ['compiler'],
   ['stack/paths'],
   ['store', 'tracking'],
-  ['activities'],
-  ['workflows'],
+  ['activities', 'workflows'],
   ['stack'],
   ['cli'],
 ];
