@@ -50,6 +50,15 @@ const commands = {
   cli: (...parameters) => node('cli/epsilonflow.mjs', ...parameters),
 };
 
+/** What to do when the file system refuses, by its error code. */
+const diskRemedies = {
+  ENOSPC: 'Free some disk space, then run the same command again.',
+  EDQUOT: 'Free some disk space of your quota, then run the same command again.',
+  EACCES: 'Make everything in .epsilonflow and node_modules yours (an earlier set-up may have run as root).',
+  EPERM: 'Make everything in .epsilonflow and node_modules yours (an earlier set-up may have run as root).',
+  EROFS: 'Clone the project onto a disk that can be written.',
+};
+
 async function main([name = 'setup', ...parameters]) {
   const command = commands[name];
   if (command === undefined) {
@@ -59,8 +68,9 @@ async function main([name = 'setup', ...parameters]) {
   try {
     await setUp();
   } catch (error) {
-    if (!(error instanceof SetupFailure)) throw error;
-    console.error(`\nerror SETUP_INCOMPLETE: ${error.message}\n  hint: ${error.hint}`);
+    const hint = error instanceof SetupFailure ? error.hint : diskRemedies[error.code];
+    if (hint === undefined) throw error;
+    console.error(`\nerror SETUP_INCOMPLETE: ${error.message}\n  hint: ${hint}`);
     return 4;
   }
   return command(...parameters);
