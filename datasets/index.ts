@@ -3,6 +3,6 @@
 export type { DatasetSource, Split, TextRecord } from './source.ts';
 export { splits } from './source.ts';
 export { readRecords } from './records.ts';
-export { readSynthetic } from './synthetic.ts';
+export { readSynthetic, readSyntheticLabels } from './synthetic.ts';
 export { checkUnchanged, datasetDigest } from './digest.ts';
 export { inspectDataset } from './inspect.ts';

@@ -485,6 +485,18 @@ export interface ClassifierDpSgd {
    */
   clip?: number | Expression;
   /**
+   * Buckets that words are hashed into, in place of the outer value: noise falls on every weight, so a private model is smaller.
+   */
+  buckets?: number | Expression;
+  /**
+   * Width of a word's vector, in place of the outer value.
+   */
+  embedding?: number | Expression;
+  /**
+   * Filters of each width, in place of the outer value.
+   */
+  filters?: number | Expression;
+  /**
    * Learning rate (Adam).
    */
   lr?: number | Expression;

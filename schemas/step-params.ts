@@ -94,8 +94,16 @@ export interface TrainClassifierParams {
   batch: number;
   /** Passes over the training data (no DP), at most: early stopping on a split of the training data. */
   epochs: number;
-  /** DP-SGD: noised steps, expected batch size and clip norm. */
-  dp: { steps: number; batch: number; clip: number; lr: number };
+  /** DP-SGD: noised steps, expected batch size, clip norm, rate, and the sizes that a private model has instead. */
+  dp: {
+    steps: number;
+    batch: number;
+    clip: number;
+    lr: number;
+    buckets: number;
+    embedding: number;
+    filters: number;
+  };
   seed: number;
 }
 

@@ -187,6 +187,8 @@ export class WordCnn {
     const scratch = this.scratch;
     const first = table.starts[index]!;
     const count = table.starts[index + 1]! - first;
+    // A response that is no number beats none, and must not leave the window of another text.
+    windows.fill(0);
     let row = 0;
     for (let k = 0; k < widths.length; k++) {
       const width = widths[k]!;

@@ -124,11 +124,7 @@ function shuffled(count: number, stream: KeyedStream): Int32Array {
 }
 
 /** Gives factors for the pooled features of a batch: 0 with probability `rate`, else 1 / (1 - rate). */
-function dropoutSource(
-  rate: number,
-  features: number,
-  stream: KeyedStream,
-): (records: number) => Float32Array | null {
+function dropoutSource(rate: number, features: number, stream: KeyedStream): (records: number) => Float32Array | null {
   if (rate === 0) return () => null;
   const threshold = Math.round(rate * 65_536);
   const kept = 65_536 / (65_536 - threshold);

@@ -1,0 +1,222 @@
+/**
+ * @file Step kind `train-classifier`: trains a text classifier on a dataset, with DP-SGD when the node has a mechanism,
+ * or on synthetic records, and evaluates it on the test split of a dataset.
+ */
+
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { checkUnchanged, readRecords, readSynthetic, readSyntheticLabels, type TextRecord } from '../datasets/index.ts';
+import { zeroState } from '../learning/dp/adam.ts';
+import { readCheckpoint, writeCheckpoint, type CheckpointIdentity } from '../learning/dp/checkpoint.ts';
+import { WordCnn } from '../learning/word-cnn/network.ts';
+import { initialWeights, wordCnnSizes, type WordCnnShape } from '../learning/word-cnn/parameters.ts';
+import {
+  namedWeights,
+  privateMicrobatch,
+  privateSchedule,
+  trainedParameters,
+  trainPrivately,
+  weightsOf,
+} from '../learning/word-cnn/private-training.ts';
+import { trainWordCnn, type LabelledTexts } from '../learning/word-cnn/training.ts';
+import { encodeTexts } from '../learning/word-cnn/words.ts';
+import { accuracy, confusionMatrix, macroF1, majorityAccuracy } from '../measures/index.ts';
+import { readNoiseKey } from '../privacy/noise-key.ts';
+import { seededStream } from '../privacy/noise.ts';
+import { EpsilonflowError } from '../schemas/errors.ts';
+import type { Mechanism, PlanDataset, PoissonGaussianMechanism } from '../schemas/plan.ts';
+import type { TrainClassifierParams } from '../schemas/step-params.ts';
+import type { JobContext, JobInput, StepOutput, StepRunner } from './job.ts';
+import { trainingHooks } from './training-hooks.ts';
+
+type Input = JobInput<'train-classifier'>;
+
+interface TrainingData {
+  records: TextRecord[];
+  /** Null when the records are synthetic. */
+  dataset: PlanDataset | null;
+}
+
+function datasetOf(input: Input, role: 'train' | 'test'): PlanDataset | null {
+  const source = input.node.inputs[role];
+  return (source && 'dataset' in source ? input.datasets[source.dataset] : undefined) ?? null;
+}
+
+function classesOf(dataset: PlanDataset): string[] {
+  if (dataset.label !== null) return dataset.label.values;
+  throw new EpsilonflowError('STEP_FAILED', `Dataset ${dataset.name} has no label to classify by.`, {
+    hint: 'Give the dataset a `label` with `column` and `values`.',
+  });
+}
+
+/** Labels of other data as indices into the classes of the test set, by name. */
+function byClass(records: readonly TextRecord[], names: readonly string[], classes: readonly string[]): TextRecord[] {
+  const places = names.map((name) => classes.indexOf(name));
+  const unknown = names.find((_, index) => places[index] === -1);
+  if (unknown !== undefined) {
+    throw new EpsilonflowError('STEP_FAILED', `The training data have a class "${unknown}" that the test data lack.`, {
+      hint: 'Name the classes of both datasets alike in `label.values`.',
+    });
+  }
+  return records.map(({ text, label }) => ({ text, label: places[label]! }));
+}
+
+async function trainingData(input: Input, classes: readonly string[]): Promise<TrainingData> {
+  const dataset = datasetOf(input, 'train');
+  if (dataset !== null) {
+    await checkUnchanged(dataset);
+    return { records: byClass(await readRecords(dataset, 'train'), classesOf(dataset), classes), dataset };
+  }
+  const directory = input.artifacts['train']?.[0]?.directory;
+  if (directory === undefined) throw new EpsilonflowError('STEP_FAILED', `${input.node.id} has no data to train on.`);
+  const names = await readSyntheticLabels(directory);
+  return { records: byClass(await readSynthetic(directory), names, classes), dataset: null };
+}
+
+/** The mechanism that was reserved. Training on data that are not public without one is refused. */
+function mechanismOf({ node }: Input, { dataset }: TrainingData): Mechanism {
+  const mechanism = node.privacy?.mechanism;
+  if (dataset === null || dataset.sensitivity === 'public') return { kind: 'unbounded' };
+  if (!mechanism) {
+    throw new EpsilonflowError('MECHANISM_MISMATCH', `${node.id} has no mechanism for a dataset that is not public.`);
+  }
+  const { epsilon, dp } = node.params;
+  const agrees =
+    mechanism.kind === 'unbounded'
+      ? epsilon === 'inf'
+      : epsilon !== 'inf' &&
+        mechanism.steps === dp.steps &&
+        mechanism.clipNorm === dp.clip &&
+        mechanism.expectedBatchSize === dp.batch;
+  if (!agrees) {
+    throw new EpsilonflowError('MECHANISM_MISMATCH', `The mechanism of ${node.id} differs from its parameters.`);
+  }
+  return mechanism;
+}
+
+function encode(records: readonly TextRecord[], shape: WordCnnShape, params: TrainClassifierParams): LabelledTexts {
+  const { widest } = wordCnnSizes(shape);
+  const texts = records.map(({ text }) => text);
+  return {
+    texts: encodeTexts(texts, { buckets: shape.buckets, words: params.words, shortest: widest }),
+    labels: Int32Array.from(records, ({ label }) => label),
+  };
+}
+
+async function trainWithoutDp(
+  shape: WordCnnShape,
+  data: LabelledTexts,
+  params: TrainClassifierParams,
+  context: JobContext,
+): Promise<WordCnn> {
+  const { model } = await trainWordCnn(shape, data, params, async ({ recordsDone, recordsTotal }) => {
+    context.progress({ phase: 'train', done: recordsDone, total: recordsTotal, unit: 'records' });
+    await context.breathe();
+  });
+  return model;
+}
+
+async function trainWithDp(
+  input: Input,
+  shape: WordCnnShape,
+  data: LabelledTexts,
+  dataset: PlanDataset,
+  mechanism: PoissonGaussianMechanism,
+  context: JobContext,
+): Promise<WordCnn> {
+  const { node, checkpointDirectory: directory } = input;
+  const { dp, seed, words } = node.params;
+  if (!input.noiseKeyFile) throw new EpsilonflowError('RECEIPT_INVALID', `${node.id} has no noise key.`);
+  const key = await readNoiseKey(input.noiseKeyFile);
+  const parameters = trainedParameters(shape);
+  const identity: CheckpointIdentity = {
+    nodeKey: node.key,
+    mechanismDigest: node.privacy?.digest ?? null,
+    layout: [{ rows: privateMicrobatch, time: words }],
+  };
+  const resumed = await readCheckpoint(directory, parameters, identity);
+  const weights = resumed
+    ? weightsOf(shape, resumed.values)
+    : initialWeights(shape, seededStream(seed, 'word-cnn initialisation'));
+  const model = new WordCnn(shape, weights);
+  const values = namedWeights(weights);
+  const state = { ...(resumed ?? { step: 0, ...zeroState(values) }), values };
+  const checkpoint = (): Promise<void> =>
+    writeCheckpoint(directory, parameters, state, identity, () => context.checkFence());
+  const secret = { key, nodeKey: node.key };
+  const hooks = trainingHooks(context, { steps: mechanism.steps, dataset, mechanism, checkpoint });
+  await trainPrivately(model, data, { schedule: privateSchedule(dp), mechanism, secret }, state, hooks);
+  return model;
+}
+
+/** Predictions for the test records, in order. */
+async function predict(model: WordCnn, test: LabelledTexts, context: JobContext): Promise<Int32Array> {
+  const total = test.labels.length;
+  const predicted = new Int32Array(total);
+  const all = Int32Array.from({ length: total }, (_, index) => index);
+  let done = 0;
+  for (const part of model.evaluate(test.texts, all, null)) {
+    predicted.set(part.predicted, done);
+    done = part.done;
+    context.progress({ phase: 'evaluate', done, total, unit: 'records' });
+    await context.breathe();
+  }
+  return predicted;
+}
+
+export const run: StepRunner<'train-classifier'> = async (input, context): Promise<StepOutput> => {
+  const { node } = input;
+  const { params } = node;
+  const testSet = datasetOf(input, 'test');
+  if (testSet === null) throw new EpsilonflowError('STEP_FAILED', `${node.id} has no dataset to test on.`);
+  context.progress({ phase: 'load', done: 0, total: 2, unit: 'datasets' });
+  const classes = classesOf(testSet);
+  const training = await trainingData(input, classes);
+  context.progress({ phase: 'load', done: 1, total: 2, unit: 'datasets' });
+  await context.breathe();
+  await checkUnchanged(testSet);
+  const testRecords = await readRecords(testSet, 'test');
+  const mechanism = mechanismOf(input, training);
+  const size = mechanism.kind === 'unbounded' ? params : params.dp;
+  const shape: WordCnnShape = {
+    buckets: size.buckets,
+    embedding: size.embedding,
+    filters: size.filters,
+    widths: params.widths,
+    classes: classes.length,
+  };
+  context.progress({ phase: 'index', done: 0, total: training.records.length, unit: 'records' });
+  await context.breathe();
+  const data = encode(training.records, shape, params);
+  await context.breathe();
+
+  const model =
+    mechanism.kind === 'unbounded' || training.dataset === null
+      ? await trainWithoutDp(shape, data, params, context)
+      : await trainWithDp(input, shape, data, training.dataset, mechanism, context);
+
+  const test = encode(testRecords, shape, params);
+  const confusion = confusionMatrix(test.labels, await predict(model, test, context), classes.length);
+  const metrics = {
+    accuracy: accuracy(confusion),
+    macroF1: macroF1(confusion),
+    majority: majorityAccuracy(confusion),
+    testRecords: testRecords.length,
+  };
+  context.progress({ phase: 'write', done: 0, total: 1, unit: 'files' });
+  const file = join(input.outputDirectory, 'metrics.json');
+  await writeFile(file, `${JSON.stringify({ ...metrics, classes, confusion }, null, 2)}\n`);
+  return {
+    metrics,
+    ...(mechanism.kind === 'poisson-gaussian' && {
+      proof: {
+        samplingProbability: mechanism.samplingProbability,
+        noiseMultiplier: mechanism.noiseMultiplier,
+        clipNorm: mechanism.clipNorm,
+        steps: mechanism.steps,
+        sampler: 'poisson' as const,
+      },
+    }),
+  };
+};
