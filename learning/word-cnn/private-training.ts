@@ -5,7 +5,7 @@ import type { Schedule } from '../dp/adam.ts';
 import type { TrainingState } from '../dp/checkpoint.ts';
 import { trainInSteps, type BatchSums, type LoopHooks, type LoopParameter } from '../dp/outer-loop.ts';
 import type { PoissonGaussianMechanism } from '../../schemas/plan.ts';
-import type { WordCnn} from './network.ts';
+import type { WordCnn } from './network.ts';
 import { type BatchGradient, type TextPass, type WordTable } from './network.ts';
 import { type WordCnnShape, wordCnnSizes, wordCnnWeights, type WordCnnWeights } from './parameters.ts';
 import type { LabelledTexts } from './training.ts';
