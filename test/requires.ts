@@ -3,7 +3,8 @@
 import { spawnSync } from 'node:child_process';
 import { appendFileSync, existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { packageRoot, partsRoot } from '../stack/paths.ts';
+import { partsRoot } from '../stack/paths.ts';
+import { sharedAccounting, sharedData } from './shared-data.ts';
 
 interface Requirement {
   /** How the part is had, as a sentence. */
@@ -13,12 +14,6 @@ interface Requirement {
 
 const runs = (command: string, ...parameters: string[]): boolean =>
   spawnSync(command, parameters, { stdio: 'ignore' }).status === 0;
-
-/** Public data files beside the clone, or in the folder that `EPSILONFLOW_DATA` names. */
-export const sharedData = process.env['EPSILONFLOW_DATA'] ?? join(packageRoot, '..', 'shared', 'data');
-
-/** Epsilons that other libraries and our own lower bounds give, beside the public data files. */
-export const sharedAccounting = join(sharedData, '..', 'accounting');
 
 const requirements = {
   chromium: {

@@ -14,6 +14,7 @@ import { readLlama2c } from '../../learning/formats/llama2c.ts';
 import { toTensors } from '../../learning/formats/model-folder.ts';
 import { tf, type Tensor } from '../../learning/tensorflow.ts';
 import { seededStream } from '../../privacy/noise.ts';
+import { requires } from '../requires.ts';
 import { sharedData } from '../shared-data.ts';
 
 /** Token that inversion gives for a row of logits, in double precision, and how far the draw was from its neighbours. */
@@ -70,7 +71,9 @@ describe('drawing tokens', () => {
   });
 });
 
-describe('block decoding of a pre-trained model', () => {
+const hasModel = requires('shared-data', 'block decoding of a pre-trained model');
+
+describe.runIf(hasModel)('block decoding of a pre-trained model', () => {
   const batch = 3;
   const maxTime = 24;
   let config: DecoderConfig;

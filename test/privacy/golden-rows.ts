@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import type { MechanismEvent } from '../../privacy/accounting/index.ts';
-import { sharedAccounting } from '../requires.ts';
+import { sharedAccounting } from '../shared-data.ts';
 
 /** Rows of a CSV of golden vectors; quoted fields may hold commas and doubled quotes. */
 export function goldenRows(name: string): Record<string, string>[] {
