@@ -1,9 +1,9 @@
 /** @file What a step's code gets and gives. Step code runs in a child process of its own, away from the worker. */
 
-import type { ArtifactManifest, MechanismProof, OpenedArtifact } from '../schemas/artifact.ts';
+import type { MechanismProof, OpenedArtifact } from '../schemas/artifact.ts';
 import type { Plan, PlanNode, StepKind } from '../schemas/plan.ts';
 
-export type { ArtifactManifest, OpenedArtifact };
+export type { OpenedArtifact };
 
 export interface JobInput<K extends StepKind = StepKind> {
   node: PlanNode<K>;

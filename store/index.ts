@@ -6,7 +6,7 @@ import { statePaths } from '../stack/paths.ts';
 import { ArtifactStore } from './artifacts.ts';
 import { loadPlan, savePlan } from './plans.ts';
 
-export { ArtifactStore, isPaidBy, type Damage, type Stage, type UnpublishedManifest } from './artifacts.ts';
+export { ArtifactStore, isPaidBy, type UnpublishedManifest } from './artifacts.ts';
 
 /** What those need who only read results. */
 export interface ArtifactReader {
