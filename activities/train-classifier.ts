@@ -15,6 +15,7 @@ import {
   namedWeights,
   privateMicrobatch,
   privateSchedule,
+  privateVectorNorm,
   trainedParameters,
   trainPrivately,
   weightsOf,
@@ -138,7 +139,7 @@ async function trainWithDp(
   const resumed = await readCheckpoint(directory, parameters, identity);
   const weights = resumed
     ? weightsOf(shape, resumed.values)
-    : initialWeights(shape, seededStream(seed, 'word-cnn initialisation'));
+    : initialWeights(shape, seededStream(seed, 'word-cnn initialisation'), privateVectorNorm);
   const model = new WordCnn(shape, weights);
   const values = namedWeights(weights);
   const state = { ...(resumed ?? { step: 0, ...zeroState(values) }), values };

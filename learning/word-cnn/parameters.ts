@@ -72,13 +72,16 @@ export function wordCnnWeights(shape: WordCnnShape, flat?: Float32Array): WordCn
 }
 
 /**
- * Random start: embeddings N(0, 1/embedding), so that a word's vector has norm 1 on average; convolution by He et al.
- * 2015, eq. 10 (fan-in of a window, whose norm is that of `width` words); dense weights N(0, 1/features); no biases.
+ * Random start: embeddings N(0, vectorNorm^2 / embedding), so that a word's vector has about the given norm; convolution
+ * by He et al. 2015, eq. 10 (fan-in of a window, whose norm is that of `width` words); dense weights N(0, 1/features);
+ * no biases.
+ *
+ * @param vectorNorm small where few noisy steps must outweigh the random start.
  */
-export function initialWeights(shape: WordCnnShape, stream: KeyedStream): WordCnnWeights {
+export function initialWeights(shape: WordCnnShape, stream: KeyedStream, vectorNorm = 1): WordCnnWeights {
   const weights = wordCnnWeights(shape);
   const { features } = wordCnnSizes(shape);
-  stream.fillGaussian(weights.embedding, 1 / Math.sqrt(shape.embedding));
+  stream.fillGaussian(weights.embedding, vectorNorm / Math.sqrt(shape.embedding));
   weights.embedding.fill(0, 0, shape.embedding);
   let start = 0;
   for (const width of shape.widths) {

@@ -14,6 +14,12 @@ import { paddingWord } from './words.ts';
 /** Records whose word table is made at once: bounds memory, and is part of what a checkpoint must agree with. */
 export const privateMicrobatch = 256;
 
+/**
+ * Norm of a word's vector at the start of private training. A random start of norm 1 is noise of its own that some 60
+ * clipped steps cannot undo: on `speeches` at epsilon 8 the accuracy is 0.80 with it and 0.84 with a small one.
+ */
+export const privateVectorNorm = 0.05;
+
 /** Share by which a clipped norm stays below its bound, for rounding in the norm and in the float32 sums. */
 export const clipMargin = 1e-5;
 
