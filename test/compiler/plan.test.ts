@@ -64,8 +64,8 @@ ${pipeline}`);
       on-synthetic[dataset=reviews,epsilon=inf,method=small,seed=2] (non-private) <- train: synthetic[dataset=reviews,epsilon=inf,method=small,seed=2]; test: reviews
       on-synthetic[dataset=reviews,epsilon=inf,method=large,seed=1] (non-private) <- train: synthetic[dataset=reviews,epsilon=inf,method=large,seed=1]; test: reviews
       on-synthetic[dataset=reviews,epsilon=inf,method=large,seed=2] (non-private) <- train: synthetic[dataset=reviews,epsilon=inf,method=large,seed=2]; test: reviews
-      on-real[dataset=reviews,epsilon=8,seed=1] (non-private) <- train: reviews; test: reviews !! epsilon 8, q 0.0512, 100 steps
-      on-real[dataset=reviews,epsilon=8,seed=2] (non-private) <- train: reviews; test: reviews !! epsilon 8, q 0.0512, 100 steps
+      on-real[dataset=reviews,epsilon=8,seed=1] (non-private) <- train: reviews; test: reviews !! epsilon 8, q 0.102, 60 steps
+      on-real[dataset=reviews,epsilon=8,seed=2] (non-private) <- train: reviews; test: reviews !! epsilon 8, q 0.102, 60 steps
       on-real[dataset=reviews,epsilon=inf,seed=1] (non-private) <- train: reviews; test: reviews !! unbounded
       on-real[dataset=reviews,epsilon=inf,seed=2] (non-private) <- train: reviews; test: reviews !! unbounded
       comparison[dataset=reviews,epsilon=8,method=small] (non-private) <- arms.real-dp: on-real[dataset=reviews,epsilon=8,seed=1] + on-real[dataset=reviews,epsilon=8,seed=2]; arms.synthetic: on-synthetic[dataset=reviews,epsilon=8,method=small,seed=1] + on-synthetic[dataset=reviews,epsilon=8,method=small,seed=2]; ceiling: on-real[dataset=reviews,epsilon=inf,seed=1] + on-real[dataset=reviews,epsilon=inf,seed=2]

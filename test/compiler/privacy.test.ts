@@ -192,7 +192,7 @@ describe('mechanisms', () => {
 
   it('that no noise can reach are refused where epsilon stands', async () => {
     const faults = await workspace.faults(
-      spec({ sensitivity: 'benchmark', privacy: '{ size: 20000 }', epsilon: '1e-9' }),
+      spec({ sensitivity: 'benchmark', privacy: '{ size: 20000, delta: 1e-12 }', epsilon: '1e-9' }),
     );
     expect(faults[0]).toMatch(/^16:77 SPEC_PRIVACY No noise multiplier in range reaches epsilon/);
   });

@@ -15,7 +15,7 @@ const folder = mkdtempSync(join(tmpdir(), 'epsilonflow-ready-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 /** Enough for the default batch of 1024. */
-const records = 1500;
+const records = 3000;
 
 /** Small data and models where a spec looks for its own, so that it plans on a machine without any. */
 function furnish(spec: Experiment, specFolder: string): void {
