@@ -201,12 +201,9 @@ async function choosePorts(service: ServiceDefinition, last: Record<string, numb
       chosen[purpose] = await demandPort(service, variable, demanded);
       continue;
     }
-    const candidates = [last[purpose], preferred].filter((port) => port !== undefined);
-    let port = 0;
-    for (const candidate of candidates) {
-      if (port === 0 && (await isFree(candidate))) port = candidate;
-    }
-    chosen[purpose] = port === 0 ? await anyFreePort() : port;
+    const before = last[purpose];
+    if (before !== undefined && (await becomesFree(before))) chosen[purpose] = before;
+    else chosen[purpose] = (await isFree(preferred)) ? preferred : await anyFreePort();
   }
   return chosen;
 }
@@ -237,6 +234,14 @@ function listenOnce(port: number): Promise<number | null> {
 }
 
 const isFree = async (port: number): Promise<boolean> => (await listenOnce(port)) !== null;
+
+/** The threads of a killed server let go of its port a moment after the server counts as dead. */
+async function becomesFree(port: number): Promise<boolean> {
+  for (const deadline = Date.now() + 2000; Date.now() < deadline; await sleep(100)) {
+    if (await isFree(port)) return true;
+  }
+  return false;
+}
 
 async function anyFreePort(): Promise<number> {
   const port = await listenOnce(0);

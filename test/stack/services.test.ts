@@ -110,7 +110,7 @@ describe('local services', () => {
     expect((await ensureMlflow())!.uri).toBe(mlflow!.uri);
     const found = await fetch(`${mlflow!.uri}/api/2.0/mlflow/experiments/get-by-name?experiment_name=kept`);
     expect(found.status).toBe(200);
-  });
+  }, 180_000);
 
   it('choose another port when theirs has been taken meanwhile', async () => {
     await stopServices();
