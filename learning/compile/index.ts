@@ -13,7 +13,7 @@ import { record } from './recorder.ts';
 import { loadRecording } from './saved-model.ts';
 import { leavesOf, rebuild, type TensorTree } from './tensor-tree.ts';
 
-export { disposeTree, leavesOf, rebuild, type TensorTree } from './tensor-tree.ts';
+export { disposeTree, type TensorTree } from './tensor-tree.ts';
 
 export interface CompiledFunction<I extends TensorTree, O extends TensorTree> {
   /**
