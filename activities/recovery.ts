@@ -26,7 +26,7 @@ export async function recoverDeadAttempts(client: AsyncCompletionClient, store: 
       // Temporal has given the attempt up already, or its run has ended.
       if (!(error instanceof ActivityNotFoundError)) throw error;
     }
-    await dropClaim(work);
+    await dropClaim(work, claim.taskToken);
   }
   await store.artifacts.sweep(async (owner) => {
     const process = decodeProcess(owner);

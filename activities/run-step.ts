@@ -90,7 +90,7 @@ async function runStep(parts: WorkerParts, request: StepRequest): Promise<StepOu
     }
     return result;
   } finally {
-    await dropClaim(work);
+    await dropClaim(work, Context.current().info.base64TaskToken);
     clearProgress(runDirectory(request.run), node.slug);
   }
 }

@@ -81,8 +81,9 @@ export async function writeClaim(taken: WorkFolder, claim: Claim): Promise<void>
   await writeDurably(claimFile(taken.directory), JSON.stringify(claim), 0o600);
 }
 
-/** Gives the folder up; the checkpoints stay for the next attempt. */
-export async function dropClaim(taken: WorkFolder): Promise<void> {
+/** Gives an attempt's folder up unless a newer one has claimed it; the checkpoints stay for the next attempt. */
+export async function dropClaim(taken: WorkFolder, taskToken: string): Promise<void> {
+  if ((await readClaim(taken.directory))?.taskToken !== taskToken) return;
   await rm(claimFile(taken.directory), { force: true });
 }
 

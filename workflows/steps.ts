@@ -37,7 +37,8 @@ export function runStep(node: PlannedNode, request: StepRequest): Promise<StepOu
     summary: node.id,
     taskQueue: queue,
     startToCloseTimeout: startToClose,
-    heartbeatTimeout: '2 minutes',
+    // Above the bound after which a job without progress is ended (120 s, looked at every 20 s), which says more.
+    heartbeatTimeout: '3 minutes',
     cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
     retry: stepRetry,
   });
