@@ -4,10 +4,13 @@
  */
 
 import { fork, type ChildProcess } from 'node:child_process';
-import { closeSync, openSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { closeSync, openSync, readFileSync } from 'node:fs';
+import { cpus } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { EpsilonflowError } from '../schemas/errors.ts';
-import { packageRoot } from '../stack/paths.ts';
+import { packageRoot, statePaths } from '../stack/paths.ts';
 import { faultOf } from './errors.ts';
 import { JobCancelled, type JobInput, type JobProgress, type StepOutput } from './job.ts';
 import type { FromJob, JobFault, MetricPoint, ToJob } from './job-messages.ts';
@@ -49,6 +52,13 @@ const phaseBounds: Record<string, number> = { start: 300_000, load: 600_000, com
 /** How long a job may take from being asked to stop until it is killed, milliseconds. */
 const stopGrace = 30_000;
 
+/** Where compiled programs are kept: a folder for each kind of processor, since they hold its machine code. */
+function compiledPrograms(): string {
+  const processor = /^flags\s*:.*$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[0] ?? '';
+  const name = createHash('sha256').update(`${cpus()[0]?.model}\n${processor}`).digest('hex').slice(0, 12);
+  return join(statePaths.xlaCache(), name);
+}
+
 const jobMain = fileURLToPath(new URL('./job-main.ts', import.meta.url));
 const typescriptLoader = import.meta.resolve('tsx');
 
@@ -62,6 +72,7 @@ export async function superviseJob({ input, logFile, signal, hooks }: Supervised
     cwd: packageRoot,
     execArgv: ['--import', typescriptLoader],
     stdio: ['ignore', log, log, 'ipc'],
+    env: { ...process.env, EPSILONFLOW_XLA_CACHE: compiledPrograms() },
   });
   closeSync(log);
   const exited = new Promise<{ code: number | null; signal: NodeJS.Signals | null }>((resolve) => {
