@@ -1,6 +1,6 @@
 /** @file The right to run a private step: a ledger entry that was reserved for it, begun by this attempt. */
 
-import type { FencingToken } from '../privacy/ledger/index.ts';
+import { checkReceipt, proofDifference, type FencingToken } from '../privacy/ledger/index.ts';
 import type { MechanismProof } from '../schemas/artifact.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import type { PlanNode } from '../schemas/plan.ts';
@@ -28,11 +28,12 @@ export async function takeAuthority(
       throw new EpsilonflowError('RECEIPT_INVALID', `${node.id} spends no privacy, yet was given a receipt.`);
     return null;
   }
-  if (!receipt || receipt.nodeKey !== node.key || receipt.mechanismDigest !== node.privacy.digest) {
+  if (!receipt) {
     throw new EpsilonflowError('RECEIPT_INVALID', `${node.id} was started without a receipt for its mechanism.`, {
       hint: 'Private steps run only as part of an experiment, which reserves their budget first.',
     });
   }
+  checkReceipt(receipt, node);
   const ledger = await parts.ledger();
   const token = await ledger.begin(receipt, attempt);
   failpoint('begun');
@@ -50,18 +51,11 @@ export async function takeAuthority(
  * @throws EpsilonflowError MECHANISM_MISMATCH
  */
 export function checkProof(node: PlanNode, proof: MechanismProof | null): void {
-  const mechanism = node.privacy!.mechanism;
-  const agrees =
-    mechanism.kind === 'unbounded'
-      ? proof === null
-      : proof !== null &&
-        (['samplingProbability', 'noiseMultiplier', 'clipNorm', 'steps'] as const).every(
-          (name) => proof[name] === mechanism[name],
-        );
-  if (agrees) return;
+  const difference = proofDifference(node.privacy!.mechanism, proof);
+  if (difference === null) return;
   throw new EpsilonflowError(
     'MECHANISM_MISMATCH',
-    `What ${node.id} did is not the mechanism that was reserved for it.`,
+    `What ${node.id} did is not the mechanism that was reserved for it: ${difference}.`,
     {
       hint: 'Its result is not published. This is a fault of the step: please report it.',
     },

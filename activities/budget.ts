@@ -4,7 +4,7 @@ import type { Envelope } from '../privacy/ledger/index.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import type { Plan } from '../schemas/plan.ts';
 import type { ControlActivities, RunIdentity } from './contract.ts';
-import { recordCompleted } from './run-step.ts';
+import { nodeOf, recordCompleted } from './run-step.ts';
 import { createNoiseKey, destroyWorkFolder, keyEpoch, privateWorkFolder } from './work-folder.ts';
 import type { WorkerParts } from './worker-parts.ts';
 
@@ -26,6 +26,8 @@ export function createBudgetActivities({ store, ledger }: WorkerParts): BudgetAc
 
     /** From here on the step's noise is determined, before the ledger counts it as begun. */
     async openPrivateStep(_run, receipt) {
+      // A key made for an entry that has begun would be another one: the same step would get other noise, uncounted.
+      if ((await (await ledger()).entryState(receipt)) !== 'reserved') return;
       await createNoiseKey(privateWorkFolder(receipt), receipt);
     },
 
@@ -36,11 +38,7 @@ export function createBudgetActivities({ store, ledger }: WorkerParts): BudgetAc
       }
       await (await ledger()).commit(receipt, outcome.commit.token, outcome.commit.proof);
       const plan = await store.loadPlan(run.planDigest);
-      recordCompleted(
-        request,
-        plan.nodes.find(({ id }) => id === nodeId)!,
-        outcome,
-      );
+      recordCompleted(request, nodeOf(plan, nodeId), outcome);
       await destroyWorkFolder(privateWorkFolder(receipt));
     },
 

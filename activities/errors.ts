@@ -1,8 +1,10 @@
 /** @file Maps the project's error to what crosses a process boundary and, once, to Temporal's `ApplicationFailure`. */
 
 import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
-import { errorCodes } from '../schemas/error-codes.ts';
+import { errorCodes, type ErrorCode } from '../schemas/error-codes.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
+import { systemError } from '../schemas/system-errors.ts';
+import type { Door } from '../tracking/door.ts';
 import type { JobFault } from './job-messages.ts';
 
 export function faultOf(error: unknown): JobFault {
@@ -21,19 +23,27 @@ export function errorOf(fault: JobFault): Error {
   return error;
 }
 
-/** Of an error that a step did not foresee, a private step tells only the class: its message may quote a record. */
-export function stepError(fault: JobFault, isPrivate: boolean, logFile: string): EpsilonflowError {
-  if (fault.code) return errorOf(fault) as EpsilonflowError;
-  const message = isPrivate ? `The step failed with ${fault.errorClass}.` : `The step failed: ${fault.message}`;
-  return new EpsilonflowError('STEP_FAILED', message, {
-    hint: `The whole error is in ${logFile}, on the worker's host.`,
-  });
+/** The error of a step, as far as it may leave: see `Door.failure`. */
+export function stepError(
+  { code, message, errorClass, hint }: JobFault,
+  door: Door,
+  logFile: string,
+): EpsilonflowError {
+  const told = door.failure({ code: code ?? 'STEP_FAILED', message });
+  const whole = `The whole error is in ${logFile}, on the worker's host.`;
+  if (told.message !== message) {
+    return new EpsilonflowError(told.code as ErrorCode, `It failed with ${code ?? errorClass}. ${told.message}`, {
+      hint: whole,
+    });
+  }
+  if (code) return new EpsilonflowError(code, message, { hint: hint ?? whole });
+  return new EpsilonflowError('STEP_FAILED', `The step failed: ${message}`, { hint: whole });
 }
 
 /** Type is the code; details carry the hint. Foreign errors are tried again: they come from disks, databases, networks. */
 export function toApplicationFailure(error: unknown): Error {
   if (error instanceof ApplicationFailure || error instanceof CancelledFailure) return error;
-  const { code, message, hint, errorClass } = faultOf(error);
+  const { code, message, hint, errorClass } = faultOf(systemError(error));
   return ApplicationFailure.create({
     type: code ?? errorClass,
     message,

@@ -1,6 +1,6 @@
 /** @file Step kind `finetune`: trains an adapter of a public base model on a dataset, with DP unless epsilon is inf. */
 
-import { readRecords, type TextRecord } from '../datasets/index.ts';
+import type { TextRecord } from '../datasets/index.ts';
 import { labelPrefix, writeAdapter } from '../learning/adapter/files.ts';
 import { adapterParameters, initialAdapter, sizeOf, type AdapterShape } from '../learning/adapter/parameters.ts';
 import { disposeTree } from '../learning/compile/index.ts';
@@ -15,12 +15,13 @@ import { encodeRecord, microbatchShapes, type EncodedRecord } from '../learning/
 import { AdapterTrainer, unmovedGroups } from '../learning/dp/trainer.ts';
 import { readModelFolder, type ModelFolder } from '../learning/formats/model-folder.ts';
 import { loadTokenizer, type Tokenizer } from '../learning/tokenizer/index.ts';
-import { readNoiseKey } from '../privacy/noise-key.ts';
 import { seededStream } from '../privacy/noise.ts';
+import type { MechanismProof } from '../schemas/artifact.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
-import type { Mechanism, PlanDataset } from '../schemas/plan.ts';
+import type { PlanDataset } from '../schemas/plan.ts';
 import type { FinetuneParams } from '../schemas/step-params.ts';
-import type { JobContext, JobInput, StepOutput, StepRunner } from './job.ts';
+import { readInput, type JobContext, type JobInput, type StepOutput, type StepRunner } from './job.ts';
+import { noiseSecret, reservedMechanism } from './reserved-mechanism.ts';
 import { trainingHooks } from './training-hooks.ts';
 
 /** Records tokenised between two breaths. */
@@ -41,28 +42,6 @@ function baseOf(input: JobInput<'finetune'>): { directory: string; name: string;
   const artifact = input.artifacts['model']?.[0];
   if (artifact) return { directory: artifact.directory, name: artifact.nodeId, digest: artifact.key };
   throw new EpsilonflowError('STEP_FAILED', `${input.node.id} has no base model.`);
-}
-
-/** The mechanism that was reserved. Training on data that are not public without one is refused. */
-function mechanismOf(input: JobInput<'finetune'>, dataset: PlanDataset): Mechanism {
-  const { node } = input;
-  const mechanism = node.privacy?.mechanism;
-  if (!mechanism) {
-    if (dataset.sensitivity === 'public') return { kind: 'unbounded' };
-    throw new EpsilonflowError('MECHANISM_MISMATCH', `${node.id} has no mechanism for a dataset that is not public.`);
-  }
-  const { steps, clip, batch, epsilon } = node.params;
-  const agrees =
-    mechanism.kind === 'unbounded'
-      ? epsilon === 'inf'
-      : epsilon !== 'inf' &&
-        mechanism.steps === steps &&
-        mechanism.clipNorm === clip &&
-        mechanism.expectedBatchSize === batch;
-  if (!agrees) {
-    throw new EpsilonflowError('MECHANISM_MISMATCH', `The mechanism of ${node.id} differs from its parameters.`);
-  }
-  return mechanism;
 }
 
 async function encodeAll(
@@ -111,12 +90,12 @@ export const run: StepRunner<'finetune'> = async (input, context): Promise<StepO
   const { params } = node;
   const dataset = datasetOf(input);
   const base = baseOf(input);
-  const mechanism = mechanismOf(input, dataset);
+  const mechanism = reservedMechanism(input, dataset, params);
   context.progress({ phase: 'load', done: 0, total: 1, unit: 'models' });
   const model = await readModelFolder(base.directory);
   const tokenizer = await loadTokenizer(base.directory);
   checkFit(model, tokenizer, params);
-  const records = await encodeAll(await readRecords(dataset, 'train'), tokenizer, params, dataset, context);
+  const records = await encodeAll((await readInput(input, dataset)).train ?? [], tokenizer, params, dataset, context);
 
   const labels = dataset.label?.values ?? [];
   const adapter: AdapterShape = {
@@ -150,7 +129,7 @@ export const run: StepRunner<'finetune'> = async (input, context): Promise<StepO
         expectedBatchSize: params.batch,
         seed: params.seed,
       },
-      secret: mechanism.kind === 'unbounded' ? null : { key: await secretKey(input), nodeKey: node.key },
+      secret: mechanism.kind === 'unbounded' ? null : await noiseSecret(input),
       layout,
       padId: tokenizer.eosId,
     },
@@ -159,8 +138,9 @@ export const run: StepRunner<'finetune'> = async (input, context): Promise<StepO
   );
   const checkpoint = (): Promise<void> =>
     writeCheckpoint(input.checkpointDirectory, parameters, state, identity, () => context.checkFence());
+  let proof: MechanismProof | null;
   try {
-    await trainer.train(state, {
+    proof = await trainer.train(state, {
       ...trainingHooks(context, { steps: params.steps, dataset, mechanism, checkpoint }),
       compiling: async (shape) => {
         context.progress({ phase: 'compile', done: shape.time, total: shape.time, unit: 'tokens' });
@@ -190,19 +170,6 @@ export const run: StepRunner<'finetune'> = async (input, context): Promise<StepO
   await writeAdapter(input.outputDirectory, model.config, { adapter, description, values: state.values });
   return {
     metrics: { steps: state.step, trainedParameters: parameters.reduce((sum, each) => sum + sizeOf(each), 0) },
-    ...(mechanism.kind === 'poisson-gaussian' && {
-      proof: {
-        samplingProbability: mechanism.samplingProbability,
-        noiseMultiplier: mechanism.noiseMultiplier,
-        clipNorm: mechanism.clipNorm,
-        steps: state.step,
-        sampler: 'poisson' as const,
-      },
-    }),
+    ...(proof && { proof }),
   };
 };
-
-function secretKey(input: JobInput<'finetune'>): Promise<Buffer> {
-  if (!input.noiseKeyFile) throw new EpsilonflowError('RECEIPT_INVALID', `${input.node.id} has no noise key.`);
-  return readNoiseKey(input.noiseKeyFile);
-}

@@ -7,7 +7,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import type { StepKind } from '../schemas/plan.ts';
-import { diskError } from '../store/disk.ts';
+import { systemError } from '../schemas/system-errors.ts';
 import { faultOf, errorOf } from './errors.ts';
 import {
   JobCancelled,
@@ -113,7 +113,7 @@ async function runJob(input: JobInput): Promise<void> {
     else {
       // The log lies in the private store; what goes to the worker is stripped there.
       console.error(error);
-      last = { type: 'fault', fault: faultOf(diskError(input.outputDirectory, error)) };
+      last = { type: 'fault', fault: faultOf(systemError(error, input.outputDirectory)) };
     }
   }
   context.flush();

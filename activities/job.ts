@@ -1,7 +1,8 @@
 /** @file What a step's code gets and gives. Step code runs in a child process of its own, away from the worker. */
 
+import { readPlanned, type DatasetRecords } from '../datasets/index.ts';
 import type { MechanismProof, OpenedArtifact } from '../schemas/artifact.ts';
-import type { Plan, PlanNode, StepKind } from '../schemas/plan.ts';
+import type { Plan, PlanDataset, PlanNode, StepKind } from '../schemas/plan.ts';
 
 export type { OpenedArtifact };
 
@@ -17,7 +18,13 @@ export interface JobInput<K extends StepKind = StepKind> {
   checkpointDirectory: string;
   /** Private nodes only: file of mode 0600 with the 32-byte key of this node's noise and sampling. */
   noiseKeyFile: string | null;
+  /** Steps that read a private dataset: keys its digest (hex). Never written anywhere. */
+  datasetSecret: string | null;
 }
+
+/** A planned dataset of this step, read and checked against the plan. @throws EpsilonflowError what `readPlanned` throws */
+export const readInput = ({ datasetSecret }: JobInput, dataset: PlanDataset): Promise<DatasetRecords> =>
+  readPlanned(dataset, datasetSecret === null ? null : Buffer.from(datasetSecret, 'hex'));
 
 export interface JobProgress {
   /** `load`, `compile`, `index`, `train`, `generate`, `evaluate`, `write` ... */

@@ -1,5 +1,7 @@
 /** @file Reads a plan for the interpreter by slices, and says which of its results are there already. */
 
+import { paymentOf } from '../privacy/ledger/index.ts';
+import { lineageOf } from '../schemas/lineage.ts';
 import type { Plan, PlanNode } from '../schemas/plan.ts';
 import { doorOf } from '../tracking/door.ts';
 import { appendEvents } from '../tracking/events.ts';
@@ -23,11 +25,13 @@ export function createPlanReading({ store, ledger }: WorkerParts): PlanReading {
 
     async findCached(planDigest, from): Promise<CachedSlice> {
       const plan = await store.loadPlan(planDigest);
-      const paid = await accountedNodes(plan, async (key) => (await (await ledger()).committedEntry(key)) !== null);
       const end = Math.min(from + lookupSlice, plan.nodes.length);
+      const lineage = lineageOf(plan);
       const cached: string[] = [];
       for (const node of plan.nodes.slice(from, end)) {
-        if (paid.has(node.id) && (await store.lookup(node.key))) cached.push(node.id);
+        const artifact = await store.lookup(node.key);
+        const paidKeys = lineage.paidKeysBehind(node.id);
+        if (artifact && (await paymentOf(await ledger(), artifact.manifest.paidBy, paidKeys))) cached.push(node.id);
       }
       return { cached, next: end < plan.nodes.length ? end : null };
     },
@@ -78,17 +82,3 @@ const plannedNode = ({ id, slug, kind, key, needs, privacy }: PlanNode): Planned
   needs,
   charge: privacy ? { dataset: privacy.dataset, mechanismDigest: privacy.digest } : null,
 });
-
-/**
- * Nodes all of whose private ancestors, themselves included, have a committed entry: only their results may be
- * reused, or else a figure would rest on spending that this ledger does not know.
- */
-async function accountedNodes(plan: Plan, isCommitted: (key: string) => Promise<boolean>): Promise<Set<string>> {
-  const accounted = new Set<string>();
-  for (const node of plan.nodes) {
-    const inputs = Object.values(node.inputs).flatMap((input) => ('nodes' in input ? input.nodes : []));
-    if (!inputs.every((id) => accounted.has(id))) continue;
-    if (!node.privacy || (await isCommitted(node.key))) accounted.add(node.id);
-  }
-  return accounted;
-}

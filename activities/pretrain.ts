@@ -7,7 +7,6 @@ import { createHash } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
-import { readRecords } from '../datasets/index.ts';
 import { disposeTree } from '../learning/compile/index.ts';
 import { checkConfig, parameterCount, type DecoderConfig } from '../learning/decoder/config.ts';
 import { compilePretrainStep, initialTrainingState, type TrainingState } from '../learning/decoder/training.ts';
@@ -25,7 +24,7 @@ import { seededStream } from '../privacy/noise.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import type { PlanDataset } from '../schemas/plan.ts';
 import type { PretrainParams } from '../schemas/step-params.ts';
-import type { JobContext, JobInput, StepOutput, StepRunner } from './job.ts';
+import { readInput, type JobContext, type JobInput, type StepOutput, type StepRunner } from './job.ts';
 
 const finalLearningRate = 0.1;
 const stepsBetweenCheckpoints = 250;
@@ -148,7 +147,7 @@ export const run: StepRunner<'pretrain'> = async (input, context): Promise<StepO
   const { batch, sequence } = params;
   const corpus = corpusOf(input);
   context.progress({ phase: 'load', done: 0, total: 1, unit: 'files' });
-  const documents = (await readRecords(corpus, 'train')).map(({ text }) => text);
+  const documents = ((await readInput(input, corpus)).train ?? []).map(({ text }) => text);
   if (documents.length < 2) {
     throw new EpsilonflowError('STEP_FAILED', `The corpus ${corpus.name} has fewer than two documents.`);
   }

@@ -1,17 +1,16 @@
 /**
  * @file What a worker does at its start about workers that died on this host: it ends their jobs, tells Temporal at
- * once instead of leaving it to the heartbeat's timeout, and removes what they had staged.
+ * once instead of leaving it to the heartbeat's timeout, and removes what they had staged and what no run needs.
  */
 
-import type { AsyncCompletionClient } from '@temporalio/client';
-import { ActivityNotFoundError } from '@temporalio/client';
-import { ApplicationFailure } from '@temporalio/common';
+import { ActivityNotFoundError, type Client } from '@temporalio/client';
+import { ApplicationFailure, WorkflowNotFoundError } from '@temporalio/common';
 import type { Store } from '../store/index.ts';
 import { decodeProcess, isProcessAlive, killProcess } from './process-identity.ts';
-import { deadClaims, dropClaim } from './work-folder.ts';
+import { deadClaims, destroyWorkFolder, dropClaim, privateWorkFolders } from './work-folder.ts';
 
 /** @returns ids of the nodes whose attempts were given back to Temporal */
-export async function recoverDeadAttempts(client: AsyncCompletionClient, store: Store): Promise<string[]> {
+export async function recoverDeadAttempts(client: Client, store: Store): Promise<string[]> {
   const recovered: string[] = [];
   for (const { work, claim } of await deadClaims()) {
     if (claim.job) killProcess(claim.job);
@@ -20,7 +19,7 @@ export async function recoverDeadAttempts(client: AsyncCompletionClient, store: 
       message: `The worker of attempt ${claim.attempt} died; the step goes on from its last checkpoint.`,
     });
     try {
-      await client.fail(Buffer.from(claim.taskToken, 'base64'), failure);
+      await client.activity.fail(Buffer.from(claim.taskToken, 'base64'), failure);
       recovered.push(claim.nodeId);
     } catch (error) {
       // Temporal has given the attempt up already, or its run has ended.
@@ -28,9 +27,27 @@ export async function recoverDeadAttempts(client: AsyncCompletionClient, store: 
     }
     await dropClaim(work, claim.taskToken);
   }
+  await closeEndedSteps(client);
   await store.artifacts.sweep(async (owner) => {
     const process = decodeProcess(owner);
     return process !== null && isProcessAlive(process);
   });
   return recovered;
+}
+
+/**
+ * Destroys noise keys and checkpoints of runs that have ended without closing their steps: terminated ones. A run that
+ * Temporal does not know may be another server's, or go on when it is started again.
+ */
+async function closeEndedSteps(client: Client): Promise<void> {
+  for (const { work, workflowId } of await privateWorkFolders()) {
+    try {
+      const { status } = await client.workflow.getHandle(workflowId).describe();
+      if (status.name === 'RUNNING' || status.name === 'PAUSED') continue;
+    } catch (error) {
+      if (error instanceof WorkflowNotFoundError) continue;
+      throw error;
+    }
+    await destroyWorkFolder(work);
+  }
 }

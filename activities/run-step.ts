@@ -9,9 +9,9 @@ import type { ArtifactCharge, OpenedArtifact } from '../schemas/artifact.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import type { Plan, PlanNode, StepKind } from '../schemas/plan.ts';
 import { isPaidBy } from '../store/index.ts';
-import { doorOf } from '../tracking/door.ts';
+import { doorOf, readsPrivate } from '../tracking/door.ts';
 import { appendEvents } from '../tracking/events.ts';
-import { lineageOf } from '../tracking/lineage.ts';
+import { lineageOf } from '../schemas/lineage.ts';
 import type { StepActivities, StepOutcome, StepReceipt, StepRequest } from './contract.ts';
 import { stepError } from './errors.ts';
 import { checkProof, takeAuthority, type Authority } from './authority.ts';
@@ -28,6 +28,7 @@ import {
   dropClaim,
   hasNoiseKey,
   privateWorkFolder,
+  remakeNoiseKey,
   publicWorkFolder,
   writeClaim,
   type WorkFolder,
@@ -95,14 +96,15 @@ async function runStep(parts: WorkerParts, request: StepRequest): Promise<StepOu
   }
 }
 
-const nodeOf = (plan: Plan, id: string): PlanNode => {
-  const node = plan.nodes.find((candidate) => candidate.id === id);
+export const nodeOf = (plan: Plan, id: string): PlanNode => {
+  const node = lineageOf(plan).node(id);
   if (!node) throw new EpsilonflowError('INSTANCE_UNKNOWN', `The plan ${plan.digest.slice(0, 12)} holds no ${id}.`);
   return node;
 };
 
 async function takeWorkFolder(node: PlanNode, request: StepRequest, attempt: number): Promise<WorkFolder> {
   const { receipt, run } = request;
+  if (receipt) await remakeNoiseKey(privateWorkFolder(receipt), receipt);
   if (receipt && !(await hasNoiseKey(privateWorkFolder(receipt)))) {
     throw new EpsilonflowError('NOISE_KEY_LOST', `The noise key of ${node.id} is gone, so it cannot go on.`, {
       hint: 'What was reserved for it stays charged. Run the spec again: the step starts anew, as a new ledger entry.',
@@ -142,6 +144,7 @@ async function executeStep(
       outputDirectory: stage.directory,
       checkpointDirectory: work.checkpointDirectory,
       noiseKeyFile: authority ? work.noiseKeyFile : null,
+      datasetSecret: readsPrivate(plan, node) ? (await parts.datasetSecret()).toString('hex') : null,
     };
     const output = await superviseStep(input, request, work, authority);
     await authority?.checkFence();
@@ -176,7 +179,6 @@ async function superviseStep(
   const { node } = input;
   const { run } = request;
   const activity = Context.current();
-  const isPrivate = node.sensitivity === 'private';
   const door = doorOf(input, node);
   const logFile = await openStepLog(request.run, node);
   const controller = new AbortController();
@@ -201,8 +203,9 @@ async function superviseStep(
             attempt: activity.info.attempt,
           }),
         alive: (progress) => {
-          activity.heartbeat(progress);
-          if (progress) writeProgress(runDirectory(run), node, progress);
+          const told = progress && door.progress(progress);
+          activity.heartbeat(told);
+          if (told) writeProgress(runDirectory(run), node, told);
         },
         metrics: (points) =>
           appendEvents(
@@ -214,7 +217,7 @@ async function superviseStep(
       },
     });
   } catch (error) {
-    if (error instanceof JobFailed) throw stepError(error.fault, isPrivate, logFile);
+    if (error instanceof JobFailed) throw stepError(error.fault, door, logFile);
     if (error instanceof JobCancelled) throw interruption(activity);
     if (error instanceof EpsilonflowError && error.code === 'JOB_CRASHED') {
       giveUpAfterCrashes(error, await countCrash(work, run.workflowId), logFile);

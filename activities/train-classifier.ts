@@ -6,7 +6,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { checkUnchanged, readRecords, readSynthetic, readSyntheticLabels, type TextRecord } from '../datasets/index.ts';
+import { readSynthetic, readSyntheticLabels, type DatasetRecords, type TextRecord } from '../datasets/index.ts';
 import { zeroState } from '../learning/dp/adam.ts';
 import { readCheckpoint, writeCheckpoint, type CheckpointIdentity } from '../learning/dp/checkpoint.ts';
 import { WordCnn } from '../learning/word-cnn/network.ts';
@@ -23,12 +23,13 @@ import {
 import { trainWordCnn, type LabelledTexts } from '../learning/word-cnn/training.ts';
 import { encodeTexts } from '../learning/word-cnn/words.ts';
 import { accuracy, confusionMatrix, macroF1, majorityAccuracy } from '../measures/index.ts';
-import { readNoiseKey } from '../privacy/noise-key.ts';
 import { seededStream } from '../privacy/noise.ts';
+import type { MechanismProof } from '../schemas/artifact.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
-import type { Mechanism, PlanDataset, PoissonGaussianMechanism } from '../schemas/plan.ts';
+import type { PlanDataset, PoissonGaussianMechanism } from '../schemas/plan.ts';
 import type { TrainClassifierParams } from '../schemas/step-params.ts';
-import type { JobContext, JobInput, StepOutput, StepRunner } from './job.ts';
+import { readInput, type JobContext, type JobInput, type StepOutput, type StepRunner } from './job.ts';
+import { noiseSecret, reservedMechanism } from './reserved-mechanism.ts';
 import { trainingHooks } from './training-hooks.ts';
 
 type Input = JobInput<'train-classifier'>;
@@ -63,37 +64,21 @@ function byClass(records: readonly TextRecord[], names: readonly string[], class
   return records.map(({ text, label }) => ({ text, label: places[label]! }));
 }
 
-async function trainingData(input: Input, classes: readonly string[]): Promise<TrainingData> {
+/** @param test the test set with its records, which may be the same dataset. */
+async function trainingData(
+  input: Input,
+  test: { dataset: PlanDataset; records: DatasetRecords },
+  classes: readonly string[],
+): Promise<TrainingData> {
   const dataset = datasetOf(input, 'train');
   if (dataset !== null) {
-    await checkUnchanged(dataset);
-    return { records: byClass(await readRecords(dataset, 'train'), classesOf(dataset), classes), dataset };
+    const { train = [] } = dataset.name === test.dataset.name ? test.records : await readInput(input, dataset);
+    return { records: byClass(train, classesOf(dataset), classes), dataset };
   }
   const directory = input.artifacts['train']?.[0]?.directory;
   if (directory === undefined) throw new EpsilonflowError('STEP_FAILED', `${input.node.id} has no data to train on.`);
   const names = await readSyntheticLabels(directory);
   return { records: byClass(await readSynthetic(directory), names, classes), dataset: null };
-}
-
-/** The mechanism that was reserved. Training on data that are not public without one is refused. */
-function mechanismOf({ node }: Input, { dataset }: TrainingData): Mechanism {
-  const mechanism = node.privacy?.mechanism;
-  if (dataset === null || dataset.sensitivity === 'public') return { kind: 'unbounded' };
-  if (!mechanism) {
-    throw new EpsilonflowError('MECHANISM_MISMATCH', `${node.id} has no mechanism for a dataset that is not public.`);
-  }
-  const { epsilon, dp } = node.params;
-  const agrees =
-    mechanism.kind === 'unbounded'
-      ? epsilon === 'inf'
-      : epsilon !== 'inf' &&
-        mechanism.steps === dp.steps &&
-        mechanism.clipNorm === dp.clip &&
-        mechanism.expectedBatchSize === dp.batch;
-  if (!agrees) {
-    throw new EpsilonflowError('MECHANISM_MISMATCH', `The mechanism of ${node.id} differs from its parameters.`);
-  }
-  return mechanism;
 }
 
 function encode(records: readonly TextRecord[], shape: WordCnnShape, params: TrainClassifierParams): LabelledTexts {
@@ -105,17 +90,23 @@ function encode(records: readonly TextRecord[], shape: WordCnnShape, params: Tra
   };
 }
 
+interface TrainedModel {
+  model: WordCnn;
+  /** What DP training did; null without DP. */
+  proof: MechanismProof | null;
+}
+
 async function trainWithoutDp(
   shape: WordCnnShape,
   data: LabelledTexts,
   params: TrainClassifierParams,
   context: JobContext,
-): Promise<WordCnn> {
+): Promise<TrainedModel> {
   const { model } = await trainWordCnn(shape, data, params, async ({ recordsDone, recordsTotal }) => {
     context.progress({ phase: 'train', done: recordsDone, total: recordsTotal, unit: 'records' });
     await context.breathe();
   });
-  return model;
+  return { model, proof: null };
 }
 
 async function trainWithDp(
@@ -125,11 +116,9 @@ async function trainWithDp(
   dataset: PlanDataset,
   mechanism: PoissonGaussianMechanism,
   context: JobContext,
-): Promise<WordCnn> {
+): Promise<TrainedModel> {
   const { node, checkpointDirectory: directory } = input;
   const { dp, seed, words } = node.params;
-  if (!input.noiseKeyFile) throw new EpsilonflowError('RECEIPT_INVALID', `${node.id} has no noise key.`);
-  const key = await readNoiseKey(input.noiseKeyFile);
   const parameters = trainedParameters(shape);
   const identity: CheckpointIdentity = {
     nodeKey: node.key,
@@ -145,10 +134,10 @@ async function trainWithDp(
   const state = { ...(resumed ?? { step: 0, ...zeroState(values) }), values };
   const checkpoint = (): Promise<void> =>
     writeCheckpoint(directory, parameters, state, identity, () => context.checkFence());
-  const secret = { key, nodeKey: node.key };
+  const secret = await noiseSecret(input);
   const hooks = trainingHooks(context, { steps: mechanism.steps, dataset, mechanism, checkpoint });
-  await trainPrivately(model, data, { schedule: privateSchedule(dp), mechanism, secret }, state, hooks);
-  return model;
+  const settings = { schedule: privateSchedule(dp), mechanism, secret };
+  return { model, proof: await trainPrivately(model, data, settings, state, hooks) };
 }
 
 /** Predictions for the test records, in order. */
@@ -173,12 +162,12 @@ export const run: StepRunner<'train-classifier'> = async (input, context): Promi
   if (testSet === null) throw new EpsilonflowError('STEP_FAILED', `${node.id} has no dataset to test on.`);
   context.progress({ phase: 'load', done: 0, total: 2, unit: 'datasets' });
   const classes = classesOf(testSet);
-  const training = await trainingData(input, classes);
+  const records = await readInput(input, testSet);
   context.progress({ phase: 'load', done: 1, total: 2, unit: 'datasets' });
   await context.breathe();
-  await checkUnchanged(testSet);
-  const testRecords = await readRecords(testSet, 'test');
-  const mechanism = mechanismOf(input, training);
+  const training = await trainingData(input, { dataset: testSet, records }, classes);
+  const testRecords = records.test ?? [];
+  const mechanism = reservedMechanism(input, training.dataset, { epsilon: params.epsilon, ...params.dp });
   const size = mechanism.kind === 'unbounded' ? params : params.dp;
   const shape: WordCnnShape = {
     buckets: size.buckets,
@@ -192,7 +181,7 @@ export const run: StepRunner<'train-classifier'> = async (input, context): Promi
   const data = encode(training.records, shape, params);
   await context.breathe();
 
-  const model =
+  const { model, proof } =
     mechanism.kind === 'unbounded' || training.dataset === null
       ? await trainWithoutDp(shape, data, params, context)
       : await trainWithDp(input, shape, data, training.dataset, mechanism, context);
@@ -208,16 +197,5 @@ export const run: StepRunner<'train-classifier'> = async (input, context): Promi
   context.progress({ phase: 'write', done: 0, total: 1, unit: 'files' });
   const file = join(input.outputDirectory, 'metrics.json');
   await writeFile(file, `${JSON.stringify({ ...metrics, classes, confusion }, null, 2)}\n`);
-  return {
-    metrics,
-    ...(mechanism.kind === 'poisson-gaussian' && {
-      proof: {
-        samplingProbability: mechanism.samplingProbability,
-        noiseMultiplier: mechanism.noiseMultiplier,
-        clipNorm: mechanism.clipNorm,
-        steps: mechanism.steps,
-        sampler: 'poisson' as const,
-      },
-    }),
-  };
+  return { metrics, ...(proof && { proof }) };
 };

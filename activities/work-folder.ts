@@ -36,6 +36,7 @@ export const keyEpoch = 0;
 
 const root = (): string => join(statePaths.privateStore(), 'work');
 const claimFile = (directory: string): string => join(directory, 'claim.json');
+const ownerFile = (directory: string): string => join(directory, 'owner.json');
 const crashFile = (directory: string, workflowId: string): string =>
   join(directory, `crashes-${fingerprint(workflowId)}`);
 
@@ -126,7 +127,25 @@ export async function createNoiseKey(work: WorkFolder, receipt: StepReceipt): Pr
   const key = secret
     ? createHmac('sha256', secret).update([receipt.workflowId, receipt.nodeKey, keyEpoch].join('\n')).digest()
     : undefined;
+  await mkdir(work.directory, { recursive: true, mode: 0o700 });
+  await writeDurably(ownerFile(work.directory), JSON.stringify({ workflowId: receipt.workflowId }), 0o600);
   await ensureNoiseKey(work.noiseKeyFile, key);
+}
+
+/** Folders of private steps, with the workflow of the run that they belong to. */
+export async function privateWorkFolders(): Promise<{ work: WorkFolder; workflowId: string }[]> {
+  const found: { work: WorkFolder; workflowId: string }[] = [];
+  for (const id of await readdir(root()).catch(() => [] as string[])) {
+    const work = folder(id);
+    const owner = await readFile(ownerFile(work.directory), 'utf8').catch(() => null);
+    if (owner !== null) found.push({ work, workflowId: (JSON.parse(owner) as { workflowId: string }).workflowId });
+  }
+  return found;
+}
+
+/** Where workers share a secret, a key that this host lacks can be made again: it is the same. */
+export async function remakeNoiseKey(work: WorkFolder, receipt: StepReceipt): Promise<void> {
+  if (process.env['EPSILONFLOW_RUN_SECRET']) await createNoiseKey(work, receipt);
 }
 
 export async function hasNoiseKey(work: WorkFolder): Promise<boolean> {

@@ -10,6 +10,8 @@ export interface WorkerParts {
   store: Store;
   /** Opened at the first use, so that a worker without private work needs no ledger. */
   ledger(): Promise<Ledger>;
+  /** Keys the digests of private datasets; lies with the ledger. */
+  datasetSecret(): Promise<Buffer>;
   /** Base address of the tracker; null when there is none. */
   trackerUri(): Promise<string | null>;
 }

@@ -5,10 +5,10 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import type { AccountFigures, AccountRequest, CacheQuery, CompileHost, DatasetFindings } from '../compiler/index.ts';
-import { datasetDigest, type DatasetSource, inspectDataset, readRecords } from '../datasets/index.ts';
+import { type DatasetSource, inspectDataset, readDigested } from '../datasets/index.ts';
 import { composedEpsilon } from '../privacy/accounting/index.ts';
 import { calibrateNoiseMultiplier } from '../privacy/calibration.ts';
-import { type Ledger, ledgerSecret, openLedger } from '../privacy/ledger/index.ts';
+import { type Ledger, ledgerSecret, openLedger, paymentOf } from '../privacy/ledger/index.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import { ledgerUrl } from '../stack/paths.ts';
 import { openStore } from '../store/index.ts';
@@ -48,15 +48,12 @@ export async function withCompileHost<T>(work: (host: CompileHost) => Promise<T>
   }
 }
 
-/** A charged result counts only when this ledger holds the committed entry that paid for it. */
 async function lookUp(queries: readonly CacheQuery[], ledger: Ledger): Promise<Set<string>> {
   const store = openStore();
   const found = new Set<string>();
-  for (const { key, charged } of queries) {
+  for (const { key, paidKeys } of queries) {
     const artifact = await store.lookup(key);
-    if (artifact === null) continue;
-    if (charged && (await ledger.committedEntry(key)) === null) continue;
-    found.add(key);
+    if (artifact && (await paymentOf(ledger, artifact.manifest.paidBy, paidKeys))) found.add(key);
   }
   return found;
 }
@@ -127,10 +124,9 @@ async function readSpec(path: string): Promise<string> {
 async function findings(source: DatasetSource, inspectPrivate: boolean): Promise<DatasetFindings> {
   const faults = await inspectDataset(source, { inspectPrivate });
   if (faults.length > 0) return { faults, digest: null, trainRecords: null };
-  const secret = source.sensitivity === 'private' ? ledgerSecret(ledgerUrl()) : undefined;
-  const digest = await datasetDigest(source, secret);
-  const trainRecords = source.files.train === undefined ? null : (await readRecords(source, 'train')).length;
-  return { faults, digest, trainRecords };
+  const secret = source.sensitivity === 'private' ? ledgerSecret(ledgerUrl()) : null;
+  const { digest, records } = await readDigested(source, secret);
+  return { faults, digest, trainRecords: records.train?.length ?? null };
 }
 
 /** Files of a model folder that decide what it computes; notes beside them don't. */

@@ -6,6 +6,7 @@ import type { Command } from 'commander';
 
 import type { ErrorCode } from '../schemas/error-codes.ts';
 import { EpsilonflowError, type Position, SpecFaults } from '../schemas/errors.ts';
+import { systemError } from '../schemas/system-errors.ts';
 
 /** Exit codes that scripts may rely on; `docs/operations.md` lists them. */
 export const exitCodes = {
@@ -112,7 +113,8 @@ export function printError(error: unknown): void {
 }
 
 /** Prints a thrown value and sets the exit code. With `json` it is `{"errors": [...]}` on stdout. */
-export function reportError(error: unknown, json: boolean): void {
+export function reportError(thrown: unknown, json: boolean): void {
+  const error = systemError(thrown);
   if (json) printJson({ errors: errorRecords(error) });
   else printError(error);
   process.exitCode = exitCodeOf(error);

@@ -4,6 +4,7 @@ import { resolve } from 'node:path';
 
 import { jsonDigest } from '../schemas/canonical-json.ts';
 import { EpsilonflowError, SpecFaults } from '../schemas/errors.ts';
+import { lineageOf } from '../schemas/lineage.ts';
 import type { Plan, PlanAccount, PlanDataset, PlanNode } from '../schemas/plan.ts';
 import { FaultList } from './faults.ts';
 import type { AccountFigures, AccountRequest, CompileHost } from './host.ts';
@@ -126,7 +127,8 @@ function planDigest(plan: Plan): string {
 
 async function lookUp(nodes: PlanNode[], host: CompileHost): Promise<void> {
   if (host.cached === null) return;
-  const found = await host.cached(nodes.map(({ key, privacy }) => ({ key, charged: privacy !== undefined })));
+  const lineage = lineageOf({ nodes });
+  const found = await host.cached(nodes.map(({ id, key }) => ({ key, paidKeys: lineage.paidKeysBehind(id) })));
   for (const node of nodes) node.cached = found.has(node.key);
 }
 

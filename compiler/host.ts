@@ -38,8 +38,8 @@ export interface DatasetFindings {
 
 export interface CacheQuery {
   key: string;
-  /** A stored result of a charged node counts only when this ledger holds its committed entry. */
-  charged: boolean;
+  /** Content keys of the private nodes behind it: a stored result counts only when this ledger holds what paid it. */
+  paidKeys: string[];
 }
 
 export interface AccountContext {

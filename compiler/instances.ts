@@ -239,10 +239,12 @@ class InstanceBuilder {
       if ('model' in input) return [role, { model: models.get(input.model)!.digest }] as const;
       return [role, { nodes: input.nodes.map((id) => this.#byId.get(id)!.node.key) }] as const;
     });
+    const withoutDp = privacy === undefined || privacy.mechanism.kind === 'unbounded';
     return jsonDigest({
       kind,
       kindVersion,
-      params,
+      // Settings of DP training are read only where there is a mechanism.
+      params: withoutDp ? { ...params, dp: undefined } : params,
       inputs: Object.fromEntries(keys),
       mechanism: privacy?.digest,
     });

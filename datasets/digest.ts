@@ -5,13 +5,16 @@ import { createHash, createHmac, type Hash, type Hmac } from 'node:crypto';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import type { PlanDataset } from '../schemas/plan.ts';
 import { loadSplit } from './records.ts';
-import { type DatasetSource, splits } from './source.ts';
+import { type DatasetSource, type Split, splits, type TextRecord } from './source.ts';
 
 /** Raise when the canonical form below changes. */
 const canonicalForm = 'epsilonflow-dataset-1';
 
+export type DatasetRecords = Partial<Record<Split, TextRecord[]>>;
+
 /**
- * Digest over the canonical records `[text, label index]` of all splits in order, and the label names, as hex.
+ * Reads all splits of a dataset, and digests what was read: the canonical records `[text, label index]` of the splits
+ * in order, and the label names, as hex.
  *
  * The same records in another file format, compression or under other column names have the same digest. Order counts:
  * training with a seed depends on it, so content keys must. For a private dataset it is an HMAC-SHA256 under `secret`
@@ -19,13 +22,18 @@ const canonicalForm = 'epsilonflow-dataset-1';
  *
  * @throws EpsilonflowError what reading throws; ARGUMENT_INVALID when a private dataset comes without a secret.
  */
-export async function datasetDigest(source: DatasetSource, secret?: Buffer): Promise<string> {
+export async function readDigested(
+  source: DatasetSource,
+  secret: Buffer | null,
+): Promise<{ digest: string; records: DatasetRecords }> {
   const hash = digester(source, secret);
   hash.update(`${canonicalForm}\n${JSON.stringify(source.label?.values ?? null)}\n`);
+  const all: DatasetRecords = {};
   for (const split of splits) {
     if (source.files[split] === undefined) continue;
     const { records, faults } = await loadSplit(source, split);
     if (faults.length > 0) throw faults[0]!;
+    all[split] = records;
     hash.update(`${split} ${records.length}\n`);
     let chunk = '';
     for (const record of records) {
@@ -37,26 +45,27 @@ export async function datasetDigest(source: DatasetSource, secret?: Buffer): Pro
     }
     hash.update(chunk);
   }
-  return hash.digest('hex');
+  return { digest: hash.digest('hex'), records: all };
 }
 
-function digester(source: DatasetSource, secret: Buffer | undefined): Hash | Hmac {
+function digester(source: DatasetSource, secret: Buffer | null): Hash | Hmac {
   if (source.sensitivity !== 'private') return createHash('sha256');
-  if (secret === undefined || secret.length < 16) {
+  if (secret === null || secret.length < 16) {
     throw new EpsilonflowError('ARGUMENT_INVALID', `The digest of private dataset ${source.name} needs a secret key`);
   }
   return createHmac('sha256', secret);
 }
 
 /**
- * Checks that a planned dataset still holds what it held when the plan was made, so that no result is stored under the
- * key of other data. A private dataset without its secret at hand is not checked.
+ * Reads a planned dataset. It must hold what it held when the plan was made: no result is stored under the key of other
+ * data, and nothing that an account does not know is trained on.
  *
- * @throws EpsilonflowError DATA_CHANGED.
+ * @param secret keys the digests of private datasets; null where there are none.
+ * @throws EpsilonflowError what reading throws; DATA_CHANGED.
  */
-export async function checkUnchanged(dataset: PlanDataset, secret?: Buffer): Promise<void> {
-  if (dataset.sensitivity === 'private' && secret === undefined) return;
-  if ((await datasetDigest(dataset, secret)) === dataset.digest) return;
+export async function readPlanned(dataset: PlanDataset, secret: Buffer | null): Promise<DatasetRecords> {
+  const { digest, records } = await readDigested(dataset, secret);
+  if (digest === dataset.digest) return records;
   throw new EpsilonflowError('DATA_CHANGED', `Dataset ${dataset.name} has changed since the plan was made`, {
     hint: 'Run the spec again: it makes a new plan for the data as they are now.',
   });

@@ -40,6 +40,7 @@ export interface MechanismProof {
   samplingProbability: number;
   noiseMultiplier: number;
   clipNorm: number;
+  expectedBatchSize: number;
   steps: number;
   sampler: 'poisson';
 }

@@ -13,7 +13,7 @@ import { createActivities } from '../activities/index.ts';
 import { recoverDeadAttempts } from '../activities/recovery.ts';
 import { stopRunningJobs } from '../activities/run-step.ts';
 import type { WorkerParts } from '../activities/worker-parts.ts';
-import { openLedger, type Ledger } from '../privacy/ledger/index.ts';
+import { ledgerSecret, openLedger, type Ledger } from '../privacy/ledger/index.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import { writeDurably } from '../store/disk.ts';
 import { openStore } from '../store/index.ts';
@@ -45,7 +45,7 @@ export async function runWorker({ queues, jobs, onReady }: WorkerSettings): Prom
   Runtime.install({ logger: new DefaultLogger('WARN'), shutdownSignals: [] });
   const { connection, client } = await connect(temporal.address, temporal.namespace);
   const parts = workerParts();
-  const recovered = await recoverDeadAttempts(client.activity, parts.store);
+  const recovered = await recoverDeadAttempts(client, parts.store);
   const activities = createActivities(parts);
   const shared = { connection, namespace: temporal.namespace, activities, shutdownGraceTime } as const;
   const workers: Worker[] = [];
@@ -111,6 +111,7 @@ function workerParts(): LocalParts {
       opened.ledger.catch(() => (opened.ledger = null));
       return opened.ledger;
     },
+    datasetSecret: () => Promise.resolve(ledgerSecret(ledgerUrl())),
     trackerUri: async () => (await ensureMlflow())?.uri ?? null,
   };
 }

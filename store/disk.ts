@@ -5,6 +5,7 @@ import { createReadStream } from 'node:fs';
 import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { EpsilonflowError } from '../schemas/errors.ts';
+import { systemError } from '../schemas/system-errors.ts';
 
 /** Flushes a file or a folder's entries to the disk. */
 export async function syncPath(path: string): Promise<void> {
@@ -86,24 +87,6 @@ export async function naming<T>(root: string, write: () => Promise<T>): Promise<
   try {
     return await write();
   } catch (error) {
-    throw diskError(root, error);
+    throw systemError(error, root);
   }
-}
-
-/** The project's error for a failed write under `root`; other errors as they are. */
-export function diskError(root: string, error: unknown): unknown {
-  const code = (error as NodeJS.ErrnoException | null)?.code;
-  if (code === 'ENOSPC' || code === 'EDQUOT') {
-    return new EpsilonflowError('DISK_FULL', `No space is left on the disk that holds ${root}.`, {
-      hint: 'Free some space there: the step is tried again by itself. EPSILONFLOW_HOME moves the state to another disk.',
-      cause: error,
-    });
-  }
-  if (code === 'EROFS' || code === 'EACCES' || code === 'EPERM') {
-    return new EpsilonflowError('STORE_READ_ONLY', `${root} cannot be written to (${code}).`, {
-      hint: 'Give this user the right to write there, or set EPSILONFLOW_HOME to a folder that can be written.',
-      cause: error,
-    });
-  }
-  return error;
 }

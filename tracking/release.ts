@@ -9,13 +9,13 @@ import { chmod, cp, mkdir, mkdtemp, readdir, rename, rm, rmdir, writeFile } from
 import { basename, dirname, join, resolve } from 'node:path';
 import { parquetWriteBuffer } from 'hyparquet-writer';
 import { readSynthetic } from '../datasets/index.ts';
-import type { CommittedEntry, Ledger } from '../privacy/ledger/index.ts';
+import { paymentOf, type CommittedEntry, type Ledger } from '../privacy/ledger/index.ts';
 import type { OpenedArtifact } from '../schemas/artifact.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import type { Plan, PlanNode } from '../schemas/plan.ts';
 import { listFiles, naming, sha256OfFile, syncPath } from '../store/disk.ts';
 import type { Store } from '../store/index.ts';
-import { lineageOf } from './lineage.ts';
+import { lineageOf } from '../schemas/lineage.ts';
 import {
   accountStatement,
   adapterCard,
@@ -32,7 +32,7 @@ export interface ReleaseRequest {
   run: RunFolder;
   plan: Plan;
   store: Pick<Store, 'lookup' | 'artifacts'>;
-  ledger: Pick<Ledger, 'committedEntry' | 'accountSummary'>;
+  ledger: Pick<Ledger, 'committedEntries' | 'accountSummary'>;
   /** Id of a plan node, or as much of it as is unique: `synthetic[epsilon=8]`. */
   instance: string;
   /** Folder to make. */
@@ -67,8 +67,8 @@ export async function releaseInstance(request: ReleaseRequest): Promise<Release>
   const node = findInstance(plan, request.instance);
   const label = releasableLabel(plan, node);
   const artifact = await openResult(store, node);
-  const entries = await committedEntries(plan, node, ledger);
-  const statement = privacyStatement(plan, node, (paid) => entries.get(paid.id)?.entryId ?? null);
+  const entries = await payment(plan, node, artifact, ledger);
+  const statement = privacyStatement(plan, node, (paid) => entries.get(paid.key)?.entryId ?? null);
   const summaries = await Promise.all(statement.datasets.map(({ dataset }) => ledger.accountSummary(dataset)));
   const facts: CardFacts = {
     plan,
@@ -163,27 +163,23 @@ async function openResult(store: ReleaseRequest['store'], node: PlanNode): Promi
   return artifact;
 }
 
-/** The ledger entries that pay for what stands behind a node, by node id. @throws EpsilonflowError RELEASE_REFUSED */
-async function committedEntries(
+/** The ledger entries that paid for a result, by the content key they were charged for. @throws EpsilonflowError RELEASE_REFUSED */
+async function payment(
   plan: Plan,
   node: PlanNode,
+  { manifest }: OpenedArtifact,
   ledger: ReleaseRequest['ledger'],
 ): Promise<Map<string, CommittedEntry>> {
-  const entries = new Map<string, CommittedEntry>();
-  for (const { node: paid, privacy } of lineageOf(plan).privacyBehind(node.id)) {
-    const entry = await ledger.committedEntry(paid.key);
-    if (!entry || entry.mechanismDigest !== privacy.digest) {
-      throw new EpsilonflowError(
-        'RELEASE_REFUSED',
-        `This ledger holds no committed entry for ${paid.id}, on which ${node.id} rests.`,
-        {
-          hint: 'Release with the ledger of the run: see EPSILONFLOW_LEDGER_URL and `epsilonflow ledger show`.',
-        },
-      );
-    }
-    entries.set(paid.id, entry);
+  const behind = lineageOf(plan).privacyBehind(node.id);
+  const entries = await paymentOf(ledger, manifest.paidBy, lineageOf(plan).paidKeysBehind(node.id));
+  if (entries && behind.every(({ node: paid, privacy }) => entries.get(paid.key)?.mechanismDigest === privacy.digest)) {
+    return entries;
   }
-  return entries;
+  throw new EpsilonflowError(
+    'RELEASE_REFUSED',
+    `This ledger does not hold the committed entries that paid for ${node.id}.`,
+    { hint: 'Release with the ledger of the run: see EPSILONFLOW_LEDGER_URL and `epsilonflow ledger show`.' },
+  );
 }
 
 async function writeContent(staged: string, facts: CardFacts, artifact: OpenedArtifact): Promise<void> {

@@ -9,7 +9,7 @@ import type { CompareParams } from '../schemas/step-params.ts';
 import type { ArtifactReader } from '../store/index.ts';
 import { doorOf } from './door.ts';
 import { readEvents, summariseRun, type NodeSummary, type RunSummary } from './events.ts';
-import { lineageOf, type Lineage } from './lineage.ts';
+import { lineageOf, type Lineage } from '../schemas/lineage.ts';
 
 /** A mean is never without the number behind it and its interval. */
 export interface Estimate {

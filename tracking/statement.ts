@@ -5,7 +5,8 @@
 
 import { composedEpsilon, type MechanismEvent } from '../privacy/accounting/index.ts';
 import type { DatasetPrivacy, NodePrivacy, Plan, PlanNode, Sensitivity } from '../schemas/plan.ts';
-import { describeMechanism, lineageOf, showEpsilon } from './lineage.ts';
+import { lineageOf } from '../schemas/lineage.ts';
+import { describeMechanism, showEpsilon } from './wording.ts';
 
 export interface PrivacyStatement {
   /** What the statement is about: a run, or the id of an instance. */

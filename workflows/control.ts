@@ -17,7 +17,7 @@ export const reading = proxyLocalActivities<Pick<ControlActivities, 'readPlanSli
 
 /** An hour of trying bridges a database or disk that is away for a while. */
 export const control = proxyActivities<
-  Omit<ControlActivities, 'readPlanSlice' | 'findCached' | 'publishToTracker' | 'writeRunReport'>
+  Omit<ControlActivities, 'readPlanSlice' | 'findCached' | 'commitPrivateStep' | 'publishToTracker' | 'writeRunReport'>
 >({
   taskQueue: taskQueues.control,
   startToCloseTimeout: '30 seconds',
@@ -25,6 +25,17 @@ export const control = proxyActivities<
     initialInterval: '500 milliseconds',
     maximumInterval: '30 seconds',
     maximumAttempts: 120,
+    nonRetryableErrorTypes: nonRetryableCodes,
+  },
+});
+
+/** What is published already must be committed: this waits for the ledger for as long as it takes. */
+export const committing = proxyActivities<Pick<ControlActivities, 'commitPrivateStep'>>({
+  taskQueue: taskQueues.control,
+  startToCloseTimeout: '30 seconds',
+  retry: {
+    initialInterval: '500 milliseconds',
+    maximumInterval: '1 minute',
     nonRetryableErrorTypes: nonRetryableCodes,
   },
 });

@@ -2,7 +2,7 @@
 
 import { CancellationScope, executeChild, ParentClosePolicy, workflowInfo } from '@temporalio/workflow';
 import type { PlannedNode, PrivateStepInput, RunIdentity, StepOutcome, StepReceipt } from '../activities/contract.ts';
-import { control } from './control.ts';
+import { committing, control } from './control.ts';
 import { workflowFailure } from './failures.ts';
 import { runStep } from './steps.ts';
 
@@ -19,7 +19,7 @@ export async function privateStep({ run, node, receipt }: PrivateStepInput): Pro
     await control.openPrivateStep(run, receipt);
     const outcome = await runStep(node, request);
     // The result is visible from here on: a cancellation must not come between it and its commit.
-    await CancellationScope.nonCancellable(() => control.commitPrivateStep(request, outcome));
+    await CancellationScope.nonCancellable(() => committing.commitPrivateStep(request, outcome));
     return outcome;
   } catch (error) {
     await CancellationScope.nonCancellable(() => control.closePrivateStep(run, receipt));

@@ -9,6 +9,8 @@
 import { createHash } from 'node:crypto';
 import { poissonBatch } from '../../privacy/poisson.ts';
 import { seededStream, stepStreams } from '../../privacy/noise.ts';
+import type { MechanismProof } from '../../schemas/artifact.ts';
+import { EpsilonflowError } from '../../schemas/errors.ts';
 import type { Mechanism } from '../../schemas/plan.ts';
 import { adamUpdate, learningRate, type Schedule } from './adam.ts';
 import type { NamedParameter, TrainingState } from './checkpoint.ts';
@@ -37,10 +39,12 @@ export interface LoopHooks {
   afterStep(step: number, meanLoss: number | null): Promise<void>;
 }
 
-/** Sums over a logical batch: gradients by parameter, clipped to the mechanism's clip norm under DP, and losses. */
+/** Sums over a logical batch: gradients by parameter and losses. */
 export interface BatchSums {
   sums: Record<string, Float64Array>;
   loss: number;
+  /** The norm that each example's gradient was clipped to; null without clipping. */
+  clipNorm: number | null;
 }
 
 /** sha256 over a state's numbers: with the key and the step it decides batch and noise. */
@@ -61,18 +65,24 @@ export function stateDigest(parameters: readonly NamedParameter[], state: Traini
  *
  * @param gradientSums computes the sums of the drawn records at the present state; may throw to stop, which leaves the
  *   state that of the last complete step.
+ * @returns with DP, what sampler, clipping and noise used; null without.
+ * @throws EpsilonflowError MECHANISM_MISMATCH when gradients were clipped otherwise than the mechanism says
  */
 export async function trainInSteps(
   settings: LoopSettings,
   state: TrainingState,
   gradientSums: (drawn: Int32Array) => Promise<BatchSums>,
   hooks: LoopHooks,
-): Promise<void> {
+): Promise<MechanismProof | null> {
+  const { mechanism } = settings;
   while (state.step < settings.schedule.steps) {
     const { step } = state;
     await hooks.beforeStep(step);
     const { drawn, addNoise, expectedBatchSize } = stepDraws(settings, state);
-    const { sums, loss } = await gradientSums(drawn);
+    const { sums, loss, clipNorm } = await gradientSums(drawn);
+    if (mechanism.kind !== 'unbounded' && clipNorm !== mechanism.clipNorm) {
+      throw new EpsilonflowError('MECHANISM_MISMATCH', `Gradients were clipped to ${clipNorm}, not as reserved.`);
+    }
     const rate = learningRate(settings.schedule, step);
     for (const { name, rateMultiple } of settings.parameters) {
       const gradient = sums[name] as Float64Array;
@@ -90,6 +100,10 @@ export async function trainInSteps(
     state.step = step + 1;
     await hooks.afterStep(step, drawn.length > 0 ? loss / drawn.length : null);
   }
+  if (mechanism.kind === 'unbounded') return null;
+  // The values that stepDraws handed to sampler, noise and averaging, and the number of steps behind the state.
+  const { samplingProbability, noiseMultiplier, clipNorm, expectedBatchSize } = mechanism;
+  return { sampler: 'poisson', samplingProbability, noiseMultiplier, clipNorm, expectedBatchSize, steps: state.step };
 }
 
 interface StepDraws {

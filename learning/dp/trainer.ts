@@ -5,6 +5,7 @@
  * most C.
  */
 
+import type { MechanismProof } from '../../schemas/artifact.ts';
 import type { Mechanism } from '../../schemas/plan.ts';
 import {
   adapterParameters,
@@ -70,6 +71,7 @@ export class AdapterTrainer {
   private readonly settings: TrainerSettings;
   private readonly weights: Record<string, Tensor>;
   private readonly records: readonly EncodedRecord[];
+  private readonly clipNorm: number | null;
   private readonly clipNorms: GroupClipNorms;
   private readonly compiled = new Map<number, MicrobatchGradient>();
 
@@ -80,17 +82,18 @@ export class AdapterTrainer {
     this.records = records;
     this.parameters = adapterParameters(settings.config, settings.adapter);
     const { mechanism } = settings;
-    this.clipNorms = groupClipNorms(mechanism.kind === 'unbounded' ? null : mechanism.clipNorm, settings.adapter);
+    this.clipNorm = mechanism.kind === 'unbounded' ? null : mechanism.clipNorm;
+    this.clipNorms = groupClipNorms(this.clipNorm, settings.adapter);
   }
 
-  /** Trains from `state`, which it changes, to the end of the schedule. */
-  async train(state: TrainingState, hooks: TrainerHooks): Promise<void> {
+  /** Trains from `state`, which it changes, to the end of the schedule. Returns as `trainInSteps` does. */
+  async train(state: TrainingState, hooks: TrainerHooks): Promise<MechanismProof | null> {
     const { schedule, mechanism, unboundedBatch, secret, layout, padId } = this.settings;
     const parameters = this.parameters.map((each) => ({ ...each, rateMultiple: rateMultiples[each.group] }));
     const sums = (drawn: Int32Array): Promise<BatchSums> =>
       this.gradientSums(state, microbatches(this.records, drawn, layout, padId), hooks);
     const records = this.records.length;
-    await trainInSteps({ parameters, schedule, mechanism, unboundedBatch, secret, records }, state, sums, hooks);
+    return trainInSteps({ parameters, schedule, mechanism, unboundedBatch, secret, records }, state, sums, hooks);
   }
 
   /** Frees compiled programs. */
@@ -125,7 +128,7 @@ export class AdapterTrainer {
     } finally {
       disposeTree(adapter);
     }
-    return { sums, loss };
+    return { sums, loss, clipNorm: this.clipNorm };
   }
 
   private async gradientFor(shape: MicrobatchShape, hooks: TrainerHooks): Promise<MicrobatchGradient> {

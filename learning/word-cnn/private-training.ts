@@ -4,6 +4,7 @@ import { type AdapterValues } from '../adapter/parameters.ts';
 import type { Schedule } from '../dp/adam.ts';
 import type { TrainingState } from '../dp/checkpoint.ts';
 import { trainInSteps, type BatchSums, type LoopHooks, type LoopParameter } from '../dp/outer-loop.ts';
+import type { MechanismProof } from '../../schemas/artifact.ts';
 import type { PoissonGaussianMechanism } from '../../schemas/plan.ts';
 import type { WordCnn } from './network.ts';
 import { type BatchGradient, type TextPass, type WordTable } from './network.ts';
@@ -80,7 +81,7 @@ export async function trainPrivately(
   settings: PrivateSettings,
   state: TrainingState,
   hooks: PrivateHooks,
-): Promise<void> {
+): Promise<MechanismProof> {
   const parameters = trainedParameters(model.shape);
   const { schedule, mechanism, secret } = settings;
   const clipper = new ClippedGradients(model, mechanism.clipNorm);
@@ -97,14 +98,20 @@ export async function trainPrivately(
   // An unbounded mechanism is never run here, so how its batches are drawn plays no part.
   const unboundedBatch = { samplingProbability: 0, expectedBatchSize: 1, seed: 0 };
   const records = data.labels.length;
-  await trainInSteps({ parameters, schedule, mechanism, unboundedBatch, secret, records }, state, gradientSums, {
-    beforeStep: (step) => hooks.beforeStep(step),
-    afterStep: async (step, meanLoss) => {
-      // Noise falls on the padding word's row too; its vector is defined as zero, which is post-processing.
-      model.weights.embedding.fill(0, 0, model.shape.embedding);
-      await hooks.afterStep(step, meanLoss);
+  const proof = await trainInSteps(
+    { parameters, schedule, mechanism, unboundedBatch, secret, records },
+    state,
+    gradientSums,
+    {
+      beforeStep: (step) => hooks.beforeStep(step),
+      afterStep: async (step, meanLoss) => {
+        // Noise falls on the padding word's row too; its vector is defined as zero, which is post-processing.
+        model.weights.embedding.fill(0, 0, model.shape.embedding);
+        await hooks.afterStep(step, meanLoss);
+      },
     },
-  });
+  );
+  return proof!;
 }
 
 function squaredLength(values: Float32Array, start: number, count: number): number {
@@ -135,7 +142,7 @@ export class ClippedGradients {
     for (const [name, view] of Object.entries(namedWeights(this.model.weights))) {
       sums[name] = new Float64Array(view.length);
     }
-    return { sums, loss: 0 };
+    return { sums, loss: 0, clipNorm: this.clipNorm };
   }
 
   /** Adds the clipped gradients of some records to `total`. */

@@ -19,6 +19,7 @@ import type { DatabaseConnection, Dialect, SqliteDatabase } from 'kysely';
 import Database from 'libsql';
 
 import { EpsilonflowError } from '../../schemas/errors.ts';
+import { corrupt } from './refusals.ts';
 import { migrate, type LedgerTables } from './schema.ts';
 
 export type LedgerDatabase = Kysely<LedgerTables>;
@@ -54,8 +55,8 @@ function prepareFile(file: string): void {
   }
 }
 
-const isBusy = (error: unknown): boolean =>
-  error instanceof Error && 'code' in error && String(error.code).startsWith('SQLITE_BUSY');
+const isOf = (error: unknown, ...codes: string[]): boolean =>
+  error instanceof Error && 'code' in error && codes.some((code) => String(error.code).startsWith(code));
 
 /** Runs `work` again while another process holds the lock. `work` must be one transaction or one statement. */
 export async function retryBusy<T>(work: () => Promise<T>): Promise<T> {
@@ -64,7 +65,8 @@ export async function retryBusy<T>(work: () => Promise<T>): Promise<T> {
     try {
       return await work();
     } catch (error) {
-      if (!isBusy(error)) throw error;
+      if (isOf(error, 'SQLITE_CORRUPT', 'SQLITE_NOTADB')) throw corrupt('its file is not a whole SQLite database');
+      if (!isOf(error, 'SQLITE_BUSY')) throw error;
       if (Date.now() > deadline) {
         throw new EpsilonflowError('SERVICE_UNREACHABLE', 'The privacy ledger stayed locked for a minute.', {
           hint: 'Look for another process that holds the ledger file open.',

@@ -6,7 +6,9 @@ import { SqlLedger } from './sql-ledger.ts';
 
 export type * from './ledger.ts';
 export { ledgerSecret } from './database.ts';
+export { paymentOf } from './payment.ts';
 export { checkReceipt } from './receipt.ts';
+export { proofDifference } from './refusals.ts';
 
 /**
  * Opens the ledger at `url` (`sqlite:FILE`), making it when it is not there. Close it when done.

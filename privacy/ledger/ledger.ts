@@ -143,7 +143,10 @@ export interface Ledger {
   /** The account that holds `dataset` (by name of account); null when it never spent. */
   accountSummary(dataset: string): Promise<AccountSummary | null>;
   accounts(): Promise<string[]>;
-  committedEntry(nodeKey: string): Promise<CommittedEntry | null>;
+  /** Those of the entries that are committed in this ledger, by id. */
+  committedEntries(entryIds: readonly string[]): Promise<Map<string, CommittedEntry>>;
+  /** State of the receipt's entry. Throws RECEIPT_INVALID when this ledger has none. */
+  entryState(receipt: Receipt): Promise<EntryState>;
   /** Sequence number and hash of the newest row of the chain. */
   head(): Promise<{ sequence: number; hash: string }>;
   /** Recomputes the chain; throws LEDGER_CORRUPT naming the first row that is wrong. */

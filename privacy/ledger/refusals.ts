@@ -18,7 +18,7 @@ export function proofDifference(mechanism: Mechanism, proof: MechanismProof | nu
   if (mechanism.kind === 'unbounded') return proof === null ? null : 'it was reserved without DP';
   if (proof === null) return 'there is no proof';
   if (proof.sampler !== 'poisson') return `sampler ${String(proof.sampler)} instead of poisson`;
-  for (const field of ['samplingProbability', 'noiseMultiplier', 'clipNorm', 'steps'] as const) {
+  for (const field of ['samplingProbability', 'noiseMultiplier', 'clipNorm', 'expectedBatchSize', 'steps'] as const) {
     if (proof[field] !== mechanism[field]) return `${field} ${proof[field]} instead of ${mechanism[field]}`;
   }
   return null;

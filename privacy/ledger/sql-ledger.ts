@@ -15,6 +15,7 @@ import type {
   Envelope,
   EnvelopeAccount,
   EnvelopeEntry,
+  EntryState,
   FencingToken,
   Ledger,
   Receipt,
@@ -35,6 +36,9 @@ async function held(transaction: LedgerTransaction, account: string): Promise<Sp
   }
   return spending;
 }
+
+/** Databases bound the number of parameters of a query. */
+const idsAQuery = 500;
 
 interface AccountRequest {
   account: Account;
@@ -315,28 +319,35 @@ export class SqlLedger implements Ledger {
     return rows.map((row) => row.name);
   }
 
-  async committedEntry(nodeKey: string): Promise<CommittedEntry | null> {
-    const row = await this.#transact((transaction) =>
-      transaction
-        .selectFrom('entries')
-        .selectAll()
-        .where('node_key', '=', nodeKey)
-        .where('state', '=', 'committed')
-        .orderBy('changed_at')
-        .limit(1)
-        .executeTakeFirst(),
-    );
-    if (row === undefined) return null;
-    return {
-      entryId: row.id,
-      workflowId: row.workflow_id,
-      experiment: row.experiment,
-      account: row.account,
-      nodeKey: row.node_key,
-      mechanism: JSON.parse(row.mechanism) as Mechanism,
-      mechanismDigest: row.mechanism_digest,
-      committedAt: row.changed_at,
-    };
+  async entryState(receipt: Receipt): Promise<EntryState> {
+    return (await this.#transact((transaction) => this.#entry(transaction, receipt))).state as EntryState;
+  }
+
+  async committedEntries(entryIds: readonly string[]): Promise<Map<string, CommittedEntry>> {
+    const found = new Map<string, CommittedEntry>();
+    for (let from = 0; from < entryIds.length; from += idsAQuery) {
+      const rows = await this.#transact((transaction) =>
+        transaction
+          .selectFrom('entries')
+          .selectAll()
+          .where('id', 'in', entryIds.slice(from, from + idsAQuery))
+          .where('state', '=', 'committed')
+          .execute(),
+      );
+      for (const row of rows) {
+        found.set(row.id, {
+          entryId: row.id,
+          workflowId: row.workflow_id,
+          experiment: row.experiment,
+          account: row.account,
+          nodeKey: row.node_key,
+          mechanism: JSON.parse(row.mechanism) as Mechanism,
+          mechanismDigest: row.mechanism_digest,
+          committedAt: row.changed_at,
+        });
+      }
+    }
+    return found;
   }
 
   async head(): Promise<ChainHead> {

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { run as compare } from '../../activities/compare.ts';
 import type { JobContext, JobInput } from '../../activities/job.ts';
 import { run as trainClassifier } from '../../activities/train-classifier.ts';
-import { datasetDigest } from '../../datasets/index.ts';
+import { readDigested } from '../../datasets/index.ts';
 import { tInterval, wilsonInterval } from '../../measures/index.ts';
 import { seededStream } from '../../privacy/noise.ts';
 import type { OpenedArtifact } from '../../schemas/artifact.ts';
@@ -50,7 +50,7 @@ beforeAll(async () => {
     sensitivity: 'benchmark' as const,
   };
   const privacy = { unit: 'record' as const, size: 600, counted: false, delta: 1e-4, budget: null };
-  dataset = { ...source, privacy, digest: await datasetDigest(source) };
+  dataset = { ...source, privacy, digest: (await readDigested(source, null)).digest };
   await writeFile(join(folder, 'key'), Buffer.alloc(32, 9));
 });
 afterAll(() => rm(folder, { recursive: true }));
@@ -133,6 +133,7 @@ async function inputFor(change: {
     outputDirectory,
     checkpointDirectory,
     noiseKeyFile: join(folder, 'key'),
+    datasetSecret: null,
   };
 }
 
@@ -205,7 +206,7 @@ describe('compare', () => {
     const outputDirectory = join(folder, `comparison-${(count += 1)}`);
     await mkdir(outputDirectory);
     const node = { id: 'comparison', params: { metric, over: ['seed'] } } as unknown as PlanNode<'compare'>;
-    const rest = { datasets: {}, models: {}, checkpointDirectory: folder, noiseKeyFile: null };
+    const rest = { datasets: {}, models: {}, checkpointDirectory: folder, noiseKeyFile: null, datasetSecret: null };
     const { metrics } = await compare({ node, artifacts, outputDirectory, ...rest }, recordingContext());
     const file = JSON.parse(await readFile(join(outputDirectory, 'comparison.json'), 'utf8')) as Record<
       string,

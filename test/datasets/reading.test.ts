@@ -7,8 +7,8 @@ import { parquetWriteBuffer } from 'hyparquet-writer';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import {
-  checkUnchanged,
-  datasetDigest,
+  readDigested,
+  readPlanned,
   type DatasetSource,
   inspectDataset,
   readRecords,
@@ -85,7 +85,7 @@ describe('reading records', () => {
     const digests = new Set<string>();
     for (const each of sources) {
       expect(await readRecords(each, 'train')).toEqual(expected);
-      digests.add(await datasetDigest(each));
+      digests.add((await readDigested(each, null)).digest);
     }
     expect(digests.size).toBe(1);
   });
@@ -122,7 +122,7 @@ describe('reading records', () => {
     }));
     const large = await source(jsonl(many), 'jsonl');
     const start = performance.now();
-    await datasetDigest(large);
+    await readDigested(large, null);
     expect(performance.now() - start).toBeLessThan(2_000);
   });
 });
@@ -249,17 +249,17 @@ describe('private data', () => {
 
   it('is named by a digest under a secret only', async () => {
     const hidden = await source(csv, 'csv', { sensitivity: 'private' });
-    expect((await fault(datasetDigest(hidden))).code).toBe('ARGUMENT_INVALID');
-    const keyed = await datasetDigest(hidden, Buffer.alloc(32, 1));
+    expect((await fault(readDigested(hidden, null))).code).toBe('ARGUMENT_INVALID');
+    const keyed = (await readDigested(hidden, Buffer.alloc(32, 1))).digest;
     expect(keyed).toMatch(/^[0-9a-f]{64}$/);
-    expect(keyed).not.toBe(await datasetDigest(hidden, Buffer.alloc(32, 2)));
-    expect(keyed).not.toBe(await datasetDigest({ ...hidden, sensitivity: 'benchmark' }));
+    expect(keyed).not.toBe((await readDigested(hidden, Buffer.alloc(32, 2))).digest);
+    expect(keyed).not.toBe((await readDigested({ ...hidden, sensitivity: 'benchmark' }, null)).digest);
   });
 });
 
 describe('digests', () => {
   it('change with a record, its label, the order and the class names, and not with column names', async () => {
-    const digest = async (each: DatasetSource): Promise<string> => datasetDigest(each);
+    const digest = async (each: DatasetSource): Promise<string> => (await readDigested(each, null)).digest;
     const base = await source(jsonl(rows), 'jsonl');
     const changed = [
       base,
@@ -274,9 +274,9 @@ describe('digests', () => {
 
   it('tell when a planned dataset has changed', async () => {
     const base = await source(csv, 'csv');
-    const planned = { ...base, privacy: null, digest: await datasetDigest(base) };
-    await expect(checkUnchanged(planned)).resolves.toBeUndefined();
+    const planned = { ...base, privacy: null, digest: (await readDigested(base, null)).digest };
+    expect((await readPlanned(planned, null)).train).toEqual(await readRecords(base, 'train'));
     await writeFile(base.files.train!.path, csv.replace('kalt', 'warm'));
-    expect((await fault(checkUnchanged(planned))).code).toBe('DATA_CHANGED');
+    expect((await fault(readPlanned(planned, null))).code).toBe('DATA_CHANGED');
   });
 });

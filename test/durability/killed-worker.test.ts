@@ -184,8 +184,9 @@ describe('a run whose worker is killed', () => {
     }
     await until('the worker has died', () => (isProcessAlive(worker) ? null : true));
     const ledger = await openLedger(ledgerUrl());
-    expect(await openStore().lookup(node.key)).not.toBeNull();
-    expect(await ledger.committedEntry(node.key)).toBeNull();
+    const { paidBy = [] } = (await openStore().lookup(node.key))!.manifest;
+    expect(paidBy).toHaveLength(1);
+    expect((await ledger.committedEntries(paidBy)).size).toBe(0);
     worker = await startWorker();
     await result;
 

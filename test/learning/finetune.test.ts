@@ -120,6 +120,7 @@ async function job({ params, sensitivity = 'benchmark', mechanism: given = mecha
     outputDirectory,
     checkpointDirectory,
     noiseKeyFile: join(root, 'noise.key'),
+    datasetSecret: null,
   };
 }
 

@@ -82,6 +82,7 @@ async function input(name: string, changes: { sensitivity?: 'private' } = {}): P
     outputDirectory,
     checkpointDirectory: join(folder, `${name}-checkpoints`),
     noiseKeyFile: null,
+    datasetSecret: null,
   } as JobInput<'pretrain'>;
 }
 

@@ -19,6 +19,7 @@ export const proof: MechanismProof = {
   samplingProbability: 0.01,
   noiseMultiplier: 1,
   clipNorm: 0.5,
+  expectedBatchSize: 100,
   steps: 1000,
 };
 

@@ -211,7 +211,9 @@ describe('life of an entry', () => {
     const again = await ledger.begin(receipt, 2);
     expect(again.state).toBe('committed');
     await ledger.commit(receipt, again, proof);
-    expect(await ledger.committedEntry(receipt.nodeKey)).toMatchObject({ entryId: receipt.entryId, mechanism });
+    const entries = await ledger.committedEntries([receipt.entryId, 'another']);
+    expect([...entries.keys()]).toEqual([receipt.entryId]);
+    expect(entries.get(receipt.entryId)).toMatchObject({ nodeKey: receipt.nodeKey, mechanism });
     expect(await ledger.accountSummary('reviews')).toMatchObject({ committed: epsilonOf(1), reserved: 0 });
   });
 
@@ -220,6 +222,7 @@ describe('life of an entry', () => {
     ['steps', { ...proof, steps: 999 }],
     ['samplingProbability', { ...proof, samplingProbability: 0.02 }],
     ['clipNorm', { ...proof, clipNorm: 1 }],
+    ['expectedBatchSize', { ...proof, expectedBatchSize: 99 }],
     ['no proof', null],
   ])('a proof with another mechanism is refused: %s', async (reason, wrong) => {
     const receipt = await reserveOne();
@@ -228,7 +231,7 @@ describe('life of an entry', () => {
       code: 'MECHANISM_MISMATCH',
       message: expect.stringContaining(reason) as string,
     });
-    expect(await ledger.committedEntry(receipt.nodeKey)).toBeNull();
+    expect(await ledger.entryState(receipt)).toBe('begun');
   });
 
   test('training without DP commits without a proof', async () => {

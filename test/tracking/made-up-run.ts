@@ -4,7 +4,9 @@ import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { openLedger, type Ledger } from '../../privacy/ledger/index.ts';
+import { openLedger, type EnvelopeEntry, type Ledger } from '../../privacy/ledger/index.ts';
+import { entryId } from '../../privacy/ledger/receipt.ts';
+import { lineageOf } from '../../schemas/lineage.ts';
 import type { Label, NodePrivacy, Plan, PlanInput, PlanNode, Sensitivity, StepKind } from '../../schemas/plan.ts';
 import { openStore, type Store } from '../../store/index.ts';
 import { appendEvents, type RunEvent } from '../../tracking/events.ts';
@@ -363,10 +365,14 @@ async function writeArtifact(
     metrics,
     summary: {},
     privacy: node.privacy ? [node.privacy] : [],
+    paidBy: lineageOf(plan)
+      .privacyBehind(node.id)
+      .map(({ node: paid }) => paidEntry(plan, paid))
+      .sort(),
     ...(node.privacy
       ? {
           charge: {
-            entryId: `entry-${node.slug}`,
+            entryId: paidEntry(plan, node),
             workflowId: `epsilonflow/${plan.name}/1`,
             dataset: 'speeches',
             nodeKey: node.key,
@@ -379,6 +385,18 @@ async function writeArtifact(
   return metrics;
 }
 
+const entryOf = ({ id, key, privacy }: PlanNode): EnvelopeEntry => ({
+  dataset: 'speeches',
+  nodeId: id,
+  nodeKey: key,
+  keyEpoch: 0,
+  mechanism: privacy!.mechanism,
+  mechanismDigest: privacy!.digest,
+});
+
+/** Id of the ledger entry that `payFor` makes for a node. */
+const paidEntry = (plan: Plan, node: PlanNode): string => entryId(`epsilonflow/${plan.name}/1`, entryOf(node));
+
 /** A ledger in which the run's DP nodes are paid for, in the state folder of the test. */
 export async function payFor({ plan, record }: MadeUpRun): Promise<Ledger> {
   const ledger = await openLedger(`sqlite:${join(process.env['EPSILONFLOW_HOME']!, 'ledger.db')}`);
@@ -390,14 +408,7 @@ export async function payFor({ plan, record }: MadeUpRun): Promise<Ledger> {
     accounts: [
       { dataset: 'speeches', digest: plan.datasets['speeches']!.digest, delta: 1.8e-6, budget: null, benchmark: true },
     ],
-    entries: paid.map(({ id, key, privacy }) => ({
-      dataset: 'speeches',
-      nodeId: id,
-      nodeKey: key,
-      keyEpoch: 0,
-      mechanism: privacy!.mechanism,
-      mechanismDigest: privacy!.digest,
-    })),
+    entries: paid.map(entryOf),
   });
   for (const receipt of receipts) {
     const { mechanism } = paid.find(({ key }) => key === receipt.nodeKey)!.privacy!;
@@ -406,9 +417,9 @@ export async function payFor({ plan, record }: MadeUpRun): Promise<Ledger> {
       await ledger.commit(receipt, token, null);
       continue;
     }
-    const { samplingProbability, noiseMultiplier, clipNorm, steps } = mechanism;
-    await ledger.recordStep(receipt, token, steps - 1);
-    await ledger.commit(receipt, token, { sampler: 'poisson', samplingProbability, noiseMultiplier, clipNorm, steps });
+    const { kind: _, ...done } = mechanism;
+    await ledger.recordStep(receipt, token, done.steps - 1);
+    await ledger.commit(receipt, token, { sampler: 'poisson', ...done });
   }
   return ledger;
 }

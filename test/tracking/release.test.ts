@@ -75,10 +75,8 @@ describe('a released folder', () => {
       size: 50490,
     });
     const generator = run.plan.nodes.find(({ step }) => step === 'generator')!;
-    const entry = await ledger.committedEntry(generator.key);
-    expect(statement.datasets[0]!['mechanisms']).toMatchObject([
-      { instance: generator.id, ledgerEntry: entry!.entryId },
-    ]);
+    const { paidBy = [] } = (await run.store.lookup(generator.key))!.manifest;
+    expect(statement.datasets[0]!['mechanisms']).toMatchObject([{ instance: generator.id, ledgerEntry: paidBy[0] }]);
     // The run trains without DP as well, which the account does not hide.
     expect(statement.accounts).toMatchObject([{ dataset: 'speeches', epsilon: null, unbounded: 2 }]);
     const text = readFileSync(join(to, 'privacy-statement.md'), 'utf8');

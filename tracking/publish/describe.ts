@@ -6,7 +6,7 @@ import { basename, join } from 'node:path';
 import type { PlanNode } from '../../schemas/plan.ts';
 import { doorOf, type Passed } from '../door.ts';
 import type { NodeSummary } from '../events.ts';
-import { describeMechanism, showEpsilon } from '../lineage.ts';
+import { describeMechanism, showEpsilon } from '../wording.ts';
 import type { DatasetInput, MlflowRunStatus } from '../mlflow/client.ts';
 import { cleanKey, flattenParams, type MlflowMetric, type MlflowTag } from '../mlflow/values.ts';
 import { summaryMarkdown } from '../report/summary.ts';

@@ -4,7 +4,7 @@ import { stringify } from 'yaml';
 import type { AccountSummary } from '../../privacy/ledger/index.ts';
 import type { FinetuneParams, GenerateParams } from '../../schemas/step-params.ts';
 import type { Plan, PlanNode } from '../../schemas/plan.ts';
-import { showEpsilon } from '../lineage.ts';
+import { showEpsilon } from '../wording.ts';
 import type { Block } from '../report/document.ts';
 import { renderMarkdown } from '../report/markdown.ts';
 import { statementBlocks } from '../report/statement-blocks.ts';

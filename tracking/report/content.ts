@@ -4,7 +4,7 @@ import { readFileSync, existsSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import type { JsonValue } from '../../schemas/plan.ts';
 import { doorOf } from '../door.ts';
-import { showEpsilon } from '../lineage.ts';
+import { showEpsilon } from '../wording.ts';
 import type { RunResults } from '../results.ts';
 import type { RunRecord } from '../runs.ts';
 import { privacyStatement, type PrivacyStatement } from '../statement.ts';

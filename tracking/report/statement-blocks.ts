@@ -1,6 +1,6 @@
 /** @file A privacy statement as blocks, for report, release and data card. */
 
-import { showEpsilon } from '../lineage.ts';
+import { showEpsilon } from '../wording.ts';
 import { guarantee, type PrivacyStatement } from '../statement.ts';
 import { columns, type Block, type Text } from './document.ts';
 

@@ -1,6 +1,6 @@
 /** @file The table of results: one row a dataset and epsilon, arms beside each other, never a mean without its interval. */
 
-import { showEpsilon } from '../lineage.ts';
+import { showEpsilon } from '../wording.ts';
 import type { ArmResult, ComparisonResult, Estimate } from '../results.ts';
 
 export interface ComparisonGroup {
