@@ -12,7 +12,7 @@ import type { WorkerParts } from './worker-parts.ts';
 export interface Authority {
   receipt: StepReceipt;
   token: FencingToken;
-  announceStep(step: number): Promise<void>;
+  announceStep(step: number, stateDigest: string): Promise<void>;
   checkFence(): Promise<void>;
 }
 
@@ -40,7 +40,7 @@ export async function takeAuthority(
   return {
     receipt,
     token,
-    announceStep: (step) => ledger.recordStep(receipt, token, step),
+    announceStep: (step, stateDigest) => ledger.recordStep(receipt, token, step, stateDigest),
     checkFence: () => ledger.checkFence(receipt, token),
   };
 }

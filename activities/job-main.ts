@@ -73,8 +73,8 @@ class ConnectedContext implements JobContext {
     if (asked) throw new JobCancelled();
   }
 
-  announceStep(step: number): Promise<void> {
-    return this.ask((id) => ({ type: 'announce-step', id, step }));
+  announceStep(step: number, stateDigest: string): Promise<void> {
+    return this.ask((id) => ({ type: 'announce-step', id, step, stateDigest }));
   }
 
   checkFence(): Promise<void> {

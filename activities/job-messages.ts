@@ -26,7 +26,7 @@ export type ToJob =
 export type FromJob =
   | { type: 'progress'; progress: JobProgress }
   | { type: 'metrics'; points: MetricPoint[] }
-  | { type: 'announce-step'; id: number; step: number }
+  | { type: 'announce-step'; id: number; step: number; stateDigest: string }
   | { type: 'check-fence'; id: number }
   | { type: 'result'; output: StepOutput }
   | { type: 'cancelled' }

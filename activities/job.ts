@@ -52,8 +52,11 @@ export interface JobContext {
   breathe(): Promise<void>;
   /** True once when cancellation or pause was asked for and a last checkpoint should be written before `breathe` throws. */
   readonly stopping: boolean;
-  /** Private nodes: call before step `step`'s noise is used; resolves when the ledger has durably recorded it. */
-  announceStep(step: number): Promise<void>;
+  /**
+   * Private nodes: call before step `step`'s noise is used; resolves when the ledger has durably recorded it.
+   * `stateDigest` (hex) is the digest of the incoming state that the noise is derived from.
+   */
+  announceStep(step: number, stateDigest: string): Promise<void>;
   /** Checks that this attempt still owns the step; throws FENCED if not. Call before a checkpoint becomes visible. */
   checkFence(): Promise<void>;
 }

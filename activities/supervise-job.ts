@@ -21,7 +21,7 @@ export interface JobHooks {
   /** Called on real progress, and while a phase without countable progress is within its declared bound. */
   alive(progress: JobProgress | null): void;
   metrics(points: MetricPoint[]): void;
-  announceStep(step: number): Promise<void>;
+  announceStep(step: number, stateDigest: string): Promise<void>;
   checkFence(): Promise<void>;
 }
 
@@ -104,7 +104,7 @@ export async function superviseJob({ input, logFile, signal, hooks }: Supervised
       case 'metrics':
         return hooks.metrics(message.points);
       case 'announce-step':
-        return void answer(message.id, hooks.announceStep(message.step));
+        return void answer(message.id, hooks.announceStep(message.step, message.stateDigest));
       case 'check-fence':
         return void answer(message.id, hooks.checkFence());
       default:

@@ -24,8 +24,8 @@ export function trainingHooks(context: JobContext, settings: TrainingHookSetting
   const { steps, dataset, mechanism, checkpoint } = settings;
   let lastCheckpoint = Date.now();
   return {
-    beforeStep: async (step) => {
-      if (mechanism.kind !== 'unbounded') await context.announceStep(step);
+    beforeStep: async (step, digest) => {
+      if (mechanism.kind !== 'unbounded') await context.announceStep(step, digest.toString('hex'));
     },
     between: async ({ step, microbatch, of }) => {
       context.progress({ phase: 'train', done: step + microbatch / of, total: steps, unit: 'steps' });

@@ -33,8 +33,8 @@ export interface LoopSettings {
 }
 
 export interface LoopHooks {
-  /** Called before the batch and noise of step `step` (from 0) are used. */
-  beforeStep(step: number): Promise<void>;
+  /** Called before the batch and noise of step `step` (from 0) are used, with the digest of the incoming state. */
+  beforeStep(step: number, stateDigest: Buffer): Promise<void>;
   /** Called after each step. `meanLoss` is private information: nats, null for an empty batch. */
   afterStep(step: number, meanLoss: number | null): Promise<void>;
 }
@@ -77,8 +77,9 @@ export async function trainInSteps(
   const { mechanism } = settings;
   while (state.step < settings.schedule.steps) {
     const { step } = state;
-    await hooks.beforeStep(step);
-    const { drawn, addNoise, expectedBatchSize } = stepDraws(settings, state);
+    const digest = stateDigest(settings.parameters, state);
+    await hooks.beforeStep(step, digest);
+    const { drawn, addNoise, expectedBatchSize } = stepDraws(settings, step, digest);
     const { sums, loss, clipNorm } = await gradientSums(drawn);
     if (mechanism.kind !== 'unbounded' && clipNorm !== mechanism.clipNorm) {
       throw new EpsilonflowError('MECHANISM_MISMATCH', `Gradients were clipped to ${clipNorm}, not as reserved.`);
@@ -113,11 +114,11 @@ interface StepDraws {
   expectedBatchSize: number;
 }
 
-function stepDraws(settings: LoopSettings, state: TrainingState): StepDraws {
-  const { mechanism, secret, unboundedBatch, parameters, records } = settings;
+function stepDraws(settings: LoopSettings, step: number, digest: Buffer): StepDraws {
+  const { mechanism, secret, unboundedBatch, records } = settings;
   if (mechanism.kind === 'unbounded') {
     const { samplingProbability, expectedBatchSize, seed } = unboundedBatch;
-    const stream = seededStream(seed, `finetune batch ${state.step}`);
+    const stream = seededStream(seed, `finetune batch ${step}`);
     return {
       drawn: poissonBatch(stream, records, samplingProbability),
       addNoise: () => undefined,
@@ -125,7 +126,7 @@ function stepDraws(settings: LoopSettings, state: TrainingState): StepDraws {
     };
   }
   if (!secret) throw new TypeError('a DP mechanism needs a noise key');
-  const streams = stepStreams(secret.key, secret.nodeKey, state.step, stateDigest(parameters, state));
+  const streams = stepStreams(secret.key, secret.nodeKey, step, digest);
   const deviation = mechanism.noiseMultiplier * mechanism.clipNorm;
   return {
     drawn: poissonBatch(streams.batch, records, mechanism.samplingProbability),

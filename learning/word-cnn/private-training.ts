@@ -103,7 +103,7 @@ export async function trainPrivately(
     state,
     gradientSums,
     {
-      beforeStep: (step) => hooks.beforeStep(step),
+      beforeStep: (step, digest) => hooks.beforeStep(step, digest),
       afterStep: async (step, meanLoss) => {
         // Noise falls on the padding word's row too; its vector is defined as zero, which is post-processing.
         model.weights.embedding.fill(0, 0, model.shape.embedding);

@@ -131,7 +131,7 @@ export interface Ledger {
   /** Starts an attempt and fences all earlier ones. Throws RECEIPT_INVALID for an entry that was never reserved. */
   begin(receipt: Receipt, attempt: number | string): Promise<FencingToken>;
   /** Resolves when the disk holds that `step` (from 0) is about to be used. Throws FENCED; RECEIPT_INVALID past the reservation. */
-  recordStep(receipt: Receipt, token: FencingToken, step: number): Promise<void>;
+  recordStep(receipt: Receipt, token: FencingToken, step: number, stateDigest: string): Promise<void>;
   /** Throws FENCED when a newer attempt has begun. */
   checkFence(receipt: Receipt, token: FencingToken): Promise<void>;
   /** Idempotent. Throws FENCED, and MECHANISM_MISMATCH when the proof differs from the reservation. */

@@ -230,7 +230,7 @@ export class SqlLedger implements Ledger {
     });
   }
 
-  async recordStep(receipt: Receipt, token: FencingToken, step: number): Promise<void> {
+  async recordStep(receipt: Receipt, token: FencingToken, step: number, _stateDigest: string): Promise<void> {
     await this.#transact(async (transaction) => {
       const entry = await this.#entry(transaction, receipt);
       if (entry.state !== 'begun' || entry.fence !== token.token) throw fenced(entry);

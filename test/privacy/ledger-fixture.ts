@@ -5,6 +5,8 @@ import type { PoissonGaussianMechanism } from '../../schemas/plan.ts';
 
 export const delta = 1e-5;
 
+export const stateDigest = '5'.repeat(64);
+
 export const mechanism: PoissonGaussianMechanism = {
   kind: 'poisson-gaussian',
   samplingProbability: 0.01,

@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
 import { composedEpsilon } from '../../privacy/accounting/index.ts';
 import { checkReceipt, ledgerSecret, openLedger, type Ledger } from '../../privacy/ledger/index.ts';
-import { delta, entry, envelope, mechanism, proof } from './ledger-fixture.ts';
+import { delta, entry, envelope, mechanism, proof, stateDigest } from './ledger-fixture.ts';
 
 let folder: string;
 let file: string;
@@ -182,13 +182,13 @@ describe('life of an entry', () => {
   test('a newer attempt fences the older one everywhere', async () => {
     const receipt = await reserveOne();
     const old = await ledger.begin(receipt, 1);
-    await ledger.recordStep(receipt, old, 0);
+    await ledger.recordStep(receipt, old, 0, stateDigest);
     const fresh = await ledger.begin(receipt, 2);
     const refused = { code: 'FENCED' };
-    await expect(ledger.recordStep(receipt, old, 1)).rejects.toMatchObject(refused);
+    await expect(ledger.recordStep(receipt, old, 1, stateDigest)).rejects.toMatchObject(refused);
     await expect(ledger.checkFence(receipt, old)).rejects.toMatchObject(refused);
     await expect(ledger.commit(receipt, old, proof)).rejects.toMatchObject(refused);
-    await ledger.recordStep(receipt, fresh, 1);
+    await ledger.recordStep(receipt, fresh, 1, stateDigest);
     await ledger.checkFence(receipt, fresh);
     await ledger.commit(receipt, fresh, proof);
   });
@@ -196,11 +196,13 @@ describe('life of an entry', () => {
   test('the highest step is on disk before it is used and never falls', async () => {
     const receipt = await reserveOne();
     const token = await ledger.begin(receipt, 1);
-    for (const step of [0, 41, 7]) await ledger.recordStep(receipt, token, step);
+    for (const step of [0, 41, 7]) await ledger.recordStep(receipt, token, step, stateDigest);
     const reader = new Database(file);
     expect(reader.prepare('select steps_started from entries').all()).toEqual([{ steps_started: 42 }]);
     reader.close();
-    await expect(ledger.recordStep(receipt, token, 1001)).rejects.toMatchObject({ code: 'RECEIPT_INVALID' });
+    await expect(ledger.recordStep(receipt, token, 1001, stateDigest)).rejects.toMatchObject({
+      code: 'RECEIPT_INVALID',
+    });
   });
 
   test('commit is idempotent, and a retry after it finds nothing left to do', async () => {
@@ -237,7 +239,7 @@ describe('life of an entry', () => {
   test('training without DP commits without a proof', async () => {
     const [receipt] = await ledger.reserve(envelope('w', [entry('a', { mechanism: unbounded })], null));
     const token = await ledger.begin(receipt!, 1);
-    await ledger.recordStep(receipt!, token, 5);
+    await ledger.recordStep(receipt!, token, 5, stateDigest);
     await expect(ledger.commit(receipt!, token, proof)).rejects.toMatchObject({ code: 'MECHANISM_MISMATCH' });
     await ledger.commit(receipt!, token, null);
   });
