@@ -10,6 +10,9 @@ import { SetupFailure } from './setup/failure.mjs';
 import { folders } from './setup/folders.mjs';
 import { setUp } from './setup/setup.mjs';
 
+// The TypeScript loader would keep its cache in the system's temporary folder: all that is written stays in this one.
+process.env.TSX_DISABLE_CACHE ??= '1';
+
 const node = (...parameters) => runForeground(process.execPath, parameters);
 const script = (file, ...parameters) => node('--import', 'tsx', file, ...parameters);
 const tool = (path, ...parameters) => node(join(folders.modules, path), ...parameters);
