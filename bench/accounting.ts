@@ -1,0 +1,189 @@
+/** @file Accountants against dp-accounting: the same queries, in turns, in one run. */
+
+import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+
+import { composedEpsilon, type MechanismEvent } from '../privacy/accounting/index.ts';
+import { calibrateNoiseMultiplier } from '../privacy/calibration.ts';
+import { packageRoot } from '../stack/paths.ts';
+import { median, type Bench, type BenchCase, type MeasureOptions } from './bench-case.ts';
+import { peerPython } from './peer-environment.ts';
+
+const pins = ['dp-accounting==0.6.0', 'numpy==2.2.6', 'scipy==1.15.3'];
+const peerName = 'dp-accounting 0.6.0';
+const goal = 10;
+
+interface Answer {
+  seconds: number;
+  value: number;
+}
+
+/** The peer in one process that stays, so that its start and imports are not measured. */
+class Peer {
+  readonly #process: ChildProcessWithoutNullStreams;
+  readonly #lines: AsyncIterator<string>;
+
+  private constructor(python: string) {
+    this.#process = spawn(python, [join(packageRoot, 'bench', 'accounting-peer.py')]);
+    this.#process.stderr.pipe(process.stderr);
+    this.#lines = createInterface({ input: this.#process.stdout })[Symbol.asyncIterator]();
+  }
+
+  static async start(say: (text: string) => void): Promise<Peer> {
+    const peer = new Peer(await peerPython('accounting', pins, say));
+    await peer.#next();
+    return peer;
+  }
+
+  async #next(): Promise<string> {
+    const { value, done } = await this.#lines.next();
+    if (done === true) throw new Error('The peer ended.');
+    return value;
+  }
+
+  async ask(request: Record<string, unknown>): Promise<Answer> {
+    this.#process.stdin.write(`${JSON.stringify(request)}\n`);
+    return JSON.parse(await this.#next()) as Answer;
+  }
+
+  async close(): Promise<void> {
+    this.#process.stdin.end();
+    if (this.#process.exitCode === null) await once(this.#process, 'exit');
+  }
+}
+
+let shared: Promise<Peer> | null = null;
+
+function timed(work: () => number): Answer {
+  const started = performance.now();
+  const value = work();
+  return { seconds: (performance.now() - started) / 1000, value };
+}
+
+interface Contest {
+  rounds: number;
+  /** Part by which the two answers may differ: they must have answered the same question. */
+  agreement: number;
+  /** The round's request, a little different each time so that no answer comes from a cache. */
+  request: (round: number) => { peer: Record<string, unknown>; ours: () => number };
+}
+
+/** Medians of both, in ms; the first round warms up both and counts for neither. */
+async function contest(
+  { rounds, agreement, request }: Contest,
+  say: (text: string) => void,
+): Promise<{ ours: number; peer: number }> {
+  shared ??= Peer.start(say);
+  const peer = await shared;
+  const seconds = { ours: [] as number[], peer: [] as number[] };
+  for (let round = 0; round <= rounds; round += 1) {
+    const asked = request(round);
+    const ours = timed(asked.ours);
+    const theirs = await peer.ask(asked.peer);
+    if (!(Math.abs(ours.value - theirs.value) <= agreement * theirs.value)) {
+      throw new Error(`The answers differ: ours ${ours.value}, the peer's ${theirs.value}.`);
+    }
+    say(
+      `  ${round === 0 ? 'warm-up' : `round ${round}`}: ours ${(ours.seconds * 1e3).toFixed(2)} ms, peer ${(theirs.seconds * 1e3).toFixed(1)} ms (${ours.value.toPrecision(6)}, ${theirs.value.toPrecision(6)})`,
+    );
+    if (round === 0) continue;
+    seconds.ours.push(ours.seconds);
+    seconds.peer.push(theirs.seconds);
+  }
+  return { ours: 1e3 * median(seconds.ours), peer: 1e3 * median(seconds.peer) };
+}
+
+const step = (samplingProbability: number, noiseMultiplier: number, count: number): MechanismEvent => ({
+  mechanism: 'poisson-gaussian',
+  samplingProbability,
+  noiseMultiplier,
+  count,
+});
+
+const delta = 1e-5;
+const vary = (value: number, round: number): number => value * (1 + 1e-4 * round);
+
+const latency = (
+  name: string,
+  measure: (options: MeasureOptions) => Promise<{ ours: number; peer: number }>,
+): BenchCase => ({
+  name,
+  unit: 'ms',
+  better: 'less',
+  peerName,
+  goal,
+  measure,
+});
+
+export const accounting: Bench = {
+  name: 'accounting',
+  cases: [
+    latency('pld-query', ({ quick, say }) =>
+      contest(
+        {
+          rounds: quick ? 2 : 9,
+          agreement: 2e-3,
+          request: (round) => {
+            const [q, sigma, steps] = [0.01, vary(1, round), 1000];
+            return {
+              peer: { task: 'query', q, sigma, steps, delta },
+              ours: () => composedEpsilon([step(q, sigma, steps)], delta, 'pld').epsilon,
+            };
+          },
+        },
+        say,
+      ),
+    ),
+    latency('sigma-calibration', ({ quick, say }) =>
+      contest(
+        {
+          rounds: quick ? 1 : 5,
+          agreement: 2e-3,
+          request: (round) => {
+            const [q, steps, target] = [0.01, 1000, vary(3, round)];
+            return {
+              peer: { task: 'calibration', q, steps, target, delta, tolerance: 1e-5 },
+              ours: () =>
+                calibrateNoiseMultiplier({
+                  samplingProbability: q,
+                  steps,
+                  targetEpsilon: target,
+                  delta,
+                  accountant: 'pld',
+                }).noiseMultiplier,
+            };
+          },
+        },
+        say,
+      ),
+    ),
+    // One step at a time, epsilon read after each, as a training loop that shows what it has spent.
+    latency('1000-incremental-compositions', ({ quick, say }) =>
+      contest(
+        {
+          rounds: quick ? 1 : 3,
+          agreement: 2e-3,
+          request: (round) => {
+            const [q, sigma, steps] = [0.01, vary(1, round), quick ? 100 : 1000];
+            return {
+              peer: { task: 'increments', q, sigma, steps, delta },
+              ours: () => {
+                let epsilon = 0;
+                for (let done = 1; done <= steps; done += 1) {
+                  epsilon = composedEpsilon([step(q, sigma, done)], delta, 'pld').epsilon;
+                }
+                return epsilon;
+              },
+            };
+          },
+        },
+        say,
+      ),
+    ),
+  ],
+  close: async () => {
+    if (shared !== null) await (await shared).close();
+  },
+};
