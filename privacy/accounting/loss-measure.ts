@@ -144,6 +144,29 @@ function laplace(q: number, scale: number, count: number, direction: Direction):
   };
 }
 
+/**
+ * A shift by 1 leaves discrete Laplace noise two losses, 1 / scale up to the old value and -1 / scale from the new one:
+ * randomised response, the worst case of pure DP. Continuous Laplace noise of this scale loses less.
+ */
+function discreteLaplace(scale: number, count: number): LossMeasure {
+  const loss = 1 / scale;
+  return {
+    count,
+    atoms: [
+      { mass: 1 / (1 + Math.exp(loss)), loss: -loss },
+      { mass: 1 / (1 + Math.exp(-loss)), loss },
+    ],
+    from: 0,
+    to: 0,
+    loss: () => -loss,
+    inverse: () => 0,
+    density: () => 0,
+    panel: 1,
+    below: () => 0,
+    above: 0,
+  };
+}
+
 /** The loss law of one application of `event` in one direction; `event.count` of them are composed. */
 export function lossMeasure(event: MechanismEvent, direction: Direction, cut: Cut): LossMeasure {
   switch (event.mechanism) {
@@ -155,5 +178,7 @@ export function lossMeasure(event: MechanismEvent, direction: Direction, cut: Cu
       return laplace(1, event.scale, event.count, direction);
     case 'poisson-laplace':
       return laplace(event.samplingProbability, event.scale, event.count, direction);
+    case 'discrete-laplace':
+      return discreteLaplace(event.scale, event.count);
   }
 }

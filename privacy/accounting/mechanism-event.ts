@@ -32,7 +32,15 @@ export interface PoissonLaplaceEvent {
   count: number;
 }
 
-export type MechanismEvent = PoissonGaussianEvent | GaussianEvent | LaplaceEvent | PoissonLaplaceEvent;
+/** Two-sided geometric noise on an integer: P(z) proportional to exp(-|z| / scale). */
+export interface DiscreteLaplaceEvent {
+  mechanism: 'discrete-laplace';
+  scale: number;
+  count: number;
+}
+
+export type MechanismEvent =
+  PoissonGaussianEvent | GaussianEvent | LaplaceEvent | PoissonLaplaceEvent | DiscreteLaplaceEvent;
 
 const fail = (message: string): never => {
   throw new EpsilonflowError('ARGUMENT_INVALID', message, {
@@ -87,6 +95,12 @@ export function checkEvent(value: unknown): MechanismEvent {
         scale: noise(event['scale'], 'scale'),
         count: count(event['count'] ?? 1),
       };
+    case 'discrete-laplace':
+      return {
+        mechanism: 'discrete-laplace',
+        scale: noise(event['scale'], 'scale'),
+        count: count(event['count'] ?? 1),
+      };
     default:
       return fail(`Unknown mechanism ${JSON.stringify(event['mechanism'])}.`);
   }
@@ -108,6 +122,8 @@ export function eventKey(event: MechanismEvent): string {
       return `laplace/${event.scale}`;
     case 'poisson-laplace':
       return `poisson-laplace/${event.samplingProbability}/${event.scale}`;
+    case 'discrete-laplace':
+      return `discrete-laplace/${event.scale}`;
   }
 }
 

@@ -111,6 +111,18 @@ function laplaceOrder(scale: number, alpha: number): number {
   return (first + Math.log1p(Math.exp(second - first))) / (alpha - 1);
 }
 
+/**
+ * Randomised response, Mironov 2017, proposition 5, as the moment's excess over 1:
+ * (exp(alpha e) - 1) (1 - exp(-(alpha - 1) e)) / (1 + exp(e)) with e = 1 / scale.
+ */
+function discreteLaplaceOrder(scale: number, alpha: number): number {
+  const loss = 1 / scale;
+  const power = alpha * loss;
+  const growth = power > 40 ? power : Math.log(Math.expm1(power));
+  const sum = loss > 40 ? loss : Math.log1p(Math.exp(loss));
+  return fromLogExcess(growth + Math.log(-Math.expm1((1 - alpha) * loss)) - sum, alpha);
+}
+
 const panelRule = gaussLegendre(12);
 
 /**
@@ -154,6 +166,8 @@ function curveOf(event: MechanismEvent, orders: readonly number[]): Float64Array
       return Float64Array.from(orders, (alpha) => laplaceOrder(event.scale, alpha));
     case 'poisson-laplace':
       return poissonLaplaceCurve(event.samplingProbability, event.scale, orders);
+    case 'discrete-laplace':
+      return Float64Array.from(orders, (alpha) => discreteLaplaceOrder(event.scale, alpha));
   }
 }
 
