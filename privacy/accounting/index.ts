@@ -7,6 +7,7 @@ import { rdpCurve, rdpEpsilon } from './renyi.ts';
 
 export { checkDelta, checkEvent, mergeEvents, type MechanismEvent } from './mechanism-event.ts';
 export { rdpCurve, rdpEpsilon, rdpEpsilonAt, standardOrders } from './renyi.ts';
+export { repetitionsWithMean, selectionEpsilon, type Repetitions } from './selection.ts';
 
 export type Accountant = 'rdp' | 'pld';
 

@@ -1,36 +1,11 @@
 import { describe, expect, test } from 'vitest';
 
 import { composedEpsilon, rdpCurve, rdpEpsilon, rdpEpsilonAt, standardOrders } from '../../privacy/accounting/index.ts';
-import { logAdd, logNormalTail } from '../../privacy/accounting/special-functions.ts';
 import { calibrateNoiseMultiplier } from '../../privacy/calibration.ts';
 import { requires } from '../requires.ts';
-import { composition, goldenRows, trainingSteps } from './golden-rows.ts';
+import { composition, goldenRows, referenceDivergence, trainingSteps } from './golden-rows.ts';
 
 const has = requires('golden-accounting', 'accountants against golden vectors');
-
-/**
- * What the reference computes at a fractional order: it adds the magnitudes of the terms of an alternating series
- * (Mironov, Talwar, Zhang 2019, section 3.3) and so lies above the true divergence.
- */
-function referenceDivergence(q: number, sigma: number, alpha: number): number {
-  const threshold = sigma * sigma * Math.log(1 / q - 1) + 0.5;
-  let total = -Infinity;
-  let logBinomial = 0;
-  let last = Infinity;
-  for (let i = 0; i < 100_000; i += 1) {
-    const j = alpha - i;
-    const below = logBinomial + i * Math.log(q) + j * Math.log1p(-q) + (i * i - i) / (2 * sigma * sigma);
-    const above = logBinomial + j * Math.log(q) + i * Math.log1p(-q) + (j * j - j) / (2 * sigma * sigma);
-    const first = below + logNormalTail((i - threshold) / sigma);
-    const second = above + logNormalTail((threshold - j) / sigma);
-    total = logAdd(total, logAdd(first, second));
-    const size = Math.max(first, second);
-    if (size < last && size < total - 30) break;
-    last = size;
-    logBinomial += Math.log(Math.abs((alpha - i) / (i + 1)));
-  }
-  return total / (alpha - 1);
-}
 
 describe.runIf(has)('golden vectors', () => {
   test('epsilon of DP-SGD: never below the truth, at most 0.5 % and 0.001 above it', () => {
