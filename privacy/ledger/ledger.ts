@@ -3,8 +3,12 @@
 import type { Accountant } from '../accounting/index.ts';
 import type { MechanismProof } from '../../schemas/artifact.ts';
 import type { Mechanism } from '../../schemas/plan.ts';
+import type { DatasetRows } from './rows.ts';
 
-/** `begun` entries may have spent all they reserved; only `released` ones, provably never begun, cost nothing. */
+/**
+ * `reserved` and `begun` entries count whole, begun ones of an ended run as far as steps were recorded. Only `released`
+ * ones, provably never begun, cost nothing.
+ */
 export type EntryState = 'reserved' | 'begun' | 'committed' | 'released';
 
 /** What one experiment wants to spend, reserved in one transaction before any of it runs. */
@@ -43,6 +47,47 @@ export interface EnvelopeEntry {
   mechanismDigest: string;
 }
 
+/** A split of a dataset as the ledger gets to know it, before anything is spent on it. */
+export interface DatasetRegistration {
+  /** Name of the account that it asks for: the dataset's, `NAME/test` for its test split. */
+  dataset: string;
+  /** As in the envelope. */
+  digest: string;
+  /** Public data standing in for private data: recorded, never refused. */
+  benchmark: boolean;
+  rows: DatasetRows;
+  /** Someone's word on records that other accounts hold too. */
+  decision?: {
+    /** The account that the data belong to; null: one of their own name. */
+    joins: string | null;
+    /** Accounts whose shared records are nobody's: boilerplate, public text. */
+    apartFrom: readonly string[];
+    author: string;
+    reason: string;
+  };
+}
+
+export interface RegisteredDataset {
+  dataset: string;
+  account: string;
+  /** False: the digest was registered before. */
+  isNew: boolean;
+}
+
+/** A row of the chain of a ledger, as someone remembers it. */
+export interface KnownHead {
+  /** Identity of the ledger. */
+  ledger: string;
+  sequence: number;
+  hash: string;
+}
+
+/** What someone remembers and this ledger does not hold: it is another ledger, or an older copy of this one. */
+export interface Discontinuity {
+  problem: 'exchanged' | 'rolled-back';
+  expected: KnownHead;
+}
+
 /** Proof of a reservation; JSON, so that workflows can carry it. */
 export interface Receipt {
   entryId: string;
@@ -72,11 +117,11 @@ export interface Admission {
   rule: 'recorded' | 'fixed-plan' | 'renyi-filter';
   budget: number | null;
   delta: number;
-  /** Tight epsilon of what the account held before; null when unbounded. */
+  /** Epsilon of what the account held before, as in `AccountSummary.total`; null when unbounded. */
   before: number | null;
-  /** Tight epsilon of the envelope's own entries; null when unbounded. */
+  /** Tight epsilon of the envelope's own new entries; null when unbounded. */
   experiment: number | null;
-  /** Tight epsilon of both together; null when unbounded. */
+  /** Epsilon of both together: tight under `fixed-plan` or while there is one experiment, else the filter's; null when unbounded. */
   after: number | null;
   /** The epsilon that the rule compared with the budget; null without a budget or when unbounded. */
   decisive: number | null;
@@ -87,14 +132,18 @@ export interface AccountSummary {
   digests: string[];
   budget: number | null;
   delta: number;
-  /** Tight epsilon at `delta`; null when unbounded. */
+  /** Epsilon at `delta` of what is committed, by the accountant of `total`; null when unbounded. */
   committed: number | null;
   /** Of reserved and begun entries. */
   reserved: number | null;
-  /** Of both together: less than their sum. */
+  /**
+   * Of both together: less than their sum. While one plan, fixed before any of it began, has the account to itself, at
+   * most its tight figure, which covers the whole plan; otherwise what the Renyi filter counts.
+   */
   total: number | null;
+  /** Whose figure `total` is; null when unbounded. */
   accountant: Accountant | null;
-  /** Budget minus what the Renyi filter counts; null without a budget. */
+  /** Budget minus what the Renyi filter counts: what is left for another experiment. Null without a budget. */
   remaining: number | null;
   /** Number of entries of training without DP. */
   unbounded: number;
@@ -104,7 +153,15 @@ export interface AccountSummary {
 export interface ExperimentSpending {
   experiment: string;
   workflowId: string;
+  /** What the Renyi filter counts of the experiment at the account's delta; null when unbounded. */
   epsilon: number | null;
+  /** The part of it that is committed, and the part that is reserved or begun. */
+  committed: number | null;
+  reserved: number | null;
+  /** Tight figure of all its mechanisms as they were planned, given back ones included; null when unbounded. */
+  plan: { epsilon: number; accountant: Accountant } | null;
+  /** Steps charged beyond the plan, because they were repeated from another state. */
+  repeatedSteps: number;
   entries: Record<EntryState, number>;
 }
 
@@ -121,22 +178,34 @@ export interface CommittedEntry {
 
 export interface Ledger {
   /**
+   * Finds the account of each dataset and remembers which records belong to it. Idempotent by digest. Throws
+   * DATASET_OVERLAP when private data share records with another account and no decision acknowledges that.
+   */
+  register(registrations: readonly DatasetRegistration[]): Promise<RegisteredDataset[]>;
+  /**
    * Reserves all of the envelope or nothing. Entries of the same identity (workflow, node key, key epoch, dataset) are
-   * charged once, however often this is called. Throws BUDGET_REFUSED, and MECHANISM_MISMATCH when an identity comes
-   * again with another mechanism.
+   * charged once, however often this is called. Throws BUDGET_REFUSED; MECHANISM_MISMATCH when an identity comes
+   * again with another mechanism; DATASET_UNREGISTERED for private data that were never registered.
    */
   reserve(envelope: Envelope): Promise<Receipt[]>;
-  /** What `reserve` would decide now, by account of the envelope; writes nothing. */
-  quote(envelope: Envelope): Promise<Admission[]>;
+  /** What `register` and then `reserve` would decide now, by account of the envelope; writes nothing. */
+  quote(envelope: Envelope, registrations?: readonly DatasetRegistration[]): Promise<Admission[]>;
   /** Starts an attempt and fences all earlier ones. Throws RECEIPT_INVALID for an entry that was never reserved. */
   begin(receipt: Receipt, attempt: number | string): Promise<FencingToken>;
-  /** Resolves when the disk holds that `step` (from 0) is about to be used. Throws FENCED; RECEIPT_INVALID past the reservation. */
+  /**
+   * Resolves when the disk holds that `step` (from 0) is about to be used from the state of this digest. The same pair
+   * again is the same application of the mechanism; every other one counts, and past the number that is reserved it
+   * is charged. Throws FENCED, BUDGET_REFUSED, and RECEIPT_INVALID for a step that the mechanism does not have.
+   */
   recordStep(receipt: Receipt, token: FencingToken, step: number, stateDigest: string): Promise<void>;
   /** Throws FENCED when a newer attempt has begun. */
   checkFence(receipt: Receipt, token: FencingToken): Promise<void>;
   /** Idempotent. Throws FENCED, and MECHANISM_MISMATCH when the proof differs from the reservation. */
   commit(receipt: Receipt, token: FencingToken, proof: MechanismProof | null): Promise<void>;
-  /** Gives back what the workflow reserved and never began; returns the number of entries. Idempotent. */
+  /**
+   * Ends the workflow's attempts and gives back what was not used: entries never begun, and of begun ones the steps
+   * that no attempt recorded. `reserve` takes them up again. Returns the number of entries concerned. Idempotent.
+   */
   release(workflowId: string): Promise<number>;
   /** Changes an account's budget, up or down; null: recorded only. Throws ARGUMENT_INVALID for an unknown account. */
   setBudget(account: string, epsilon: number | null, why: { author: string; reason: string }): Promise<void>;
@@ -147,9 +216,18 @@ export interface Ledger {
   committedEntries(entryIds: readonly string[]): Promise<Map<string, CommittedEntry>>;
   /** State of the receipt's entry. Throws RECEIPT_INVALID when this ledger has none. */
   entryState(receipt: Receipt): Promise<EntryState>;
+  /** Random id that was made with the ledger. */
+  identity(): Promise<string>;
+  /** Those of the remembered heads that the chain neither holds nor has acknowledged. */
+  discontinuities(heads: readonly KnownHead[]): Promise<Discontinuity[]>;
+  /** Accepts the ledger in spite of them: a row of its own each, with author and reason. */
+  acknowledge(found: readonly Discontinuity[], why: { author: string; reason: string }): Promise<void>;
   /** Sequence number and hash of the newest row of the chain. */
   head(): Promise<{ sequence: number; hash: string }>;
-  /** Recomputes the chain; throws LEDGER_CORRUPT naming the first row that is wrong. */
+  /**
+   * Recomputes the chain and, from its rows alone, every account, entry, sum and step digest. Throws LEDGER_CORRUPT
+   * naming the first thing that is wrong.
+   */
   verify(): Promise<{ rows: number }>;
   close(): Promise<void>;
 }
