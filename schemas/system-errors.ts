@@ -27,7 +27,7 @@ export function systemError(error: unknown, place = 'the state folder'): unknown
   }
   if (isOf(refusedCodes)) {
     return new EpsilonflowError('STORE_READ_ONLY', `${where} cannot be used (${code}).`, {
-      hint: 'Give this user the right to read and write there, or set EPSILONFLOW_HOME to a folder that can be written.',
+      hint: 'Give this user the right to read and write there, or point EPSILONFLOW_HOME (state) or EPSILONFLOW_LEDGER_URL (ledger) elsewhere.',
       cause: error,
     });
   }
