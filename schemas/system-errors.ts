@@ -15,7 +15,7 @@ export function systemError(error: unknown, place = 'the state folder'): unknown
   if (error instanceof EpsilonflowError || typeof error !== 'object' || error === null) return error;
   const { code, path } = error as NodeJS.ErrnoException;
   if (code === undefined) return error;
-  const where = path ?? place;
+  const where = path ?? (code.startsWith('SQLITE_') ? 'the privacy ledger' : place);
   // SQLite's extended codes begin with the plain one: SQLITE_READONLY_DIRECTORY.
   const isOf = (codes: ReadonlySet<string>): boolean =>
     [...codes].some((known) => code === known || code.startsWith(`${known}_`));
