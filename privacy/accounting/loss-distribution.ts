@@ -55,80 +55,102 @@ function foldTilted(grid: LossGrid, tilt: number, cumulant: number, length: numb
   }
 }
 
-/**
- * Product over the grids of z^count at every frequency, written over `real` and `imaginary`. Returns the sums over
- * frequencies of magnitudes and of bounds of their errors, given the bound `input` of every z's error.
- */
-function powers(
-  spectra: { real: Float64Array; imaginary: Float64Array; count: number }[],
+/** Product of z^count at every frequency, grid by grid, as logarithms of sizes and as angles. */
+interface Spectrum {
+  logSizes: Float64Array;
+  angles: Float64Array;
+  /** Bounds of the relative errors. */
+  errors: Float64Array;
+}
+
+/** Below this logarithm a frequency is left out. */
+const FAINTEST = -90;
+
+/** Multiplies by z^count, z of one application, given the bound `input` of every z's error. */
+function multiply(
+  spectrum: Spectrum,
+  { real, imaginary }: { real: Float64Array; imaginary: Float64Array },
+  count: number,
   input: number,
-): { real: Float64Array; imaginary: Float64Array; magnitudes: number; errors: number } {
-  const length = spectra[0]!.real.length;
-  const real = new Float64Array(length);
-  const imaginary = new Float64Array(length);
+): void {
+  const { logSizes, angles, errors } = spectrum;
+  for (let position = 0; position < logSizes.length; position += 1) {
+    if (logSizes[position]! < FAINTEST || conjugatePosition(position) < position) continue;
+    const re = real[position]!;
+    const im = imaginary[position]!;
+    const log = 0.5 * Math.log(re * re + im * im);
+    logSizes[position] = logSizes[position]! + count * log;
+    angles[position] = angles[position]! + count * Math.atan2(im, re);
+    errors[position] = errors[position]! + count * (input * Math.exp(-log) + 1e-15 * (2 - log));
+  }
+}
+
+/** Writes the product over `real` and `imaginary`; returns the sums of magnitudes and of bounds of their errors. */
+function writeProduct(
+  { logSizes, angles, errors }: Spectrum,
+  real: Float64Array,
+  imaginary: Float64Array,
+): { magnitudes: number; errors: number } {
+  real.fill(0);
+  imaginary.fill(0);
   let magnitudes = 0;
-  let errors = 0;
-  const faintest = -90;
-  for (let position = 0; position < length; position += 1) {
+  let sum = 0;
+  for (let position = 0; position < real.length; position += 1) {
     const partner = conjugatePosition(position);
-    if (partner < position) continue;
-    let logSize = 0;
-    let angle = 0;
-    let relative = 0;
-    for (const { real: re, imaginary: im, count } of spectra) {
-      const square = re[position]! * re[position]! + im[position]! * im[position]!;
-      if (square === 0) {
-        logSize = -Infinity;
-        break;
-      }
-      const log = 0.5 * Math.log(square);
-      logSize += count * log;
-      if (logSize < faintest) break;
-      angle += count * Math.atan2(im[position]!, re[position]!);
-      relative += count * (input * Math.exp(-log) + 1e-15 * (2 - log));
-    }
-    if (logSize < faintest) continue;
-    const size = Math.exp(logSize);
+    if (partner < position || logSizes[position]! < FAINTEST) continue;
+    const size = Math.exp(logSizes[position]!);
     const weight = partner === position ? 1 : 2;
     magnitudes += weight * size;
-    errors += weight * size * relative;
-    real[position] = size * Math.cos(angle);
-    imaginary[position] = size * Math.sin(angle);
+    sum += weight * size * errors[position]!;
+    real[position] = size * Math.cos(angles[position]!);
+    imaginary[position] = size * Math.sin(angles[position]!);
     if (partner !== position) {
       real[partner] = real[position]!;
       imaginary[partner] = -imaginary[position]!;
     }
   }
   // Frequencies left out, and what products of two errors add: far below anything that counts.
-  return { real, imaginary, magnitudes, errors: errors + length * 1e-28 };
+  return { magnitudes, errors: sum + real.length * 1e-28 };
 }
 
-/** Composes the grids on the window that starts at grid point `first`. */
+/**
+ * Composes the laws on the window that starts at grid point `first`. One grid at a time, so that the memory does not
+ * grow with the number of unlike mechanisms.
+ */
 function compose(
-  grids: readonly LossGrid[],
+  measures: readonly LossMeasure[],
+  step: number,
   tilt: number,
   first: number,
   length: number,
   beyondTilt: number,
 ): Composition {
-  const { step } = grids[0]!;
   let cumulant = 0;
   let infinite = 0;
   let beyond = 0;
-  const spectra = grids.map((grid) => {
+  let highest = 0;
+  const unit = roundOff(length);
+  const real = new Float64Array(length);
+  const imaginary = new Float64Array(length);
+  const spectrum: Spectrum = {
+    logSizes: new Float64Array(length),
+    angles: new Float64Array(length),
+    errors: new Float64Array(length),
+  };
+  for (const measure of measures) {
+    const grid = discretise(measure, step);
     const own = gridCumulant(grid, tilt);
     cumulant += grid.count * own;
     infinite += grid.count * grid.infinity;
     beyond += grid.count * gridCumulant(grid, beyondTilt);
-    const real = new Float64Array(length);
-    const imaginary = new Float64Array(length);
+    highest += grid.count * (grid.first + grid.masses.length - 1);
     foldTilted(grid, tilt, own, length, real);
+    imaginary.fill(0);
     transform(real, imaginary);
-    return { real, imaginary, count: grid.count };
-  });
-  const unit = roundOff(length);
-  // Tilted masses sum to 1; the transforms' errors are relative to that.
-  const { real, imaginary, magnitudes, errors } = powers(spectra, unit + 4e-16);
+    // Tilted masses sum to 1; the transforms' errors are relative to that.
+    multiply(spectrum, { real, imaginary }, grid.count, unit + 4e-16);
+  }
+  const { magnitudes, errors } = writeProduct(spectrum, real, imaginary);
   inverseTransform(real, imaginary);
   const noise = (errors + unit * magnitudes) / length;
   const tilted = new Float64Array(length);
@@ -136,7 +158,6 @@ function compose(
     const slot = (((first + i) % length) + length) % length;
     tilted[i] = Math.max(0, real[slot]!) + noise;
   }
-  const highest = grids.reduce((sum, grid) => sum + grid.count * (grid.first + grid.masses.length - 1), 0);
   const end = first + length - 1;
   const above = highest <= end ? 0 : Math.exp(Math.min(0, beyond - beyondTilt * (end + 1) * step));
   return { first, step, tilt, cumulant, tilted, rest: infinite + above };
@@ -250,8 +271,7 @@ function pass(plan: Plan, delta: number, saddle: number, guess: number, toleranc
   const length = Math.max(64, 2 ** Math.ceil(Math.log2((high - low) / wanted + 4)));
   // The length is rounded up, so a finer step costs nothing.
   const step = Math.max((high - low) / (length - 4), wanted / 2, widest / LARGEST_GRID);
-  const grids = measures.map((measure) => discretise(measure, step));
-  const composition = compose(grids, tilt, Math.floor(low / step) - 1, length, beyondTilt);
+  const composition = compose(measures, step, tilt, Math.floor(low / step) - 1, length, beyondTilt);
   return epsilonOf(composition, count, delta);
 }
 
