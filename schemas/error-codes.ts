@@ -65,6 +65,26 @@ export const errorCodes = define({
   DATA_CHANGED: { exit: 2, retryable: false, summary: 'A dataset is no longer the one that the plan was made for.' },
   // Privacy
   BUDGET_REFUSED: { exit: 3, retryable: false, summary: 'A reservation would exceed the budget of a dataset.' },
+  DATASET_OVERLAP: {
+    exit: 3,
+    retryable: false,
+    summary: 'A private dataset shares records with another account, and nobody has acknowledged it.',
+  },
+  DATASET_UNREGISTERED: {
+    exit: 3,
+    retryable: false,
+    summary: 'Spending was asked for on private data that the ledger does not know.',
+  },
+  LEDGER_MISMATCH: {
+    exit: 3,
+    retryable: false,
+    summary: 'The privacy ledger is missing, or is not the one that the project names.',
+  },
+  LEDGER_ROLLED_BACK: {
+    exit: 3,
+    retryable: false,
+    summary: 'The privacy ledger lacks spending that was recorded in it before.',
+  },
   MECHANISM_MISMATCH: {
     exit: 1,
     retryable: false,
@@ -76,6 +96,7 @@ export const errorCodes = define({
     retryable: false,
     summary: 'The privacy ledger was changed, cut or exchanged behind its back.',
   },
+  LEDGER_TOO_NEW: { exit: 1, retryable: false, summary: 'The privacy ledger was made by a newer version.' },
   FENCED: { exit: 1, retryable: false, summary: 'A newer attempt has taken over this step.' },
   RELEASE_REFUSED: {
     exit: 3,

@@ -1,6 +1,8 @@
 /** @file Which account a dataset belongs to, and which delta and budget rule there. */
 
+import { EpsilonflowError } from '../../schemas/errors.ts';
 import type { EnvelopeAccount } from './ledger.ts';
+import { accountDigest, accountOfDigest } from './registration.ts';
 import type { LedgerWriter } from './writer.ts';
 
 export interface Account {
@@ -15,16 +17,22 @@ const least = (a: number | null, b: number | null): number | null => (a === null
 
 /**
  * Finds or opens the account. Data with a digest seen before is that account whatever it is called now; otherwise the
- * name decides, so that another version of a dataset goes on spending where the first one did.
+ * name decides: with private data that is only for asking, since what is charged must be registered.
  */
-export async function openAccount(writer: LedgerWriter, stated: EnvelopeAccount, workflowId: string): Promise<Account> {
+export async function openAccount(
+  writer: LedgerWriter,
+  stated: EnvelopeAccount,
+  workflowId: string,
+  asking: boolean,
+): Promise<Account> {
   const { transaction } = writer;
-  const byDigest = await transaction
-    .selectFrom('account_digests')
-    .select('account')
-    .where('digest', '=', stated.digest)
-    .executeTakeFirst();
-  const name = byDigest?.account ?? stated.dataset;
+  const registered = await accountOfDigest(transaction, stated);
+  if (registered === null && stated.benchmark !== true && !asking) {
+    throw new EpsilonflowError('DATASET_UNREGISTERED', `The ledger does not know the data of ${stated.dataset}.`, {
+      hint: 'Start the experiment with "epsilonflow run SPEC", which registers its data.',
+    });
+  }
+  const name = registered ?? stated.dataset;
   const asked = stated.budget?.epsilon ?? null;
   const known = await transaction.selectFrom('accounts').selectAll().where('name', '=', name).executeTakeFirst();
 
@@ -43,13 +51,14 @@ export async function openAccount(writer: LedgerWriter, stated: EnvelopeAccount,
     await transaction.updateTable('accounts').set(kept).where('name', '=', name).execute();
     await writer.append({ kind: 'budget', account: name, entryId: null, payload: { ...kept, workflowId } });
   }
-  if (byDigest === undefined) {
-    await transaction.insertInto('account_digests').values({ digest: stated.digest, account: name }).execute();
+  if (registered === null) {
+    const digest = accountDigest(stated);
+    await transaction.insertInto('account_digests').values({ digest, account: name }).execute();
     await writer.append({
       kind: 'digest',
       account: name,
       entryId: null,
-      payload: { digest: stated.digest, dataset: stated.dataset, workflowId },
+      payload: { digest, dataset: stated.dataset, workflowId },
     });
   }
   return { name, delta: kept.delta, budget: least(kept.budget, asked) };

@@ -5,7 +5,8 @@ import { createHash } from 'node:crypto';
 import { canonicalJson } from '../../schemas/canonical-json.ts';
 import type { JsonValue } from '../../schemas/plan.ts';
 
-export type EventKind = 'account' | 'budget' | 'digest' | 'reserved' | 'begun' | 'committed' | 'released';
+export type EventKind =
+  'account' | 'budget' | 'digest' | 'registered' | 'acknowledged' | 'reserved' | 'begun' | 'committed' | 'released';
 
 /** A row before it is chained. */
 export interface LedgerFact {

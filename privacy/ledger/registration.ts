@@ -1,0 +1,298 @@
+/**
+ * @file Registers datasets: which account their records belong to, and whether they are records of another account too.
+ */
+
+import { splitOfAccount } from '../../schemas/charges.ts';
+import { EpsilonflowError } from '../../schemas/errors.ts';
+import type { DatasetRegistration, RegisteredDataset } from './ledger.ts';
+import { corrupt } from './refusals.ts';
+import { decodeRows, encodeRows, overlaps, rowsDigest, rowsWithout, sharedRows, unionOfRows } from './rows.ts';
+import type { LedgerTransaction, LedgerWriter } from './writer.ts';
+
+/** Hashes of one database row: 700 kB of text. */
+const rowsAPart = 1 << 16;
+
+/** One after the other: the splits of a dataset are compared too. */
+export async function registerAll(
+  writer: LedgerWriter,
+  registrations: readonly DatasetRegistration[],
+): Promise<RegisteredDataset[]> {
+  const registered: RegisteredDataset[] = [];
+  for (const registration of registrations) registered.push(await registerDataset(writer, registration));
+  return registered;
+}
+
+/**
+ * Finds the account of a dataset and adds the dataset's rows to it. Idempotent by digest.
+ *
+ * The account is the one that knows the digest, else the one that `decision` joins, else the one of the dataset's name;
+ * data of an unknown name of which one account holds every record already belong to that account.
+ *
+ * @throws EpsilonflowError DATASET_OVERLAP when a private dataset shares records with other accounts and nobody has
+ *   acknowledged it; LEDGER_MISMATCH when the rows were hashed under another secret; ARGUMENT_INVALID for a decision
+ *   that does not fit.
+ */
+async function registerDataset(writer: LedgerWriter, registration: DatasetRegistration): Promise<RegisteredDataset> {
+  const { transaction } = writer;
+  const { dataset, rows, decision } = registration;
+  const digest = accountDigest(registration);
+  await checkRowKey(transaction, rows.key);
+  const known = await accountOfDigest(transaction, registration);
+  if (known !== null && decision === undefined && (await holdsRowsOf(transaction, digest))) {
+    return { dataset, account: known, isNew: false };
+  }
+  const accounts = await rowsByAccount(transaction);
+  const account = known ?? (await chooseAccount(transaction, registration, accounts));
+  if (decision !== undefined) await checkDecision(transaction, registration, account, known);
+
+  const held = accounts.get(account) ?? new BigUint64Array();
+  const added = rowsWithout(rows.hashes, held);
+  const together = unionOfRows([held, added]);
+  const found = await overlapsOf(transaction, account, together, accounts);
+  const accepted = new Set(decision?.apartFrom);
+  const refused = found.filter(({ other }) => !accepted.has(other));
+  if (refused.length > 0 && !registration.benchmark) throw overlapping(registration, account, refused);
+
+  for (const { other, shared } of found)
+    if (accepted.has(other)) await acknowledge(transaction, account, other, shared);
+  if (decision !== undefined) await appendDecision(writer, registration, account);
+  const isNew = known === null || !(await holdsRowsOf(transaction, digest));
+  if (isNew) await addRows(writer, registration, { account, known, added });
+  return { dataset, account, isNew };
+}
+
+/** What identifies the data of an account: both splits of a dataset come under the dataset's digest. */
+export const accountDigest = ({ dataset, digest }: { dataset: string; digest: string }): string =>
+  splitOfAccount(dataset).split === 'test' ? `${digest}/test` : digest;
+
+/** The account that these data belong to; null when they were never registered. */
+export async function accountOfDigest(
+  transaction: LedgerTransaction,
+  data: { dataset: string; digest: string },
+): Promise<string | null> {
+  const row = await transaction
+    .selectFrom('account_digests')
+    .select('account')
+    .where('digest', '=', accountDigest(data))
+    .executeTakeFirst();
+  return row?.account ?? null;
+}
+
+async function checkRowKey(transaction: LedgerTransaction, key: string): Promise<void> {
+  const { row_key: known } = await transaction
+    .selectFrom('ledger_identity')
+    .select('row_key')
+    .executeTakeFirstOrThrow();
+  if (known === key) return;
+  if (known !== null) {
+    throw new EpsilonflowError(
+      'LEDGER_MISMATCH',
+      'The secret beside the privacy ledger is not the one it was made with.',
+      {
+        hint: 'Restore the ledger and its dataset secret together, from the same backup.',
+      },
+    );
+  }
+  await transaction.updateTable('ledger_identity').set({ row_key: key }).execute();
+}
+
+async function holdsRowsOf(transaction: LedgerTransaction, digest: string): Promise<boolean> {
+  const row = await transaction
+    .selectFrom('account_rows')
+    .select('part')
+    .where('digest', '=', digest)
+    .limit(1)
+    .executeTakeFirst();
+  return row !== undefined;
+}
+
+async function rowsByAccount(transaction: LedgerTransaction): Promise<Map<string, BigUint64Array>> {
+  const parts = new Map<string, BigUint64Array[]>();
+  for (const { account, hashes } of await transaction
+    .selectFrom('account_rows')
+    .select(['account', 'hashes'])
+    .orderBy('account')
+    .execute()) {
+    const list = parts.get(account);
+    if (list === undefined) parts.set(account, [decodeRows(hashes)]);
+    else list.push(decodeRows(hashes));
+  }
+  return new Map([...parts].map(([account, list]) => [account, unionOfRows(list)]));
+}
+
+async function accountExists(transaction: LedgerTransaction, name: string): Promise<boolean> {
+  const registered = await transaction
+    .selectFrom('account_digests')
+    .select('account')
+    .where('account', '=', name)
+    .limit(1)
+    .executeTakeFirst();
+  if (registered !== undefined) return true;
+  const opened = await transaction.selectFrom('accounts').select('name').where('name', '=', name).executeTakeFirst();
+  return opened !== undefined;
+}
+
+async function chooseAccount(
+  transaction: LedgerTransaction,
+  { dataset, rows, decision }: DatasetRegistration,
+  accounts: ReadonlyMap<string, BigUint64Array>,
+): Promise<string> {
+  if (decision?.joins != null) return decision.joins;
+  if (decision !== undefined || rows.hashes.length === 0 || (await accountExists(transaction, dataset))) return dataset;
+  const holders = [...accounts].filter(([, held]) => sharedRows(rows.hashes, held) === rows.hashes.length);
+  return holders.length === 1 ? holders[0]![0] : dataset;
+}
+
+async function checkDecision(
+  transaction: LedgerTransaction,
+  { dataset, decision }: DatasetRegistration,
+  account: string,
+  known: string | null,
+): Promise<void> {
+  const { joins, apartFrom } = decision!;
+  if (joins !== null && known !== null && joins !== known) {
+    throw new EpsilonflowError('ARGUMENT_INVALID', `These data belong to account ${known} already.`);
+  }
+  if (apartFrom.includes(account)) {
+    throw new EpsilonflowError('ARGUMENT_INVALID', `These data are those of account ${account}: they can't be apart.`);
+  }
+  for (const name of [...(joins === null || joins === dataset ? [] : [joins]), ...apartFrom]) {
+    if (await accountExists(transaction, name)) continue;
+    throw new EpsilonflowError('ARGUMENT_INVALID', `The ledger has no account ${name}.`, {
+      hint: 'The refusal of "epsilonflow plan SPEC" names those that share records.',
+    });
+  }
+}
+
+interface Overlap {
+  other: string;
+  shared: number;
+}
+
+const inOrder = (a: string, b: string): [string, string] => (a < b ? [a, b] : [b, a]);
+
+async function overlapsOf(
+  transaction: LedgerTransaction,
+  account: string,
+  rows: BigUint64Array,
+  accounts: ReadonlyMap<string, BigUint64Array>,
+): Promise<Overlap[]> {
+  const acknowledged = new Map<string, number>();
+  for (const row of await transaction
+    .selectFrom('account_overlaps')
+    .selectAll()
+    .where((where) => where.or([where('account', '=', account), where('other', '=', account)]))
+    .execute()) {
+    acknowledged.set(row.account === account ? row.other : row.account, Number(row.shared));
+  }
+  const found: Overlap[] = [];
+  for (const [other, held] of accounts) {
+    if (other === account) continue;
+    const shared = sharedRows(rows, held);
+    if (overlaps(rows.length, held.length, shared, acknowledged.get(other) ?? 0)) found.push({ other, shared });
+  }
+  return found;
+}
+
+/** Tells neither how many records are shared nor which: that is private. */
+function overlapping({ dataset }: DatasetRegistration, account: string, found: readonly Overlap[]): EpsilonflowError {
+  const others = found.map(({ other }) => other);
+  const named = account === dataset ? dataset : `${dataset} (account ${account})`;
+  const apart = others.map((other) => `--apart-from ${other}`).join(' ');
+  const first = dataset.startsWith(`${others[0]}/`)
+    ? 'Take the records that stand in both splits out of one'
+    : `Call it ${others[0]} if it is a version of that`;
+  return new EpsilonflowError(
+    'DATASET_OVERLAP',
+    `Dataset ${named} shares records with ${others.length === 1 ? 'account' : 'accounts'} ${others.join(', ')}: ` +
+      'what is spent on one would weaken the other unseen.',
+    {
+      hint:
+        `${first}, or tell the ledger who decided what: ` +
+        `epsilonflow ledger register SPEC ${dataset} --joins ${others[0]} --reason "..." ` +
+        `(${apart} in its place where the shared records are nobody's).`,
+    },
+  );
+}
+
+async function acknowledge(
+  transaction: LedgerTransaction,
+  account: string,
+  with_: string,
+  shared: number,
+): Promise<void> {
+  const [first, other] = inOrder(account, with_);
+  await transaction
+    .insertInto('account_overlaps')
+    .values({ account: first, other, shared })
+    .onConflict((conflict) => conflict.columns(['account', 'other']).doUpdateSet({ shared }))
+    .execute();
+}
+
+const appendDecision = (writer: LedgerWriter, registration: DatasetRegistration, account: string): Promise<void> => {
+  const { dataset } = registration;
+  const digest = accountDigest(registration);
+  const { joins, apartFrom, author, reason } = registration.decision!;
+  return writer.append({
+    kind: 'registered',
+    account,
+    entryId: null,
+    payload: { dataset, digest, joins, apartFrom: [...apartFrom], author, reason },
+  });
+};
+
+async function addRows(
+  writer: LedgerWriter,
+  registration: DatasetRegistration,
+  { account, known, added }: { account: string; known: string | null; added: BigUint64Array },
+): Promise<void> {
+  const { transaction } = writer;
+  const { dataset } = registration;
+  const digest = accountDigest(registration);
+  // A part without rows says that the rows of this digest were looked at.
+  for (let part = 0; part === 0 || part * rowsAPart < added.length; part += 1) {
+    const hashes = encodeRows(added.subarray(part * rowsAPart, (part + 1) * rowsAPart));
+    await transaction.insertInto('account_rows').values({ digest, part, account, hashes }).execute();
+  }
+  if (known === null) await transaction.insertInto('account_digests').values({ digest, account }).execute();
+  await writer.append({
+    kind: 'digest',
+    account,
+    entryId: null,
+    payload: { digest, dataset, rows: rowsDigest(added) },
+  });
+}
+
+/**
+ * Compares the stored rows with what the chain says of them.
+ *
+ * @throws EpsilonflowError LEDGER_CORRUPT naming the digest of the first set that differs.
+ */
+export async function verifyRows(transaction: LedgerTransaction): Promise<void> {
+  const facts = await transaction
+    .selectFrom('ledger_rows')
+    .select(['account', 'payload'])
+    .where('kind', '=', 'digest')
+    .orderBy('sequence')
+    .execute();
+  const stored = new Set(
+    (await transaction.selectFrom('account_rows').select('digest').distinct().execute()).map((row) => row.digest),
+  );
+  for (const { account, payload } of facts) {
+    const { digest, rows } = JSON.parse(payload) as { digest: string; rows?: string };
+    if (rows === undefined) continue;
+    const parts = await transaction
+      .selectFrom('account_rows')
+      .select(['account', 'hashes'])
+      .where('digest', '=', digest)
+      .orderBy('part')
+      .execute();
+    const hashes = unionOfRows(parts.map((part) => decodeRows(part.hashes)));
+    if (rowsDigest(hashes) !== rows || parts.some((part) => part.account !== account)) {
+      throw corrupt(`the records of dataset digest ${digest.slice(0, 16)} were changed after they were registered`);
+    }
+    stored.delete(digest);
+  }
+  for (const digest of stored)
+    throw corrupt(`records of dataset digest ${digest.slice(0, 16)} are in no row of the chain`);
+}
