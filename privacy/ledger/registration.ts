@@ -137,7 +137,7 @@ async function chooseAccount(
   { dataset, rows, decision }: DatasetRegistration,
   accounts: ReadonlyMap<string, BigUint64Array>,
 ): Promise<string> {
-  if (decision?.joins != null) return decision.joins;
+  if (typeof decision?.joins === 'string') return decision.joins;
   if (decision !== undefined || rows.hashes.length === 0 || (await accountExists(transaction, dataset))) return dataset;
   const holders = [...accounts].filter(([, held]) => sharedRows(rows.hashes, held) === rows.hashes.length);
   return holders.length === 1 ? holders[0]![0] : dataset;

@@ -1,4 +1,5 @@
-import type { Envelope, EnvelopeEntry } from '../../privacy/ledger/index.ts';
+import type { DatasetRegistration, Envelope, EnvelopeEntry } from '../../privacy/ledger/index.ts';
+import { rowsOf } from '../../privacy/ledger/rows.ts';
 import type { MechanismProof } from '../../schemas/artifact.ts';
 import { jsonDigest } from '../../schemas/canonical-json.ts';
 import type { PoissonGaussianMechanism } from '../../schemas/plan.ts';
@@ -14,6 +15,7 @@ export const mechanism: PoissonGaussianMechanism = {
   steps: 1000,
   clipNorm: 0.5,
   expectedBatchSize: 100,
+  arithmetic: 'exact',
 };
 
 export const proof: MechanismProof = {
@@ -22,6 +24,7 @@ export const proof: MechanismProof = {
   noiseMultiplier: 1,
   clipNorm: 0.5,
   expectedBatchSize: 100,
+  arithmetic: 'exact',
   steps: 1000,
 };
 
@@ -53,3 +56,12 @@ export function envelope(
     entries,
   };
 }
+
+/** What the ledger must know before it lets anyone spend on `reviews`. */
+export const registration = (change: Partial<DatasetRegistration> = {}): DatasetRegistration => ({
+  dataset: 'reviews',
+  digest: 'd'.repeat(64),
+  benchmark: false,
+  rows: rowsOf(['a review', 'another review', 'a third one', 'a fourth one'], Buffer.alloc(32, 7)),
+  ...change,
+});

@@ -2,10 +2,11 @@
 
 import { openLedger } from '../../privacy/ledger/index.ts';
 import { EpsilonflowError } from '../../schemas/errors.ts';
-import { entry, envelope } from './ledger-fixture.ts';
+import { entry, envelope, registration } from './ledger-fixture.ts';
 
 const [url, name, count, budget] = process.argv.slice(2);
 const ledger = await openLedger(url!);
+await ledger.register([registration()]);
 let admitted = 0;
 for (let i = 0; i < Number(count); i += 1) {
   try {

@@ -8,7 +8,7 @@ import { expect, test } from 'vitest';
 
 import { openLedger } from '../../privacy/ledger/index.ts';
 import { packageRoot } from '../../stack/paths.ts';
-import { entry, envelope } from './ledger-fixture.ts';
+import { entry, envelope, registration } from './ledger-fixture.ts';
 
 const run = promisify(execFile);
 
@@ -28,6 +28,7 @@ test('processes that race for one budget get exactly what fits, also when they o
 
   // What one process alone gets admitted, one after another.
   const alone = await openLedger(`sqlite:${join(folder, 'alone.db')}`);
+  await alone.register([registration()]);
   let expected = 0;
   for (; expected < 30; expected += 1) {
     const verdict = await alone.reserve(envelope(`w${expected}`, [entry(`n${expected}`)], budget)).catch(() => null);
@@ -48,6 +49,7 @@ test('one process may open the ledger twice and use both at once', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'ledger-twice-'));
   const url = `sqlite:${join(folder, 'ledger.db')}`;
   const [first, second] = await Promise.all([openLedger(url), openLedger(url)]);
+  await first.register([registration()]);
   await Promise.all(
     Array.from({ length: 20 }, (_, i) => (i % 2 ? first : second).reserve(envelope(`w${i}`, [entry(`n${i}`)], null))),
   );

@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
 import { composedEpsilon } from '../../privacy/accounting/index.ts';
 import { checkReceipt, ledgerSecret, openLedger, type Ledger } from '../../privacy/ledger/index.ts';
-import { delta, entry, envelope, mechanism, proof, stateDigest } from './ledger-fixture.ts';
+import { delta, entry, envelope, mechanism, proof, registration, stateDigest } from './ledger-fixture.ts';
 
 let folder: string;
 let file: string;
@@ -19,6 +19,7 @@ beforeEach(async () => {
   file = join(folder, 'privacy-ledger', 'ledger.db');
   url = `sqlite:${file}`;
   ledger = await openLedger(url);
+  await ledger.register([registration()]);
 });
 
 afterEach(async () => {
@@ -118,6 +119,7 @@ describe('admission', () => {
 
   test('other data under the same name spends from the same account', async () => {
     await reserveOne('first', 3);
+    await ledger.register([registration({ digest: 'e'.repeat(64) })]);
     const appended = envelope('second', [entry('b')], 3, { digest: 'e'.repeat(64) });
     await expect(ledger.reserve(appended)).rejects.toMatchObject({ code: 'BUDGET_REFUSED' });
   });

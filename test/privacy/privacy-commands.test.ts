@@ -7,7 +7,7 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { main } from '../../cli/main.ts';
 import { composedEpsilon } from '../../privacy/accounting/index.ts';
 import { openLedger } from '../../privacy/ledger/index.ts';
-import { entry, envelope, proof } from './ledger-fixture.ts';
+import { entry, envelope, proof, registration } from './ledger-fixture.ts';
 
 let folder: string;
 
@@ -92,6 +92,7 @@ test.each([
 
 test('ledger show gives budget, committed, reserved and remaining, by experiment', async () => {
   const ledger = await openLedger(process.env['EPSILONFLOW_LEDGER_URL']!);
+  await ledger.register([registration()]);
   const [receipt] = await ledger.reserve(envelope('run-1', [entry('a'), entry('b')], 10));
   await ledger.commit(receipt!, await ledger.begin(receipt!, 1), proof);
   await ledger.close();
