@@ -1,18 +1,21 @@
-/** @file The right to run a private step: a ledger entry that was reserved for it, begun by this attempt. */
+/** @file The right to run a private step: ledger entries that were reserved for it, begun by this attempt. */
 
-import { checkReceipt, proofDifference, type FencingToken } from '../privacy/ledger/index.ts';
+import { checkReceipts, proofDifference, type FencingToken } from '../privacy/ledger/index.ts';
 import type { MechanismProof } from '../schemas/artifact.ts';
+import { chargesOf } from '../schemas/charges.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import type { PlanNode } from '../schemas/plan.ts';
 import type { StepReceipt } from './contract.ts';
 import { failpoint } from './failpoints.ts';
+import type { AnnouncedCharge, StepOutput } from './job.ts';
 import type { WorkerParts } from './worker-parts.ts';
 
-/** The right to run a private node: its ledger entry, begun by this attempt, which fences earlier ones off. */
+/** The right to run a private node: its ledger entries, begun by this attempt, which fences earlier ones off. */
 export interface Authority {
-  receipt: StepReceipt;
-  token: FencingToken;
-  announceStep(step: number, stateDigest: string): Promise<void>;
+  /** One a charge, in the order of the node's charges, and its token beside it. */
+  receipts: StepReceipt[];
+  tokens: FencingToken[];
+  announceStep(step: number, stateDigest: string, charge: AnnouncedCharge): Promise<void>;
   checkFence(): Promise<void>;
 }
 
@@ -20,44 +23,53 @@ export interface Authority {
 export async function takeAuthority(
   parts: WorkerParts,
   node: PlanNode,
-  receipt: StepReceipt | null,
+  receipts: StepReceipt[],
   attempt: number,
 ): Promise<Authority | null> {
-  if (!node.privacy) {
-    if (receipt)
-      throw new EpsilonflowError('RECEIPT_INVALID', `${node.id} spends no privacy, yet was given a receipt.`);
-    return null;
-  }
-  if (!receipt) {
+  const charges = chargesOf(node);
+  if (charges.length > 0 && receipts.length === 0) {
     throw new EpsilonflowError('RECEIPT_INVALID', `${node.id} was started without a receipt for its mechanism.`, {
       hint: 'Private steps run only as part of an experiment, which reserves their budget first.',
     });
   }
-  checkReceipt(receipt, node);
+  checkReceipts(receipts, node);
+  if (receipts.length === 0) return null;
   const ledger = await parts.ledger();
-  const token = await ledger.begin(receipt, attempt);
+  const tokens: FencingToken[] = [];
+  for (const receipt of receipts) tokens.push(await ledger.begin(receipt, attempt));
   failpoint('begun');
   return {
-    receipt,
-    token,
-    announceStep: (step, stateDigest) => ledger.recordStep(receipt, token, step, stateDigest),
-    checkFence: () => ledger.checkFence(receipt, token),
+    receipts,
+    tokens,
+    announceStep: async (step, stateDigest, charge) => {
+      const place = charges.indexOf((charge === 'training' ? node.privacy : node.release)!);
+      const receipt = receipts[place];
+      if (!receipt) throw new EpsilonflowError('RECEIPT_INVALID', `${node.id} has no receipt for its ${charge}.`);
+      await ledger.recordStep(receipt, tokens[place]!, step, stateDigest);
+    },
+    checkFence: async () => {
+      for (const [place, receipt] of receipts.entries()) await ledger.checkFence(receipt, tokens[place]!);
+    },
   };
 }
 
 /**
- * The commit compares this again; here it keeps a wrong result from becoming visible.
+ * What a step did for each charge of its node, in their order. The commit compares it again; here it keeps a wrong
+ * result from becoming visible.
  *
  * @throws EpsilonflowError MECHANISM_MISMATCH
  */
-export function checkProof(node: PlanNode, proof: MechanismProof | null): void {
-  const difference = proofDifference(node.privacy!.mechanism, proof);
-  if (difference === null) return;
-  throw new EpsilonflowError(
-    'MECHANISM_MISMATCH',
-    `What ${node.id} did is not the mechanism that was reserved for it: ${difference}.`,
-    {
-      hint: 'Its result is not published. This is a fault of the step: please report it.',
-    },
-  );
+export function checkedProofs(node: PlanNode, output: StepOutput): (MechanismProof | null)[] {
+  return chargesOf(node).map((charge) => {
+    const proof = (charge === node.privacy ? output.proof : output.releaseProof) ?? null;
+    const difference = proofDifference(charge.mechanism, proof);
+    if (difference === null) return proof;
+    throw new EpsilonflowError(
+      'MECHANISM_MISMATCH',
+      `What ${node.id} did is not the mechanism that was reserved for it: ${difference}.`,
+      {
+        hint: 'Its result is not published. This is a fault of the step: please report it.',
+      },
+    );
+  });
 }

@@ -1,6 +1,7 @@
 /** @file Activities that talk to the ledger: the envelope of a run, and the life of one private step. */
 
-import type { Envelope } from '../privacy/ledger/index.ts';
+import { envelopeAccount, envelopeEntry, type Envelope } from '../privacy/ledger/index.ts';
+import { accountOf, chargesOf } from '../schemas/charges.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import type { Plan } from '../schemas/plan.ts';
 import type { ControlActivities, RunIdentity } from './contract.ts';
@@ -25,25 +26,31 @@ export function createBudgetActivities({ store, ledger }: WorkerParts): BudgetAc
     },
 
     /** From here on the step's noise is determined, before the ledger counts it as begun. */
-    async openPrivateStep(_run, receipt) {
-      // A key made for an entry that has begun would be another one: the same step would get other noise, uncounted.
-      if ((await (await ledger()).entryState(receipt)) !== 'reserved') return;
-      await createNoiseKey(privateWorkFolder(receipt), receipt);
+    async openPrivateStep(_run, receipts) {
+      for (const receipt of receipts) {
+        // A key made for an entry that has begun would be another one: the same step would get other noise, uncounted.
+        if ((await (await ledger()).entryState(receipt)) !== 'reserved') return;
+      }
+      await createNoiseKey(privateWorkFolder(receipts), receipts);
     },
 
     async commitPrivateStep(request, outcome) {
-      const { receipt, nodeId, run } = request;
-      if (!receipt || !outcome.commit) {
-        throw new EpsilonflowError('RECEIPT_INVALID', `${nodeId} has nothing to commit.`);
+      const { receipts, nodeId, run } = request;
+      const { commits } = outcome;
+      if (receipts.length === 0 || commits.length !== receipts.length) {
+        throw new EpsilonflowError('RECEIPT_INVALID', `${nodeId} has not one thing to commit for each receipt.`);
       }
-      await (await ledger()).commit(receipt, outcome.commit.token, outcome.commit.proof);
+      for (const [index, receipt] of receipts.entries()) {
+        const { token, proof } = commits[index]!;
+        await (await ledger()).commit(receipt, token, proof);
+      }
       const plan = await store.loadPlan(run.planDigest);
       recordCompleted(request, nodeOf(plan, nodeId), outcome);
-      await destroyWorkFolder(privateWorkFolder(receipt));
+      await destroyWorkFolder(privateWorkFolder(receipts));
     },
 
-    async closePrivateStep(_run, receipt) {
-      await destroyWorkFolder(privateWorkFolder(receipt));
+    async closePrivateStep(_run, receipts) {
+      await destroyWorkFolder(privateWorkFolder(receipts));
     },
   };
 }
@@ -55,27 +62,14 @@ export function envelopeOf(
 ): Envelope {
   const wanted = new Set(nodeIds);
   const charged = plan.nodes.flatMap((node) =>
-    wanted.has(node.id) && node.privacy ? [{ node, privacy: node.privacy }] : [],
+    wanted.has(node.id) ? chargesOf(node).map((charge) => ({ node, charge })) : [],
   );
-  const datasets = [...new Set(charged.map(({ privacy }) => privacy.dataset))].map((name) => plan.datasets[name]!);
+  const accounts = new Set(charged.map(({ charge }) => accountOf(charge)));
   return {
     workflowId: run.workflowId,
     experiment: run.name,
     planDigest: plan.digest,
-    accounts: datasets.map(({ name, digest, privacy, sensitivity }) => ({
-      dataset: name,
-      digest,
-      delta: privacy!.delta,
-      budget: privacy!.budget,
-      benchmark: sensitivity === 'benchmark',
-    })),
-    entries: charged.map(({ node, privacy }) => ({
-      dataset: privacy.dataset,
-      nodeId: node.id,
-      nodeKey: node.key,
-      keyEpoch,
-      mechanism: privacy.mechanism,
-      mechanismDigest: privacy.digest,
-    })),
+    accounts: [...accounts].map((account) => envelopeAccount(account, plan.datasets)),
+    entries: charged.map(({ node, charge }) => envelopeEntry(node, charge, keyEpoch)),
   };
 }

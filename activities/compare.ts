@@ -17,8 +17,9 @@ interface Arm {
   sd: number;
   n: number;
   /**
-   * 95 % interval: Student's t over several results; for one accuracy Wilson's from the number of test records. Null
-   * for one macro-F1, which is no proportion.
+   * 95 % interval: Student's t over several results, whose spread holds the noise of counts too; for one accuracy
+   * Wilson's from the number of test records, or what the step made of noisy counts. Null for one macro-F1, which is no
+   * proportion.
    */
   low: number | null;
   high: number | null;
@@ -31,11 +32,18 @@ function metricOf(artifact: OpenedArtifact, name: string): number {
   throw new EpsilonflowError('STEP_FAILED', `The result of ${artifact.nodeId} has no ${name}.`);
 }
 
+/** A step that added noise to its counts gives the interval itself: it knows the noise. */
+function accuracyInterval(artifact: OpenedArtifact): Interval {
+  const { accuracyLow: low, accuracyHigh: high } = artifact.manifest.metrics;
+  if (low !== undefined && high !== undefined) return { low, high };
+  return wilsonInterval(metricOf(artifact, 'accuracy'), metricOf(artifact, 'testRecords'));
+}
+
 function armOf(artifacts: readonly OpenedArtifact[], metric: CompareParams['metric']): Arm {
   const values = artifacts.map((artifact) => metricOf(artifact, manifestName[metric]));
   const interval = ((): Interval | null => {
     if (values.length > 1) return tInterval(values);
-    return metric === 'accuracy' ? wilsonInterval(values[0]!, metricOf(artifacts[0]!, 'testRecords')) : null;
+    return metric === 'accuracy' ? accuracyInterval(artifacts[0]!) : null;
   })();
   return {
     mean: mean(values),

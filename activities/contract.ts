@@ -11,7 +11,7 @@ export interface RunIdentity {
   planDigest: string;
 }
 
-/** Of a ledger entry: the right to run one private node once. */
+/** Of a ledger entry: the right to run one charged mechanism of a private node once. */
 export type StepReceipt = Receipt;
 
 /** What the interpreter reads of a plan node. */
@@ -21,8 +21,14 @@ export interface PlannedNode {
   kind: StepKind;
   key: string;
   needs: string[];
-  /** Null for nodes that spend no privacy. */
-  charge: { dataset: string; mechanismDigest: string } | null;
+  /** Each needs a receipt of its own; empty for nodes that spend no privacy. */
+  charges: PlannedCharge[];
+}
+
+export interface PlannedCharge {
+  /** Name of the account. */
+  dataset: string;
+  mechanismDigest: string;
 }
 
 export interface PlanSlice {
@@ -41,8 +47,8 @@ export interface CachedSlice {
 export interface StepRequest {
   run: RunIdentity;
   nodeId: string;
-  /** Private nodes only. */
-  receipt: StepReceipt | null;
+  /** One a charge, in the order of the node's charges; empty for nodes that spend no privacy. */
+  receipts: StepReceipt[];
 }
 
 export interface StepOutcome {
@@ -50,14 +56,14 @@ export interface StepOutcome {
   metrics: Record<string, number>;
   seconds: number;
   attempt: number;
-  /** Private nodes: what `commitPrivateStep` needs. */
-  commit: { token: FencingToken; proof: MechanismProof | null } | null;
+  /** Private nodes: what `commitPrivateStep` needs, in the order of the receipts. */
+  commits: { token: FencingToken; proof: MechanismProof | null }[];
 }
 
 export interface PrivateStepInput {
   run: RunIdentity;
   node: PlannedNode;
-  receipt: StepReceipt;
+  receipts: StepReceipt[];
 }
 
 export interface NodeFailure {
@@ -91,12 +97,12 @@ export interface ControlActivities {
   startRun(run: RunIdentity): Promise<void>;
   recordReused(run: RunIdentity, nodeIds: string[]): Promise<void>;
   recordSettled(run: RunIdentity, settled: SettledNode[]): Promise<void>;
-  /** Reserves every listed private node in one transaction; receipts in the order of the ids. */
+  /** Reserves every charge of the listed private nodes in one transaction. */
   reserveBudget(run: RunIdentity, nodeIds: string[]): Promise<StepReceipt[]>;
   releaseBudget(run: RunIdentity): Promise<void>;
-  openPrivateStep(run: RunIdentity, receipt: StepReceipt): Promise<void>;
+  openPrivateStep(run: RunIdentity, receipts: StepReceipt[]): Promise<void>;
   commitPrivateStep(request: StepRequest, outcome: StepOutcome): Promise<void>;
-  closePrivateStep(run: RunIdentity, receipt: StepReceipt): Promise<void>;
+  closePrivateStep(run: RunIdentity, receipts: StepReceipt[]): Promise<void>;
   endRun(run: RunIdentity, status: ExperimentResult['status']): Promise<void>;
   writeRunReport(run: RunIdentity): Promise<void>;
   publishToTracker(run: RunIdentity): Promise<void>;

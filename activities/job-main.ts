@@ -11,6 +11,7 @@ import { systemError } from '../schemas/system-errors.ts';
 import { faultOf, errorOf } from './errors.ts';
 import {
   JobCancelled,
+  type AnnouncedCharge,
   type JobContext,
   type JobInput,
   type JobProgress,
@@ -73,8 +74,8 @@ class ConnectedContext implements JobContext {
     if (asked) throw new JobCancelled();
   }
 
-  announceStep(step: number, stateDigest: string): Promise<void> {
-    return this.ask((id) => ({ type: 'announce-step', id, step, stateDigest }));
+  announceStep(step: number, stateDigest: string, charge: AnnouncedCharge = 'training'): Promise<void> {
+    return this.ask((id) => ({ type: 'announce-step', id, step, stateDigest, charge }));
   }
 
   checkFence(): Promise<void> {

@@ -1,7 +1,7 @@
 /** @file What the worker and the process of a step tell each other over IPC. */
 
 import type { ErrorCode } from '../schemas/error-codes.ts';
-import type { JobInput, JobProgress, StepOutput } from './job.ts';
+import type { AnnouncedCharge, JobInput, JobProgress, StepOutput } from './job.ts';
 
 export interface JobFault {
   /** Null when the step failed with something else than the project's own error. */
@@ -26,7 +26,7 @@ export type ToJob =
 export type FromJob =
   | { type: 'progress'; progress: JobProgress }
   | { type: 'metrics'; points: MetricPoint[] }
-  | { type: 'announce-step'; id: number; step: number; stateDigest: string }
+  | { type: 'announce-step'; id: number; step: number; stateDigest: string; charge: AnnouncedCharge }
   | { type: 'check-fence'; id: number }
   | { type: 'result'; output: StepOutput }
   | { type: 'cancelled' }

@@ -1,7 +1,7 @@
 /** @file What a step's code gets and gives. Step code runs in a child process of its own, away from the worker. */
 
 import { readPlanned, type DatasetRecords } from '../datasets/index.ts';
-import type { MechanismProof, OpenedArtifact } from '../schemas/artifact.ts';
+import type { MechanismProof, OpenedArtifact, ReleaseProof } from '../schemas/artifact.ts';
 import type { Plan, PlanDataset, PlanNode, StepKind } from '../schemas/plan.ts';
 
 export type { OpenedArtifact };
@@ -40,6 +40,9 @@ export class JobCancelled extends Error {
   override readonly name = 'JobCancelled';
 }
 
+/** Which of its node's charges a step is about to use. */
+export type AnnouncedCharge = 'training' | 'release';
+
 export interface JobContext {
   /** Reports real progress; the activity heartbeats on it. Cheap: call as often as you like. */
   progress(progress: JobProgress): void;
@@ -54,9 +57,10 @@ export interface JobContext {
   readonly stopping: boolean;
   /**
    * Private nodes: call before step `step`'s noise is used; resolves when the ledger has durably recorded it.
-   * `stateDigest` (hex) is the digest of the incoming state that the noise is derived from.
+   * `stateDigest` (hex) is the digest of the incoming state that the noise is derived from. The release of test counts
+   * is step 0 of its own charge.
    */
-  announceStep(step: number, stateDigest: string): Promise<void>;
+  announceStep(step: number, stateDigest: string, charge?: AnnouncedCharge): Promise<void>;
   /** Checks that this attempt still owns the step; throws FENCED if not. Call before a checkpoint becomes visible. */
   checkFence(): Promise<void>;
 }
@@ -66,6 +70,8 @@ export interface StepOutput {
   summary?: Record<string, unknown>;
   /** Private nodes: what the trainer really did; compared with the reservation at commit. */
   proof?: MechanismProof;
+  /** The same of the release of test counts. */
+  releaseProof?: ReleaseProof;
 }
 
 /** The code of a step kind: `activities/<kind>.ts` exports one as `run`. */

@@ -1,6 +1,7 @@
 /** @file Reads a plan for the interpreter by slices, and says which of its results are there already. */
 
 import { paymentOf } from '../privacy/ledger/index.ts';
+import { accountOf, chargesOf } from '../schemas/charges.ts';
 import { lineageOf } from '../schemas/lineage.ts';
 import type { Plan, PlanNode } from '../schemas/plan.ts';
 import { doorOf } from '../tracking/door.ts';
@@ -30,8 +31,8 @@ export function createPlanReading({ store, ledger }: WorkerParts): PlanReading {
       const cached: string[] = [];
       for (const node of plan.nodes.slice(from, end)) {
         const artifact = await store.lookup(node.key);
-        const paidKeys = lineage.paidKeysBehind(node.id);
-        if (artifact && (await paymentOf(await ledger(), artifact.manifest.paidBy, paidKeys))) cached.push(node.id);
+        const charges = lineage.chargesBehind(node.id);
+        if (artifact && (await paymentOf(await ledger(), artifact.manifest.paidBy, charges))) cached.push(node.id);
       }
       return { cached, next: end < plan.nodes.length ? end : null };
     },
@@ -43,7 +44,7 @@ export function createPlanReading({ store, ledger }: WorkerParts): PlanReading {
       const time = Date.now();
       const events = [];
       for (const node of nodes) {
-        const { metrics = {}, charge } = (await store.lookup(node.key))?.manifest ?? {};
+        const { metrics = {}, charges = [] } = (await store.lookup(node.key))?.manifest ?? {};
         events.push({
           type: 'node-completed' as const,
           time,
@@ -53,7 +54,7 @@ export function createPlanReading({ store, ledger }: WorkerParts): PlanReading {
           metrics: doorOf(plan, node).metrics(metrics),
           seconds: 0,
           attempt: 0,
-          ledgerEntries: charge ? [charge.entryId] : [],
+          ledgerEntries: charges.map(({ entryId }) => entryId),
         });
       }
       appendEvents(runDirectory(run), events);
@@ -74,11 +75,11 @@ export function slicePlan(plan: Plan, from: number): PlanSlice {
   return { failure: plan.failure, nodes, next: index < plan.nodes.length ? index : null };
 }
 
-const plannedNode = ({ id, slug, kind, key, needs, privacy }: PlanNode): PlannedNode => ({
-  id,
-  slug,
-  kind,
-  key,
-  needs,
-  charge: privacy ? { dataset: privacy.dataset, mechanismDigest: privacy.digest } : null,
+const plannedNode = (node: PlanNode): PlannedNode => ({
+  id: node.id,
+  slug: node.slug,
+  kind: node.kind,
+  key: node.key,
+  needs: node.needs,
+  charges: chargesOf(node).map((charge) => ({ dataset: accountOf(charge), mechanismDigest: charge.digest })),
 });

@@ -2,7 +2,7 @@
 
 import { readNoiseKey } from '../privacy/noise-key.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
-import type { Mechanism, PlanDataset } from '../schemas/plan.ts';
+import type { PlanDataset, TrainingMechanism } from '../schemas/plan.ts';
 import type { JobInput } from './job.ts';
 
 /** What the parameters of a step say of its mechanism. */
@@ -23,7 +23,7 @@ export function reservedMechanism(
   { node }: Pick<JobInput, 'node'>,
   dataset: PlanDataset | null,
   stated: StatedMechanism,
-): Mechanism {
+): TrainingMechanism {
   if (dataset === null) return { kind: 'unbounded' };
   const mechanism = node.privacy?.mechanism;
   if (!mechanism) {

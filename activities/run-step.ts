@@ -5,7 +5,7 @@
 
 import { Context } from '@temporalio/activity';
 import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
-import type { ArtifactCharge, OpenedArtifact } from '../schemas/artifact.ts';
+import type { OpenedArtifact } from '../schemas/artifact.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import type { Plan, PlanNode, StepKind } from '../schemas/plan.ts';
 import { isPaidBy } from '../store/index.ts';
@@ -14,7 +14,7 @@ import { appendEvents } from '../tracking/events.ts';
 import { lineageOf } from '../schemas/lineage.ts';
 import type { StepActivities, StepOutcome, StepReceipt, StepRequest } from './contract.ts';
 import { stepError } from './errors.ts';
-import { checkProof, takeAuthority, type Authority } from './authority.ts';
+import { checkedProofs, takeAuthority, type Authority } from './authority.ts';
 import { failpoint } from './failpoints.ts';
 import { JobCancelled, type JobInput, type StepOutput } from './job.ts';
 import { clearProgress, writeProgress } from './live-progress.ts';
@@ -63,17 +63,20 @@ async function runStep(parts: WorkerParts, request: StepRequest): Promise<StepOu
   const { attempt } = Context.current().info;
   const plan = await parts.store.loadPlan(request.run.planDigest);
   const node = nodeOf(plan, request.nodeId);
-  const authority = await takeAuthority(parts, node, request.receipt, attempt);
+  const authority = await takeAuthority(parts, node, request.receipts, attempt);
   const outcome = (artifact: OpenedArtifact): StepOutcome => ({
     key: node.key,
     metrics: doorOf(plan, node).metrics(artifact.manifest.metrics),
     seconds: (Date.now() - startedAt) / 1000,
     attempt,
-    commit: authority && { token: authority.token, proof: artifact.manifest.charge?.proof ?? null },
+    commits: (authority?.tokens ?? []).map((token, place) => ({
+      token,
+      proof: artifact.manifest.charges?.[place]?.proof ?? null,
+    })),
   });
   // An earlier attempt may have ended between publishing and reporting: nothing is run twice.
   const inputs = await openInputs(parts, plan, node);
-  const paidBy = payersOf(inputs, request.receipt);
+  const paidBy = payersOf(inputs, request.receipts);
   const present = await parts.store.lookup(node.key);
   if (present && isPaidBy(present.manifest, paidBy)) {
     if (!authority) recordCompleted(request, node, outcome(present));
@@ -103,14 +106,15 @@ export const nodeOf = (plan: Plan, id: string): PlanNode => {
 };
 
 async function takeWorkFolder(node: PlanNode, request: StepRequest, attempt: number): Promise<WorkFolder> {
-  const { receipt, run } = request;
-  if (receipt) await remakeNoiseKey(privateWorkFolder(receipt), receipt);
-  if (receipt && !(await hasNoiseKey(privateWorkFolder(receipt)))) {
+  const { receipts, run } = request;
+  const own = receipts.length > 0 ? privateWorkFolder(receipts) : null;
+  if (own) await remakeNoiseKey(own, receipts);
+  if (own && !(await hasNoiseKey(own))) {
     throw new EpsilonflowError('NOISE_KEY_LOST', `The noise key of ${node.id} is gone, so it cannot go on.`, {
       hint: 'What was reserved for it stays charged. Run the spec again: the step starts anew, as a new ledger entry.',
     });
   }
-  return claimWorkFolder(receipt ? privateWorkFolder(receipt) : publicWorkFolder(node.key), {
+  return claimWorkFolder(own ?? publicWorkFolder(node.key), {
     taskToken: Context.current().info.base64TaskToken,
     nodeId: node.id,
     workflowId: run.workflowId,
@@ -148,8 +152,8 @@ async function executeStep(
     };
     const output = await superviseStep(input, request, work, authority);
     await authority?.checkFence();
-    if (node.privacy) checkProof(node, output.proof ?? null);
-    const charge: ArtifactCharge | null = authority && { ...authority.receipt, proof: output.proof ?? null };
+    const proofs = checkedProofs(node, output);
+    const charges = authority?.receipts.map((receipt, place) => ({ ...receipt, proof: proofs[place] ?? null }));
     return await artifacts.publish(stage, {
       key: node.key,
       kind: node.kind,
@@ -162,7 +166,7 @@ async function executeStep(
       privacy: lineageOf(plan)
         .privacyBehind(node.id)
         .map(({ privacy }) => privacy),
-      ...(charge ? { charge } : {}),
+      ...(charges ? { charges } : {}),
       paidBy,
     });
   } finally {
@@ -270,16 +274,16 @@ async function openInputs(parts: WorkerParts, plan: Plan, node: PlanNode): Promi
   return opened;
 }
 
-function payersOf(inputs: Record<string, OpenedArtifact[]>, receipt: StepReceipt | null): string[] {
+function payersOf(inputs: Record<string, OpenedArtifact[]>, receipts: readonly StepReceipt[]): string[] {
   const behind = Object.values(inputs).flatMap((artifacts) =>
     artifacts.flatMap(({ manifest }) => manifest.paidBy ?? []),
   );
-  return [...new Set(receipt ? [...behind, receipt.entryId] : behind)].sort();
+  return [...new Set([...behind, ...receipts.map(({ entryId }) => entryId)])].sort();
 }
 
 export function recordCompleted(request: StepRequest, node: PlanNode<StepKind>, outcome: StepOutcome): void {
   const { key, metrics, seconds, attempt } = outcome;
-  const ledgerEntries = request.receipt ? [request.receipt.entryId] : [];
+  const ledgerEntries = request.receipts.map(({ entryId }) => entryId);
   appendEvents(runDirectory(request.run), [
     {
       type: 'node-completed',

@@ -22,7 +22,7 @@ import {
 } from '../learning/word-cnn/private-training.ts';
 import { trainWordCnn, type LabelledTexts } from '../learning/word-cnn/training.ts';
 import { encodeTexts } from '../learning/word-cnn/words.ts';
-import { accuracy, confusionMatrix, macroF1, majorityAccuracy } from '../measures/index.ts';
+import { confusionMatrix } from '../measures/index.ts';
 import { seededStream } from '../privacy/noise.ts';
 import type { MechanismProof } from '../schemas/artifact.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
@@ -30,6 +30,7 @@ import type { PlanDataset, PoissonGaussianMechanism } from '../schemas/plan.ts';
 import type { TrainClassifierParams } from '../schemas/step-params.ts';
 import { readInput, type JobContext, type JobInput, type StepOutput, type StepRunner } from './job.ts';
 import { noiseSecret, reservedMechanism } from './reserved-mechanism.ts';
+import { testCounts } from './test-counts.ts';
 import { trainingHooks } from './training-hooks.ts';
 
 type Input = JobInput<'train-classifier'>;
@@ -187,15 +188,10 @@ export const run: StepRunner<'train-classifier'> = async (input, context): Promi
       : await trainWithDp(input, shape, data, training.dataset, mechanism, context);
 
   const test = encode(testRecords, shape, params);
-  const confusion = confusionMatrix(test.labels, await predict(model, test, context), classes.length);
-  const metrics = {
-    accuracy: accuracy(confusion),
-    macroF1: macroF1(confusion),
-    majority: majorityAccuracy(confusion),
-    testRecords: testRecords.length,
-  };
+  const exact = confusionMatrix(test.labels, await predict(model, test, context), classes.length);
+  const { metrics, confusion, releaseProof } = await testCounts(input, context, testSet, exact);
   context.progress({ phase: 'write', done: 0, total: 1, unit: 'files' });
   const file = join(input.outputDirectory, 'metrics.json');
   await writeFile(file, `${JSON.stringify({ ...metrics, classes, confusion }, null, 2)}\n`);
-  return { metrics, ...(proof && { proof }) };
+  return { metrics, ...(proof && { proof }), ...(releaseProof && { releaseProof }) };
 };

@@ -1,7 +1,7 @@
 /** @file Connects step-wise training with the job around it: ledger, progress, checkpoints and cancellation. */
 
 import type { LoopHooks } from '../learning/dp/outer-loop.ts';
-import type { Mechanism, PlanDataset } from '../schemas/plan.ts';
+import type { PlanDataset, TrainingMechanism } from '../schemas/plan.ts';
 import type { JobContext } from './job.ts';
 
 /** A checkpoint is written after so many steps, or so many milliseconds if that is sooner. */
@@ -16,7 +16,7 @@ export interface TrainingHooks extends LoopHooks {
 export interface TrainingHookSettings {
   steps: number;
   dataset: PlanDataset;
-  mechanism: Mechanism;
+  mechanism: TrainingMechanism;
   checkpoint: () => Promise<void>;
 }
 

@@ -47,8 +47,12 @@ const folder = (id: string): WorkFolder => ({
   noiseKeyFile: join(root(), id, 'noise.key'),
 });
 
-/** A private node's folder belongs to one ledger entry: neither key nor checkpoints are ever used under another. */
-export function privateWorkFolder({ entryId, workflowId, nodeKey }: StepReceipt): WorkFolder {
+/**
+ * A private node's folder belongs to its ledger entries, named by the first: neither key nor checkpoints are ever used
+ * under others.
+ */
+export function privateWorkFolder([first]: readonly StepReceipt[]): WorkFolder {
+  const { entryId, workflowId, nodeKey } = first!;
   return folder(`${nodeKey.slice(0, 32)}-${fingerprint(`${workflowId}\n${entryId}`)}`);
 }
 
@@ -121,7 +125,8 @@ export async function countCrash(taken: WorkFolder, workflowId: string): Promise
  * Creates the noise key of a private step, durably, unless it is there. With `EPSILONFLOW_RUN_SECRET` the key is
  * HMAC-SHA256 of the secret over workflow id, content key and key epoch, so that each worker with the secret can make it.
  */
-export async function createNoiseKey(work: WorkFolder, receipt: StepReceipt): Promise<void> {
+export async function createNoiseKey(work: WorkFolder, [first]: readonly StepReceipt[]): Promise<void> {
+  const receipt = first!;
   await makePrivateFolder(statePaths.privateStore());
   const secret = process.env['EPSILONFLOW_RUN_SECRET'];
   const key = secret
@@ -144,8 +149,8 @@ export async function privateWorkFolders(): Promise<{ work: WorkFolder; workflow
 }
 
 /** Where workers share a secret, a key that this host lacks can be made again: it is the same. */
-export async function remakeNoiseKey(work: WorkFolder, receipt: StepReceipt): Promise<void> {
-  if (process.env['EPSILONFLOW_RUN_SECRET']) await createNoiseKey(work, receipt);
+export async function remakeNoiseKey(work: WorkFolder, receipts: readonly StepReceipt[]): Promise<void> {
+  if (process.env['EPSILONFLOW_RUN_SECRET']) await createNoiseKey(work, receipts);
 }
 
 export async function hasNoiseKey(work: WorkFolder): Promise<boolean> {

@@ -5,24 +5,35 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import type { AccountFigures, AccountRequest, CacheQuery, CompileHost, DatasetFindings } from '../compiler/index.ts';
-import { type DatasetSource, inspectDataset, readDigested } from '../datasets/index.ts';
+import { type DatasetRecords, type DatasetSource, inspectDataset, readDigested } from '../datasets/index.ts';
 import { composedEpsilon } from '../privacy/accounting/index.ts';
 import { calibrateNoiseMultiplier } from '../privacy/calibration.ts';
-import { type Ledger, ledgerSecret, openLedger, paymentOf } from '../privacy/ledger/index.ts';
+import {
+  type Ledger,
+  envelopeAccount,
+  envelopeEntry,
+  ledgerSecret,
+  markerFile,
+  paymentOf,
+} from '../privacy/ledger/index.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import { ledgerUrl } from '../stack/paths.ts';
+import { openProjectLedger, requireContinuity, requireLedger } from '../stack/project-ledger.ts';
 import { openStore } from '../store/index.ts';
+import { type Registrations, registrationsOf } from './registrations.ts';
 
 export interface OfflineOptions {
   /** Also check the rows of private datasets; what is found is then non-private. */
   inspectPrivate?: boolean;
+  /** Called with what was read of each dataset without faults. */
+  onRecords?: (source: DatasetSource, digest: string, records: DatasetRecords) => Promise<void>;
 }
 
 /** Reads spec and data; neither store nor ledger. */
 export function offlineHost(options: OfflineOptions = {}): CompileHost {
   return {
     readSpec,
-    inspectDataset: (source) => findings(source, options.inspectPrivate === true),
+    inspectDataset: (source) => findings(source, options),
     modelDigest,
     calibrate: calibrateNoiseMultiplier,
     compose: composedEpsilon,
@@ -31,29 +42,58 @@ export function offlineHost(options: OfflineOptions = {}): CompileHost {
   };
 }
 
+/** A host that also keeps what the ledger must be told of the data before they are spent on. */
+export interface LedgerHost extends CompileHost {
+  /** Of datasets that the ledger does not know yet. */
+  registrations: Registrations;
+}
+
 /**
  * As {@link offlineHost}, and looks results up in the store and accounts in the ledger. Use it inside
  * {@link withCompileHost}, which closes the ledger.
  */
-export async function withCompileHost<T>(work: (host: CompileHost) => Promise<T>): Promise<T> {
-  const ledger = await openLedger(ledgerUrl());
+export async function withCompileHost<T>(work: (host: LedgerHost) => Promise<T>): Promise<T> {
+  const registrations: Registrations = new Map();
+  let opened: Promise<Ledger> | null = null;
+  const ledger = (): Promise<Ledger> => (opened ??= openProjectLedger(null));
+  let spec = '';
+  const onRecords = async (source: DatasetSource, digest: string, records: DatasetRecords): Promise<void> => {
+    if (source.sensitivity === 'public') return;
+    for (const registration of await registrationsOf(source, digest, records)) {
+      if (!(await (await ledger()).isRegistered(registration))) registrations.set(registration.dataset, registration);
+    }
+  };
   try {
+    const offline = offlineHost({ onRecords });
     return await work({
-      ...offlineHost(),
-      cached: (queries) => lookUp(queries, ledger),
-      accounts: (requests, { experiment }) => figures(requests, experiment, ledger),
+      ...offline,
+      readSpec: (path) => {
+        spec = path;
+        return readSpec(path);
+      },
+      inspectDataset: async (source) => {
+        // Before a ledger or a secret is made in the place of the one that the project names.
+        if (source.sensitivity === 'private') {
+          requireLedger(markerFile(spec));
+          await requireContinuity(await ledger(), markerFile(spec));
+        }
+        return offline.inspectDataset(source);
+      },
+      cached: async (queries) => lookUp(queries, await ledger()),
+      accounts: async (requests, { experiment }) => figures(requests, experiment, await ledger(), registrations),
+      registrations,
     });
   } finally {
-    await ledger.close();
+    await (await (opened as Promise<Ledger> | null)?.catch(() => null))?.close();
   }
 }
 
 async function lookUp(queries: readonly CacheQuery[], ledger: Ledger): Promise<Set<string>> {
   const store = openStore();
   const found = new Set<string>();
-  for (const { key, paidKeys } of queries) {
+  for (const { key, charges } of queries) {
     const artifact = await store.lookup(key);
-    if (artifact && (await paymentOf(ledger, artifact.manifest.paidBy, paidKeys))) found.add(key);
+    if (artifact && (await paymentOf(ledger, artifact.manifest.paidBy, charges))) found.add(key);
   }
   return found;
 }
@@ -62,34 +102,22 @@ async function figures(
   requests: readonly AccountRequest[],
   experiment: string,
   ledger: Ledger,
+  registrations: Registrations,
 ): Promise<AccountFigures[]> {
-  const verdicts = await ledger.quote({
+  const envelope = {
     // No run has this id: the question is what a new one would be told.
     workflowId: `plan/${experiment}`,
     experiment,
     planDigest: '',
-    accounts: requests.map(({ dataset: { name, digest, privacy, sensitivity } }) => ({
-      dataset: name,
-      digest,
-      delta: privacy!.delta,
-      budget: privacy!.budget,
-      benchmark: sensitivity === 'benchmark',
-    })),
-    entries: requests.flatMap(({ pending }) =>
-      pending.map(({ id, key, privacy }) => ({
-        dataset: privacy!.dataset,
-        nodeId: id,
-        nodeKey: key,
-        keyEpoch: 0,
-        mechanism: privacy!.mechanism,
-        mechanismDigest: privacy!.digest,
-      })),
-    ),
-  });
+    accounts: requests.map(({ account, dataset }) => envelopeAccount(account, { [dataset.name]: dataset })),
+    entries: requests.flatMap(({ pending }) => pending.map(({ node, charge }) => envelopeEntry(node, charge, 0))),
+  };
+  const unknown = requests.flatMap(({ account }) => registrations.get(account) ?? []);
+  const verdicts = await ledger.quote(envelope, unknown);
   const byDataset = new Map(verdicts.map((verdict) => [verdict.dataset, verdict]));
   return Promise.all(
-    requests.map(async ({ dataset, pending }) => {
-      const { before, after, budget, rule, admitted, decisive, account } = byDataset.get(dataset.name)!;
+    requests.map(async ({ account: name, pending }) => {
+      const { before, after, budget, rule, admitted, decisive, account } = byDataset.get(name)!;
       const unboundedBefore = (await ledger.accountSummary(account))?.unbounded ?? 0;
       // What asks for nothing new is never refused, even where a budget was lowered below what is spent.
       const fits = admitted || pending.length === 0;
@@ -121,11 +149,12 @@ async function readSpec(path: string): Promise<string> {
   }
 }
 
-async function findings(source: DatasetSource, inspectPrivate: boolean): Promise<DatasetFindings> {
-  const faults = await inspectDataset(source, { inspectPrivate });
+async function findings(source: DatasetSource, options: OfflineOptions): Promise<DatasetFindings> {
+  const faults = await inspectDataset(source, { inspectPrivate: options.inspectPrivate === true });
   if (faults.length > 0) return { faults, digest: null, trainRecords: null };
-  const secret = source.sensitivity === 'private' ? ledgerSecret(ledgerUrl()) : null;
+  const secret = source.sensitivity === 'private' ? await ledgerSecret(ledgerUrl()) : null;
   const { digest, records } = await readDigested(source, secret);
+  await options.onRecords?.(source, digest, records);
   return { faults, digest, trainRecords: records.train?.length ?? null };
 }
 

@@ -3,7 +3,8 @@
 import type { Command } from 'commander';
 
 import type { Compiled } from '../compiler/index.ts';
-import type { Plan, PlanAccount, PlanNode } from '../schemas/plan.ts';
+import { accountOf, chargesOf, splitOfAccount } from '../schemas/charges.ts';
+import type { NodeCharge, Plan, PlanAccount, PlanNode } from '../schemas/plan.ts';
 import {
   action,
   errorRecords,
@@ -87,12 +88,16 @@ function shownLabel({ label, sensitivity }: PlanNode): string {
 }
 
 function printAccount(plan: Plan, name: string, account: PlanAccount): void {
-  const { sensitivity, privacy } = plan.datasets[name]!;
+  const { sensitivity, privacy } = plan.datasets[splitOfAccount(name).dataset]!;
   const { size, counted, delta } = privacy!;
   const size_ = `${size} records${counted ? ' (counted, treated as public)' : ''}`;
   printLine(`${styled('bold', name)}: ${sensitivity}, ${size_}, delta ${delta.toExponential(2)}, unit one record`);
-  const charged = plan.nodes.filter((node) => node.privacy?.dataset === name);
-  for (const node of charged.slice(0, shownMechanisms)) printLine(`├─ ${node.id}  ${mechanismText(node)}`);
+  const charged = plan.nodes.flatMap((node) =>
+    chargesOf(node).flatMap((charge) => (accountOf(charge) === name ? [{ node, charge }] : [])),
+  );
+  for (const { node, charge } of charged.slice(0, shownMechanisms)) {
+    printLine(`├─ ${node.id}  ${mechanismText(charge, node.cached)}`);
+  }
   if (charged.length > shownMechanisms) printLine(`├─ ... and ${charged.length - shownMechanisms} more`);
   printLine(`├─ before      ${spent(account.before, account.unboundedBefore)}`);
   printLine(`├─ this plan   ${spent(account.experiment, account.unbounded)}`);
@@ -104,10 +109,12 @@ function printAccount(plan: Plan, name: string, account: PlanAccount): void {
   printLine(`└─ budget      ${budget}`);
 }
 
-function mechanismText({ privacy, cached }: PlanNode): string {
-  const { epsilon, mechanism } = privacy!;
+function mechanismText({ epsilon, mechanism }: NodeCharge, cached: boolean | null): string {
   const reused = cached === true ? styled('green', '  paid already') : '';
   if (mechanism.kind === 'unbounded') return `${styled('yellow', 'unbounded')} (no DP)${reused}`;
+  if (mechanism.kind === 'discrete-laplace') {
+    return `epsilon ${figure(epsilon!)}  noisy test counts, scale ${mechanism.scale.toPrecision(3)}${reused}`;
+  }
   const { samplingProbability, noiseMultiplier, steps } = mechanism;
   const q = samplingProbability.toPrecision(3);
   return `epsilon ${figure(epsilon!)}  q ${q}, sigma ${noiseMultiplier.toPrecision(3)}, ${steps} steps${reused}`;

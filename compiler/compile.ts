@@ -3,9 +3,10 @@
 import { resolve } from 'node:path';
 
 import { jsonDigest } from '../schemas/canonical-json.ts';
+import { accountOf, chargesOf, splitOfAccount } from '../schemas/charges.ts';
 import { EpsilonflowError, SpecFaults } from '../schemas/errors.ts';
 import { lineageOf } from '../schemas/lineage.ts';
-import type { Plan, PlanAccount, PlanDataset, PlanNode } from '../schemas/plan.ts';
+import type { NodeCharge, Plan, PlanAccount, PlanNode } from '../schemas/plan.ts';
 import { FaultList } from './faults.ts';
 import type { AccountFigures, AccountRequest, CompileHost } from './host.ts';
 import { instantiate } from './instances.ts';
@@ -93,14 +94,13 @@ export async function compile(request: CompileRequest, host: CompileHost): Promi
     nodes,
     privacy: {},
   };
-  const charged = Object.values(plan.datasets).filter(({ privacy }) => privacy !== null);
-  const requests = charged.map((dataset) => accountRequest(dataset, nodes));
+  const requests = accountsOf(plan).map((account) => accountRequest(account, plan));
   const figures = (await host.accounts?.(requests, { experiment: plan.name })) ?? [];
   const found: EpsilonflowError[] = [];
-  for (const [index, dataset] of charged.entries()) {
-    const account = planAccount(dataset, nodes, figures[index], host);
-    plan.privacy[dataset.name] = account;
-    found.push(...refusal(dataset, account, figures[index], root));
+  for (const [index, request] of requests.entries()) {
+    const account = planAccount(request, nodes, figures[index], host);
+    plan.privacy[request.account] = account;
+    found.push(...refusal(request, account, figures[index], root));
   }
   plan.digest = planDigest(plan);
   return { plan, refusals: found };
@@ -114,7 +114,7 @@ export async function compileSpec(request: CompileRequest, host: CompileHost): P
 /** sha256 over the plan's canonical JSON without `digest`, `cached`, `before`, `after` and the ledger's budgets. */
 function planDigest(plan: Plan): string {
   const privacy = Object.entries(plan.privacy).map(([name, { experiment, delta, unbounded }]) => {
-    const budget = plan.datasets[name]?.privacy?.budget?.epsilon ?? null;
+    const budget = plan.datasets[splitOfAccount(name).dataset]?.privacy?.budget?.epsilon ?? null;
     return [name, { experiment, delta, unbounded, budget }];
   });
   return jsonDigest({
@@ -128,7 +128,7 @@ function planDigest(plan: Plan): string {
 async function lookUp(nodes: PlanNode[], host: CompileHost): Promise<void> {
   if (host.cached === null) return;
   const lineage = lineageOf({ nodes });
-  const found = await host.cached(nodes.map(({ id, key }) => ({ key, paidKeys: lineage.paidKeysBehind(id) })));
+  const found = await host.cached(nodes.map(({ id, key }) => ({ key, charges: lineage.chargesBehind(id) })));
   for (const node of nodes) node.cached = found.has(node.key);
 }
 
@@ -140,34 +140,45 @@ function usedResources(nodes: PlanNode[]): { datasets: Set<string>; models: Set<
   };
 }
 
-/** Nodes that train on a dataset; two nodes of one content key are one result, and charged once. */
-function trainingNodes(nodes: PlanNode[], dataset: string): PlanNode[] {
-  const byKey = new Map<string, PlanNode>();
-  for (const node of nodes) if (node.privacy?.dataset === dataset && !byKey.has(node.key)) byKey.set(node.key, node);
+/** Every account that the plan may concern: of a dataset that is not public, and of a test split that it charges. */
+function accountsOf({ datasets, nodes }: Plan): string[] {
+  const charged = new Set(nodes.flatMap((node) => chargesOf(node).map(accountOf)));
+  const named = Object.values(datasets).flatMap(({ name, privacy }) => (privacy === null ? [] : [name]));
+  return [...new Set([...named, ...charged])].sort();
+}
+
+/** What is charged to an account; two nodes of one content key are one result, and charged once. */
+function chargesTo(account: string, nodes: PlanNode[]): { node: PlanNode; charge: NodeCharge }[] {
+  const byKey = new Map<string, { node: PlanNode; charge: NodeCharge }>();
+  for (const node of nodes) {
+    const charge = chargesOf(node).find((each) => accountOf(each) === account);
+    if (charge !== undefined && !byKey.has(node.key)) byKey.set(node.key, { node, charge });
+  }
   return [...byKey.values()];
 }
 
-const accountRequest = (dataset: PlanDataset, nodes: PlanNode[]): AccountRequest => ({
-  dataset,
-  pending: trainingNodes(nodes, dataset.name).filter(({ cached }) => cached !== true),
+const accountRequest = (account: string, { datasets, nodes }: Plan): AccountRequest => ({
+  account,
+  dataset: datasets[splitOfAccount(account).dataset]!,
+  pending: chargesTo(account, nodes).filter(({ node }) => node.cached !== true),
 });
 
 function planAccount(
-  dataset: PlanDataset,
+  { account, dataset }: AccountRequest,
   nodes: PlanNode[],
   figures: AccountFigures | undefined,
   host: CompileHost,
 ): PlanAccount {
   const { delta, budget } = dataset.privacy!;
-  const training = trainingNodes(nodes, dataset.name);
-  const events = mechanismEvents(training);
+  const charges = chargesTo(account, nodes).map(({ charge }) => charge);
+  const events = mechanismEvents(charges);
   return {
     before: figures?.before ?? null,
     experiment: events.length === 0 ? 0 : host.compose(events, delta).epsilon,
     after: figures?.after ?? null,
     budget: figures === undefined ? (budget?.epsilon ?? null) : figures.budget,
     delta,
-    unbounded: training.filter(({ privacy }) => privacy!.mechanism.kind === 'unbounded').length,
+    unbounded: charges.filter(({ mechanism }) => mechanism.kind === 'unbounded').length,
     unboundedBefore: figures?.unboundedBefore ?? null,
     rule: figures?.rule ?? null,
   };
@@ -175,7 +186,7 @@ function planAccount(
 
 /** What the ledger would refuse, at the place of the dataset's budget. Offline the plan alone is held against it. */
 function refusal(
-  dataset: PlanDataset,
+  { account: name, dataset }: AccountRequest,
   account: PlanAccount,
   figures: AccountFigures | undefined,
   root: Source,
@@ -194,8 +205,8 @@ function refusal(
   const left = before === null ? '' : `${figure(Math.max(0, budget - before))} is left. `;
   const advice = decisive === null ? 'Drop the instances at epsilon .inf' : 'Lower epsilon or drop instances';
   return [
-    new EpsilonflowError('BUDGET_REFUSED', `Dataset "${dataset.name}" has a budget of ${figure(budget)}: ${excess}`, {
-      hint: `${left}${advice} that train on "${dataset.name}", or raise the budget.`,
+    new EpsilonflowError('BUDGET_REFUSED', `Dataset "${name}" has a budget of ${figure(budget)}: ${excess}`, {
+      hint: `${left}${advice} that train on "${name}", or raise the budget.`,
       ...(position === undefined ? {} : { position }),
     }),
   ];

@@ -4,7 +4,7 @@ import type { DatasetSource } from '../datasets/index.ts';
 import type { CalibratedNoise } from '../privacy/calibration.ts';
 import type { ComposedEpsilon, MechanismEvent } from '../privacy/accounting/index.ts';
 import type { EpsilonflowError } from '../schemas/errors.ts';
-import type { PlanDataset, PlanNode } from '../schemas/plan.ts';
+import type { NodeCharge, PlanDataset, PlanNode } from '../schemas/plan.ts';
 
 export interface CompileHost {
   /** @throws EpsilonflowError SPEC_FILE_MISSING, DATA_ENCODING */
@@ -38,8 +38,8 @@ export interface DatasetFindings {
 
 export interface CacheQuery {
   key: string;
-  /** Content keys of the private nodes behind it: a stored result counts only when this ledger holds what paid it. */
-  paidKeys: string[];
+  /** Names of the charges behind it: a stored result counts only when this ledger holds what paid for them. */
+  charges: string[];
 }
 
 export interface AccountContext {
@@ -48,9 +48,11 @@ export interface AccountContext {
 }
 
 export interface AccountRequest {
+  /** Name of the account; `dataset` is the one whose train or test split it stands for. */
+  account: string;
   dataset: PlanDataset;
-  /** Nodes that would be charged now: those whose results are not there already, each content key once. */
-  pending: readonly PlanNode[];
+  /** What would be charged now: charges of nodes whose results are not there already, each content key once. */
+  pending: readonly { node: PlanNode; charge: NodeCharge }[];
 }
 
 /** What the ledger says of an account. */

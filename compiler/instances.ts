@@ -3,7 +3,7 @@
 import { jsonDigest } from '../schemas/canonical-json.ts';
 import { EpsilonflowError, type Position } from '../schemas/errors.ts';
 import { joinLabels, joinSensitivities } from '../schemas/labels.ts';
-import type { JsonValue, NodePrivacy, PlanDataset, PlanInput, PlanModel, PlanNode } from '../schemas/plan.ts';
+import type { JsonValue, PlanDataset, PlanInput, PlanModel, PlanNode } from '../schemas/plan.ts';
 import type { Epsilon, FinetuneParams, TrainClassifierParams } from '../schemas/step-params.ts';
 import { isExpression, parseExpression } from './expressions.ts';
 import type { FaultList } from './faults.ts';
@@ -232,7 +232,7 @@ class InstanceBuilder {
   }
 
   /** Digest of kind, version, parameters, mechanism and the digests of the inputs; names and places are not in it. */
-  #contentKey({ kind, kindVersion, params, inputs, privacy }: PlanNode): string {
+  #contentKey({ kind, kindVersion, params, inputs, privacy, release }: PlanNode): string {
     const { datasets, models } = this.#resources;
     const keys = Object.entries(inputs).map(([role, input]) => {
       if ('dataset' in input) return [role, { dataset: datasets.get(input.dataset)!.digest }] as const;
@@ -247,6 +247,7 @@ class InstanceBuilder {
       params: withoutDp ? { ...params, dp: undefined } : params,
       inputs: Object.fromEntries(keys),
       mechanism: privacy?.digest,
+      release: release?.digest,
     });
   }
 }
@@ -404,7 +405,7 @@ class NodeContext {
     const node = this.#node;
     const size = dataset.privacy!.size;
     if (request.epsilon === 'inf') {
-      if (dataset.sensitivity === 'private' && !this.#waived('non-private-training', dataset)) return false;
+      if (dataset.sensitivity === 'private' && !this.#mayTrainWithoutDp(dataset)) return false;
       node.label = 'non-private';
     } else {
       if (request.batch > size) {
@@ -414,53 +415,70 @@ class NodeContext {
       }
       node.label = joinLabels([node.label, 'dp']);
     }
-    const privacy = this.#mechanism(dataset, request);
+    const privacy = this.#mechanism(['epsilon'], () => this.#resources.planner.plan(dataset, request));
     if (privacy === undefined) return false;
     node.privacy = privacy;
     return true;
   }
 
-  #mechanism(dataset: PlanDataset, request: Parameters<MechanismPlanner['plan']>[1]): NodePrivacy | undefined {
+  /** Plans a mechanism that is asked for at a place among the parameters. */
+  #mechanism<T>(path: string[], plan: () => T): T | undefined {
     try {
-      return this.#resources.planner.plan(dataset, request);
+      return plan();
     } catch (error) {
       if (!(error instanceof EpsilonflowError)) throw error;
-      const at = child(this.#source, 'epsilon')?.at ?? this.#step.at;
-      this.#faults.add('SPEC_PRIVACY', error.message, at, error.hint);
+      let asked: Source | undefined = this.#source;
+      for (const part of path) asked = child(asked, part);
+      this.#faults.add('SPEC_PRIVACY', error.message, asked?.at ?? this.#step.at, error.hint);
       return undefined;
     }
   }
 
-  /** Test metrics are exact values of the test split. */
+  /**
+   * Test metrics of a private split are computed from noisy counts, which are charged; under the waiver, and of a
+   * benchmark, they are exact values.
+   */
   #evaluate(test: PlanDataset): boolean {
+    const node = this.#node;
+    const params = node.params as TrainClassifierParams;
+    const { release } = params;
+    delete params.release;
     if (test.sensitivity === 'public') return true;
-    if (test.sensitivity === 'private' && !this.#waived('test-metrics', test)) return false;
-    this.#node.label = 'non-private';
+    if (test.sensitivity === 'benchmark' || this.#resources.waivers.has('test-metrics')) {
+      if (test.sensitivity === 'private') this.#waive('test-metrics');
+      node.label = 'non-private';
+      return true;
+    }
+    const { epsilon } = release!;
+    if (test.privacy === null) {
+      const hint = 'Set privacy.size to a public number of records: delta follows from it.';
+      const message = `Test counts of private dataset "${test.name}" need a declared size`;
+      this.#faults.add('SPEC_PRIVACY', message, this.#at('test'), hint);
+      return false;
+    }
+    const charge = this.#mechanism(['release', 'epsilon'], () => this.#resources.planner.release(test, epsilon));
+    if (charge === undefined) return false;
+    params.release = { epsilon };
+    node.release = charge;
+    node.label = joinLabels([node.label, 'dp']);
     return true;
   }
 
-  #waived(name: WaiverName, dataset: PlanDataset): boolean {
-    if (this.#resources.waivers.has(name)) {
-      this.#node.waivers = [...new Set([...this.#node.waivers, name])].sort();
+  #waive(name: WaiverName): void {
+    this.#node.waivers = [...new Set([...this.#node.waivers, name])].sort();
+  }
+
+  #mayTrainWithoutDp(dataset: PlanDataset): boolean {
+    if (this.#resources.waivers.has('non-private-training')) {
+      this.#waive('non-private-training');
       return true;
     }
-    const waiver = `waive: [{ name: ${name}, reason: ... }]`;
-    if (name === 'test-metrics') {
-      this.#faults.add(
-        'SPEC_PRIVACY',
-        `Exact test metrics of private dataset "${dataset.name}" may not leave`,
-        this.#at('test'),
-        `Charged noisy counts are not available yet; state ${waiver}, or test on data that are not private.`,
-      );
-    } else {
-      const at = child(this.#source, 'epsilon')?.at ?? this.#step.at;
-      this.#faults.add(
-        'SPEC_PRIVACY',
-        `Training without DP on private dataset "${dataset.name}" gives no guarantee at all`,
-        at,
-        `Give a finite epsilon, or state ${waiver}.`,
-      );
-    }
+    this.#faults.add(
+      'SPEC_PRIVACY',
+      `Training without DP on private dataset "${dataset.name}" gives no guarantee at all`,
+      child(this.#source, 'epsilon')?.at ?? this.#step.at,
+      'Give a finite epsilon, or state waive: [{ name: non-private-training, reason: ... }].',
+    );
     return false;
   }
 

@@ -1,8 +1,16 @@
 /** @file The mechanism of a private node, and what a plan's mechanisms cost together. */
 
-import type { MechanismEvent } from '../privacy/accounting/index.ts';
+import { mergeEvents, type MechanismEvent } from '../privacy/accounting/index.ts';
+import { mechanismEvent } from '../privacy/ledger/admission.ts';
 import { jsonDigest } from '../schemas/canonical-json.ts';
-import type { Mechanism, NodePrivacy, PlanDataset, PlanNode } from '../schemas/plan.ts';
+import type {
+  DiscreteLaplaceMechanism,
+  Mechanism,
+  NodeCharge,
+  NodePrivacy,
+  PlanDataset,
+  TrainingMechanism,
+} from '../schemas/plan.ts';
 import type { Epsilon } from '../schemas/step-params.ts';
 import type { CompileHost } from './host.ts';
 
@@ -14,6 +22,9 @@ export interface TrainingRequest {
   batch: number;
   clip: number;
 }
+
+const seal = (dataset: PlanDataset, mechanism: Mechanism): string =>
+  jsonDigest({ dataset: dataset.digest, delta: dataset.privacy!.delta, mechanism });
 
 /** Plans the mechanisms of one compilation; each different request is calibrated once. */
 export class MechanismPlanner {
@@ -35,11 +46,30 @@ export class MechanismPlanner {
     return privacy;
   }
 
+  /**
+   * Test counts with noise of scale 1 / epsilon: one record moves one cell by one, so the table is epsilon-DP.
+   *
+   * @throws EpsilonflowError ARGUMENT_INVALID for an epsilon out of the accountant's range.
+   */
+  release(dataset: PlanDataset, epsilon: number): NodePrivacy<DiscreteLaplaceMechanism> {
+    const { delta } = dataset.privacy!;
+    const mechanism: DiscreteLaplaceMechanism = { kind: 'discrete-laplace', scale: 1 / epsilon, sensitivity: 1 };
+    const composed = this.#host.compose([mechanismEvent(mechanism)!], delta);
+    return {
+      dataset: dataset.name,
+      targetEpsilon: epsilon,
+      epsilon: Math.min(epsilon, composed.epsilon),
+      delta,
+      accountant: composed.accountant,
+      mechanism,
+      digest: seal(dataset, mechanism),
+    };
+  }
+
   #make(dataset: PlanDataset, { epsilon, steps, batch, clip }: TrainingRequest): NodePrivacy {
     const { size, delta } = dataset.privacy!;
-    const seal = (mechanism: Mechanism): string => jsonDigest({ dataset: dataset.digest, delta, mechanism });
     if (epsilon === 'inf') {
-      const mechanism: Mechanism = { kind: 'unbounded' };
+      const mechanism: TrainingMechanism = { kind: 'unbounded' };
       return {
         dataset: dataset.name,
         targetEpsilon: 'inf',
@@ -47,18 +77,19 @@ export class MechanismPlanner {
         delta,
         accountant: 'rdp',
         mechanism,
-        digest: seal(mechanism),
+        digest: seal(dataset, mechanism),
       };
     }
     const samplingProbability = batch / size;
     const noise = this.#host.calibrate({ targetEpsilon: epsilon, delta, samplingProbability, steps });
-    const mechanism: Mechanism = {
+    const mechanism: TrainingMechanism = {
       kind: 'poisson-gaussian',
       samplingProbability,
       noiseMultiplier: noise.noiseMultiplier,
       steps,
       clipNorm: clip,
       expectedBatchSize: batch,
+      arithmetic: 'exact',
     };
     return {
       dataset: dataset.name,
@@ -67,20 +98,11 @@ export class MechanismPlanner {
       delta,
       accountant: noise.accountant,
       mechanism,
-      digest: seal(mechanism),
+      digest: seal(dataset, mechanism),
     };
   }
 }
 
-/** The DP mechanisms of some nodes, as the accountant takes them. */
-export function mechanismEvents(nodes: Iterable<PlanNode>): MechanismEvent[] {
-  const events = new Map<string, MechanismEvent>();
-  for (const { privacy } of nodes) {
-    if (privacy === undefined || privacy.mechanism.kind === 'unbounded') continue;
-    const { samplingProbability, noiseMultiplier, steps } = privacy.mechanism;
-    const key = `${samplingProbability}/${noiseMultiplier}`;
-    const count = (events.get(key)?.count ?? 0) + steps;
-    events.set(key, { mechanism: 'poisson-gaussian', samplingProbability, noiseMultiplier, count });
-  }
-  return [...events.values()];
-}
+/** The DP mechanisms of some charges, as the accountant takes them. */
+export const mechanismEvents = (charges: Iterable<NodeCharge>): MechanismEvent[] =>
+  mergeEvents([...charges].flatMap(({ mechanism }) => mechanismEvent(mechanism) ?? []));

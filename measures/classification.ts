@@ -48,3 +48,7 @@ export function majorityAccuracy(confusion: readonly (readonly number[])[]): num
   const total = sum(rows);
   return total === 0 ? 0 : Math.max(...rows) / total;
 }
+
+/** Counts that noise took below zero as zero: shares of them are shares again. */
+export const withoutNegatives = (confusion: readonly (readonly number[])[]): number[][] =>
+  confusion.map((row) => row.map((count) => Math.max(0, count)));

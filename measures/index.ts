@@ -1,10 +1,12 @@
 /** @file Public door of the measures. All are pure functions of numbers. */
 
-export { accuracy, confusionMatrix, macroF1, majorityAccuracy } from './classification.ts';
+export { accuracy, confusionMatrix, macroF1, majorityAccuracy, withoutNegatives } from './classification.ts';
 export {
   bootstrapInterval,
+  type CountNoise,
   type Interval,
   mean,
+  noisyProportionInterval,
   standardDeviation,
   studentCdf,
   studentQuantile,

@@ -111,6 +111,39 @@ export function wilsonInterval(proportion: number, trials: number, confidence = 
   return { low: Math.max(0, centre - reach), high: Math.min(1, centre + reach) };
 }
 
+/** Independent noise of one variance on each of `cells` counts, of which `hits` make up the numerator. */
+export interface CountNoise {
+  variance: number;
+  hits: number;
+  cells: number;
+}
+
+/**
+ * Interval for a proportion D / T read off noisy counts: all p with (D - p T)^2 <= z^2 Var(D - p T), Fieller 1954 with
+ * Wilson's binomial variance. D - p T has mean 0 and, of `trials` records,
+ * Var = trials p (1 - p) + variance (hits (1 - p)^2 + (cells - hits) p^2). With no noise this is Wilson's interval. Where
+ * noise drowns the total no p can be excluded, and the interval is [0, 1].
+ *
+ * @param proportion D / T in [0, 1]; @param trials T, at least 1: the noisy total stands in for the true one.
+ */
+export function noisyProportionInterval(
+  proportion: number,
+  trials: number,
+  { variance, hits, cells }: CountNoise,
+  confidence = 0.95,
+): Interval {
+  if (!(trials >= 1)) throw new RangeError('a proportion of no trials');
+  const z2 = normalQuantile(confidence) ** 2;
+  const noise = (z2 * variance) / (trials * trials);
+  // a p^2 - 2 b p + c <= 0
+  const a = 1 + z2 / trials - noise * cells;
+  const b = proportion + z2 / (2 * trials) - noise * hits;
+  const c = proportion * proportion - noise * hits;
+  if (a <= 0) return { low: 0, high: 1 };
+  const root = Math.sqrt(Math.max(0, b * b - a * c));
+  return { low: Math.max(0, (b - root) / a), high: Math.min(1, (b + root) / a) };
+}
+
 /**
  * Percentile bootstrap (Efron 1979) of a statistic of `values`.
  *

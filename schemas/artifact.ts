@@ -1,6 +1,6 @@
 /** @file A finished artifact of the store: what its manifest says, and how later steps get to see it. */
 
-import type { NodePrivacy, StepKind } from './plan.ts';
+import type { NodeCharge, StepKind } from './plan.ts';
 
 export interface ArtifactManifest {
   key: string;
@@ -16,9 +16,9 @@ export interface ArtifactManifest {
   /** Anything else, small, that later steps read. */
   summary: Record<string, unknown>;
   /** Epsilon and delta behind the content, by dataset; empty when public. */
-  privacy: NodePrivacy[];
-  /** Private nodes: the ledger entry that pays for the content, and what the trainer really did. */
-  charge?: ArtifactCharge;
+  privacy: NodeCharge[];
+  /** Private nodes: the ledger entries that pay for the content, and what the step really did, in the plan's order. */
+  charges?: ArtifactCharge[];
   /** Ids of all ledger entries behind the content, its own and those of what it was made from; sorted. */
   paidBy?: string[];
   createdAt: string;
@@ -28,6 +28,7 @@ export interface ArtifactCharge {
   /** Identity of the ledger entry. */
   entryId: string;
   workflowId: string;
+  /** Name of the account that pays. */
   dataset: string;
   nodeKey: string;
   mechanismDigest: string;
@@ -35,14 +36,24 @@ export interface ArtifactCharge {
   proof: MechanismProof | null;
 }
 
-/** What the trainer really did; compared with the reservation at commit. All of it is public. */
-export interface MechanismProof {
+/** What a step really did; compared with the reservation at commit. All of it is public. */
+export type MechanismProof = TrainingProof | ReleaseProof;
+
+export interface TrainingProof {
   samplingProbability: number;
   noiseMultiplier: number;
   clipNorm: number;
   expectedBatchSize: number;
+  arithmetic: 'exact' | 'float';
   steps: number;
   sampler: 'poisson';
+}
+
+/** A table of counts was released once, with noise on each cell. */
+export interface ReleaseProof {
+  sampler: 'none';
+  scale: number;
+  sensitivity: 1;
 }
 
 /** A finished artifact in the store, opened for reading. */

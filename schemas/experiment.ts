@@ -464,6 +464,10 @@ export interface TrainClassifierWith {
    */
   dp?: ClassifierDpSgd | Expression;
   /**
+   * How the metrics of a private test split leave: the table of true and predicted classes gets noise, at this cost. No effect on other test data, nor under the waiver `test-metrics`.
+   */
+  release?: NoisyCounts | Expression;
+  /**
    * Fixes initialisation, label draws, decoding and classifier batches. It never feeds DP noise or Poisson sampling.
    */
   seed?: number | Expression;
@@ -500,6 +504,15 @@ export interface ClassifierDpSgd {
    * Learning rate (Adam).
    */
   lr?: number | Expression;
+}
+/**
+ * Counts of records with two-sided geometric noise.
+ */
+export interface NoisyCounts {
+  /**
+   * Privacy loss that the whole table costs a test record, charged to the account of the test split.
+   */
+  epsilon?: number | Expression;
 }
 export interface CompareStep {
   /**

@@ -1,15 +1,16 @@
 /** @file Which nodes of a plan stand behind a node, and what privacy loss they carry. Pure. */
 
-import type { NodePrivacy, Plan, PlanNode } from './plan.ts';
+import { chargeNameOf, chargesOf } from './charges.ts';
+import type { NodeCharge, Plan, PlanNode } from './plan.ts';
 
 export interface Lineage {
   node(id: string): PlanNode | undefined;
   /** A node and all that its inputs derive from, in plan order. Order without data (`needs`) does not count. */
   behind(id: string): PlanNode[];
   /** The mechanisms whose outputs went into a node, its own included, in plan order. */
-  privacyBehind(id: string): { node: PlanNode; privacy: NodePrivacy }[];
-  /** Content keys of those nodes, each once: what a stored result of the node must have been paid for. */
-  paidKeysBehind(id: string): string[];
+  privacyBehind(id: string): { node: PlanNode; privacy: NodeCharge }[];
+  /** Names of those charges, each once: what a stored result of the node must have been paid for. */
+  chargesBehind(id: string): string[];
 }
 
 const known = new WeakMap<Plan['nodes'], Lineage>();
@@ -38,11 +39,11 @@ function makeLineage(all: Plan['nodes']): Lineage {
   };
 
   const privacyBehind: Lineage['privacyBehind'] = (id) =>
-    behind(id).flatMap((node) => (node.privacy ? [{ node, privacy: node.privacy }] : []));
+    behind(id).flatMap((node) => chargesOf(node).map((privacy) => ({ node, privacy })));
   return {
     node: (id) => nodes.get(id),
     behind,
     privacyBehind,
-    paidKeysBehind: (id) => [...new Set(privacyBehind(id).map(({ node }) => node.key))],
+    chargesBehind: (id) => [...new Set(privacyBehind(id).map(({ node, privacy }) => chargeNameOf(node, privacy)))],
   };
 }

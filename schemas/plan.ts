@@ -61,6 +61,8 @@ export interface PoissonGaussianMechanism {
   steps: number;
   clipNorm: number;
   expectedBatchSize: number;
+  /** `exact`: sums and noise are integers on a grid, so that the proof holds for what the machine computes. */
+  arithmetic: 'exact' | 'float';
 }
 
 /** Training without DP (`epsilon: inf`): recorded as unbounded. */
@@ -68,9 +70,21 @@ export interface UnboundedMechanism {
   kind: 'unbounded';
 }
 
-export type Mechanism = PoissonGaussianMechanism | UnboundedMechanism;
+export type TrainingMechanism = PoissonGaussianMechanism | UnboundedMechanism;
 
-export interface NodePrivacy {
+/** Counts of test records with two-sided geometric noise, one value a cell (Ghosh, Roughgarden, Sundararajan 2012). */
+export interface DiscreteLaplaceMechanism {
+  kind: 'discrete-laplace';
+  /** P(z) is proportional to exp(-|z| / scale), z in records. */
+  scale: number;
+  /** One record adds one to one cell: L1 distance of neighbours' tables. */
+  sensitivity: 1;
+}
+
+export type Mechanism = TrainingMechanism | DiscreteLaplaceMechanism;
+
+/** One charge: a mechanism that runs once on one split of a dataset. */
+export interface NodePrivacy<M extends Mechanism = TrainingMechanism> {
   dataset: string;
   /** What the spec asked for. */
   targetEpsilon: number | 'inf';
@@ -78,10 +92,13 @@ export interface NodePrivacy {
   epsilon: number | null;
   delta: number;
   accountant: 'rdp' | 'pld';
-  mechanism: Mechanism;
+  mechanism: M;
   /** sha256 over the canonical JSON of dataset digest, delta and mechanism. */
   digest: string;
 }
+
+/** Any charge of a node: see `chargesOf`. */
+export type NodeCharge = NodePrivacy<Mechanism>;
 
 /** Where an input comes from. `nodes` has more than one entry only for inputs that gather (`compare`). */
 export type PlanInput = { dataset: string } | { model: string } | { nodes: string[] };
@@ -111,7 +128,10 @@ export interface PlanNode<K extends StepKind = StepKind> {
   position: Position;
   /** Null when not looked up; not part of the digest. */
   cached: boolean | null;
+  /** Training on a train split: charged to the dataset's account. */
   privacy?: NodePrivacy;
+  /** Noisy test counts: charged to the account of the test split. */
+  release?: NodePrivacy<DiscreteLaplaceMechanism>;
 }
 
 export interface PlanAccount {
@@ -143,5 +163,6 @@ export interface Plan {
   models: Record<string, PlanModel>;
   /** In topological order, then in declaration order. */
   nodes: PlanNode[];
+  /** By account: the dataset's name, `NAME/test` for its test split. */
   privacy: Record<string, PlanAccount>;
 }

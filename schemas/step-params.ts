@@ -104,6 +104,8 @@ export interface TrainClassifierParams {
     embedding: number;
     filters: number;
   };
+  /** Noise on the counts of a private test split; absent where the split is not private, or under a waiver. */
+  release?: { epsilon: number };
   seed: number;
 }
 

@@ -37,6 +37,9 @@ const dataIndependent = new Set([
   'trainedParameters',
 ]);
 
+/** What a charged release of test counts gives: post-processing of the noisy table. */
+const releasedMetrics = new Set(['accuracy', 'accuracyLow', 'accuracyHigh', 'macroF1', 'majority', 'testRecords']);
+
 export interface Progress {
   phase: string;
   done: number;
@@ -84,10 +87,12 @@ export const readsPrivate = (plan: Pick<Plan, 'datasets'>, node: PlanNode): bool
 /** The door of one node. Labels and waivers come from the plan alone, never from what a step says of itself. */
 export function doorOf(plan: Pick<Plan, 'datasets'>, node: PlanNode): Door {
   const open = mayLeave(node);
-  // A DP mechanism protects the artifact it makes, not the training loss on the way there.
-  const metricsLeave = open && !(readsPrivate(plan, node) && node.privacy !== undefined);
+  // A DP mechanism protects the artifact it makes, not the training loss or the counts of records on the way there.
+  const metricsLeave = open && !readsPrivate(plan, node);
+  const released = open && node.release !== undefined;
   const waived = (node.kind === 'train-classifier' || node.kind === 'compare') && node.waivers.includes('test-metrics');
-  const allows = (name: string): boolean => metricsLeave || waived || dataIndependent.has(name);
+  const allows = (name: string): boolean =>
+    metricsLeave || waived || dataIndependent.has(name) || (released && releasedMetrics.has(name));
   return {
     metrics: (metrics) => pass(Object.fromEntries(Object.entries(metrics).filter(([name]) => allows(name)))),
     // The waiver names metrics on the test split; a training curve is not among them.

@@ -10,6 +10,7 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { parquetWriteBuffer } from 'hyparquet-writer';
 import { readSynthetic } from '../datasets/index.ts';
 import { paymentOf, type CommittedEntry, type Ledger } from '../privacy/ledger/index.ts';
+import { chargeNameOf } from '../schemas/charges.ts';
 import type { OpenedArtifact } from '../schemas/artifact.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import type { Plan, PlanNode } from '../schemas/plan.ts';
@@ -68,8 +69,12 @@ export async function releaseInstance(request: ReleaseRequest): Promise<Release>
   const label = releasableLabel(plan, node);
   const artifact = await openResult(store, node);
   const entries = await payment(plan, node, artifact, ledger);
-  const statement = privacyStatement(plan, node, (paid) => entries.get(paid.key)?.entryId ?? null);
-  const summaries = await Promise.all(statement.datasets.map(({ dataset }) => ledger.accountSummary(dataset)));
+  const statement = privacyStatement(
+    plan,
+    node,
+    (paid, charge) => entries.get(chargeNameOf(paid, charge))?.entryId ?? null,
+  );
+  const summaries = await Promise.all(statement.datasets.map(({ account }) => ledger.accountSummary(account)));
   const facts: CardFacts = {
     plan,
     node,
@@ -163,18 +168,15 @@ async function openResult(store: ReleaseRequest['store'], node: PlanNode): Promi
   return artifact;
 }
 
-/** The ledger entries that paid for a result, by the content key they were charged for. @throws EpsilonflowError RELEASE_REFUSED */
+/** The ledger entries that paid for a result, by the name of the charge. @throws EpsilonflowError RELEASE_REFUSED */
 async function payment(
   plan: Plan,
   node: PlanNode,
   { manifest }: OpenedArtifact,
   ledger: ReleaseRequest['ledger'],
 ): Promise<Map<string, CommittedEntry>> {
-  const behind = lineageOf(plan).privacyBehind(node.id);
-  const entries = await paymentOf(ledger, manifest.paidBy, lineageOf(plan).paidKeysBehind(node.id));
-  if (entries && behind.every(({ node: paid, privacy }) => entries.get(paid.key)?.mechanismDigest === privacy.digest)) {
-    return entries;
-  }
+  const entries = await paymentOf(ledger, manifest.paidBy, lineageOf(plan).chargesBehind(node.id));
+  if (entries) return entries;
   throw new EpsilonflowError(
     'RELEASE_REFUSED',
     `This ledger does not hold the committed entries that paid for ${node.id}.`,

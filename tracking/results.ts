@@ -38,6 +38,8 @@ export interface ComparisonResult {
   /** Accuracy of always answering the most frequent class of the test set. */
   majority: number | null;
   testRecords: number | null;
+  /** Some figure comes from counts with noise: `testRecords` is then a noisy sum. */
+  noisyCounts: boolean;
 }
 
 export interface RunResults {
@@ -118,6 +120,9 @@ function readComparison(
     ceiling: file.ceiling ? estimate(file.ceiling, testRecords(idsOf('ceiling'))) : null,
     majority: file.majority ?? null,
     testRecords: testRecords(Object.keys(node.inputs).flatMap(idsOf)),
+    noisyCounts: Object.keys(node.inputs)
+      .flatMap(idsOf)
+      .some((id) => lineage.node(id)?.release !== undefined),
   };
 }
 

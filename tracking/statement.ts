@@ -3,8 +3,10 @@
  * what it does not cover. One value; report, release and data card all print it. Pure.
  */
 
-import { composedEpsilon, type MechanismEvent } from '../privacy/accounting/index.ts';
-import type { DatasetPrivacy, NodePrivacy, Plan, PlanNode, Sensitivity } from '../schemas/plan.ts';
+import { composedEpsilon } from '../privacy/accounting/index.ts';
+import { mechanismEvent } from '../privacy/ledger/admission.ts';
+import { accountOf, chargesOf, splitOfAccount } from '../schemas/charges.ts';
+import type { DatasetPrivacy, NodeCharge, Plan, PlanNode, Sensitivity } from '../schemas/plan.ts';
 import { lineageOf } from '../schemas/lineage.ts';
 import { describeMechanism, showEpsilon } from './wording.ts';
 
@@ -23,6 +25,9 @@ export interface PrivacyStatement {
 
 export interface DatasetStatement {
   dataset: string;
+  /** Name of the account that pays: the dataset's, or that of its test split. */
+  account: string;
+  split: 'train' | 'test';
   sensitivity: Sensitivity;
   /** Content digest of the records; keyed when the dataset is private. */
   digest: string;
@@ -49,8 +54,8 @@ export interface MechanismStatement {
   /** Null: unbounded. */
   epsilon: number | null;
   delta: number;
-  accountant: NodePrivacy['accountant'];
-  mechanism: NodePrivacy['mechanism'];
+  accountant: NodeCharge['accountant'];
+  mechanism: NodeCharge['mechanism'];
   description: string;
   ledgerEntry: string | null;
 }
@@ -70,31 +75,33 @@ const notCovered = [
 /**
  * Statement about a whole run (`instance` null) or about one instance and what stands behind it.
  *
- * @param ledgerEntryOf id of the ledger entry that pays for a node, when there is one.
+ * @param ledgerEntryOf id of the ledger entry that pays for a charge of a node, when there is one.
  */
 export function privacyStatement(
   plan: Plan,
   instance: PlanNode | null,
-  ledgerEntryOf: (node: PlanNode) => string | null,
+  ledgerEntryOf: (node: PlanNode, charge: NodeCharge) => string | null,
 ): PrivacyStatement {
   const behind = instance ? lineageOf(plan).behind(instance.id) : plan.nodes;
-  const datasets = new Map<string, MechanismStatement[]>();
+  const accounts = new Map<string, MechanismStatement[]>();
   for (const node of behind) {
     for (const input of Object.values(node.inputs))
-      if ('dataset' in input) datasets.set(input.dataset, datasets.get(input.dataset) ?? []);
-    if (!node.privacy) continue;
-    const { dataset, targetEpsilon, epsilon, delta, accountant, mechanism } = node.privacy;
-    const statement: MechanismStatement = {
-      instance: node.id,
-      targetEpsilon,
-      epsilon,
-      delta,
-      accountant,
-      mechanism,
-      description: describeMechanism(node.privacy),
-      ledgerEntry: ledgerEntryOf(node),
-    };
-    datasets.set(dataset, [...(datasets.get(dataset) ?? []), statement]);
+      if ('dataset' in input) accounts.set(input.dataset, accounts.get(input.dataset) ?? []);
+    for (const charge of chargesOf(node)) {
+      const { targetEpsilon, epsilon, delta, accountant, mechanism } = charge;
+      const statement: MechanismStatement = {
+        instance: node.id,
+        targetEpsilon,
+        epsilon,
+        delta,
+        accountant,
+        mechanism,
+        description: describeMechanism(charge),
+        ledgerEntry: ledgerEntryOf(node, charge),
+      };
+      const account = accountOf(charge);
+      accounts.set(account, [...(accounts.get(account) ?? []), statement]);
+    }
   }
   const models = new Set(
     behind.flatMap((node) => Object.values(node.inputs).flatMap((input) => ('model' in input ? [input.model] : []))),
@@ -103,7 +110,7 @@ export function privacyStatement(
   return {
     subject: instance ? instance.id : plan.name,
     planDigest: plan.digest,
-    datasets: [...datasets].flatMap(([name, mechanisms]) => {
+    datasets: [...accounts].flatMap(([name, mechanisms]) => {
       const statement = datasetStatement(plan, name, mechanisms, instance === null);
       return statement ? [statement] : [];
     }),
@@ -122,13 +129,16 @@ function datasetStatement(
   mechanisms: MechanismStatement[],
   whole: boolean,
 ): DatasetStatement | null {
-  const dataset = plan.datasets[name];
+  const { dataset: datasetName, split } = splitOfAccount(name);
+  const dataset = plan.datasets[datasetName];
   if (!dataset?.privacy) return null;
   const { unit, size, counted, delta, budget } = dataset.privacy;
   const account = plan.privacy[name];
   const wholeRunEpsilon = account && account.unbounded === 0 ? account.experiment : null;
   return {
-    dataset: name,
+    dataset: datasetName,
+    account: name,
+    split,
     sensitivity: dataset.sensitivity,
     digest: dataset.digest,
     unit,
@@ -149,23 +159,14 @@ function composed(mechanisms: readonly MechanismStatement[], delta: number): num
   const [first, ...others] = mechanisms;
   if (!first) return 0;
   if (others.length === 0) return first.epsilon;
-  const events = mechanisms.map(({ mechanism }): MechanismEvent | null =>
-    mechanism.kind === 'unbounded'
-      ? null
-      : {
-          mechanism: mechanism.kind,
-          samplingProbability: mechanism.samplingProbability,
-          noiseMultiplier: mechanism.noiseMultiplier,
-          count: mechanism.steps,
-        },
-  );
+  const events = mechanisms.map(({ mechanism }) => mechanismEvent(mechanism));
   const bounded = events.filter((event) => event !== null);
   return bounded.length < events.length ? null : composedEpsilon(bounded, delta).epsilon;
 }
 
 /** The guarantee about one dataset in words that one can sign. */
 export function guarantee(statement: DatasetStatement): string {
-  const { dataset, epsilon, delta, unit, size, counted, mechanisms } = statement;
+  const { dataset, split, epsilon, delta, unit, mechanisms } = statement;
   if (mechanisms.length === 0) return `No mechanism read the training records of ${dataset}.`;
   const standing =
     statement.sensitivity === 'benchmark'
@@ -178,13 +179,19 @@ export function guarantee(statement: DatasetStatement): string {
     );
   }
   return (
-    `(ε = ${showEpsilon(epsilon)}, δ = ${delta.toExponential(1)})-differential privacy for each ${unit} of ${dataset}, ` +
-    `where neighbouring datasets differ by ${statement.adjacency}. The ${counted ? 'counted' : 'declared'} number of ` +
-    `${unit}s, ${size.toLocaleString('en')}, is treated as public. Batches are Poisson samples. ` +
+    `(ε = ${showEpsilon(epsilon)}, δ = ${delta.toExponential(1)})-differential privacy for each ${split === 'test' ? `test ${unit}` : unit} of ${dataset}, ` +
+    `where neighbouring datasets differ by ${statement.adjacency}. ${publicFacts(statement)} ` +
     `Counted by the ${accountants(mechanisms)} accountant over ${mechanisms.length} ` +
     `mechanism${mechanisms.length === 1 ? '' : 's'}.${standing}`
   );
 }
+
+/** What of the data is taken as known, and how the mechanisms read them. */
+const publicFacts = ({ split, size, counted, unit }: DatasetStatement): string =>
+  split === 'test'
+    ? `Each table of true and predicted classes has discrete Laplace noise; the number of test ${unit}s is not told.`
+    : `The ${counted ? 'counted' : 'declared'} number of ${unit}s, ${size.toLocaleString('en')}, is treated as public. ` +
+      'Batches are Poisson samples.';
 
 const accountants = (mechanisms: MechanismStatement[]): string =>
   [...new Set(mechanisms.map(({ accountant }) => (accountant === 'pld' ? 'privacy-loss-distribution' : 'Rényi')))].join(

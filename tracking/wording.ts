@@ -1,14 +1,17 @@
 /** @file How the figures of privacy are written for people. */
 
-import type { NodePrivacy } from '../schemas/plan.ts';
+import type { NodeCharge } from '../schemas/plan.ts';
 
 /** `3`, `8`, `∞`: an epsilon as people write it, rounded up to three digits: it never promises more than is kept. */
 export const showEpsilon = (epsilon: number | 'inf' | null): string =>
   epsilon === null || epsilon === 'inf' ? '∞' : String(Math.ceil(epsilon * 1000 - 1e-6) / 1000);
 
 /** One line that names a mechanism and its parameters. */
-export function describeMechanism({ mechanism }: NodePrivacy): string {
+export function describeMechanism({ mechanism }: Pick<NodeCharge, 'mechanism'>): string {
   if (mechanism.kind === 'unbounded') return 'none (training without DP)';
+  if (mechanism.kind === 'discrete-laplace') {
+    return `test counts with discrete Laplace noise of scale ${short(mechanism.scale)} on each cell`;
+  }
   const { samplingProbability, noiseMultiplier, steps, clipNorm } = mechanism;
   return (
     `Poisson-subsampled Gaussian: sampling probability ${short(samplingProbability)}, noise multiplier ` +

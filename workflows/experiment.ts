@@ -158,13 +158,15 @@ class Experiment {
         (outcome) => ({ node, outcome }),
         (error: unknown) => ({ node, error }),
       );
-    if (!node.charge) return within(() => runStep(node, { run: this.run, nodeId: node.id, receipt: null }));
+    if (node.charges.length === 0) {
+      return within(() => runStep(node, { run: this.run, nodeId: node.id, receipts: [] }));
+    }
     const admission = admit(this.guard, node);
     if (!admission.admitted) {
       return Promise.resolve({ node, error: workflowFailure('RECEIPT_INVALID', `Not started: ${admission.reason}.`) });
     }
     this.guard = admission.guard;
-    return within(() => runPrivateStep(this.run, node, admission.receipt));
+    return within(() => runPrivateStep(this.run, node, admission.receipts));
   }
 
   private async settle(settlement: Settlement): Promise<void> {

@@ -4,33 +4,35 @@ import { CancellationScope, executeChild, ParentClosePolicy, workflowInfo } from
 import type { PlannedNode, PrivateStepInput, RunIdentity, StepOutcome, StepReceipt } from '../activities/contract.ts';
 import { committing, control } from './control.ts';
 import { workflowFailure } from './failures.ts';
+import { fits } from './guard.ts';
 import { runStep } from './steps.ts';
 
 /**
  * Opens the step (its noise key exists from here on), runs it, and commits what the trainer did. A step that failed
  * or was cancelled is closed: its key and checkpoints are destroyed, and the ledger keeps what it has begun to spend.
  */
-export async function privateStep({ run, node, receipt }: PrivateStepInput): Promise<StepOutcome> {
-  if (!receipt || receipt.nodeKey !== node.key || receipt.mechanismDigest !== node.charge?.mechanismDigest) {
-    throw workflowFailure('RECEIPT_INVALID', `${node.id} was started without a receipt for its mechanism.`);
+export async function privateStep({ run, node, receipts }: PrivateStepInput): Promise<StepOutcome> {
+  const paid = receipts.length === node.charges.length && receipts.every((receipt, i) => fits(receipt, node, i));
+  if (receipts.length === 0 || !paid) {
+    throw workflowFailure('RECEIPT_INVALID', `${node.id} was started without a receipt for each of its charges.`);
   }
-  const request = { run, nodeId: node.id, receipt };
+  const request = { run, nodeId: node.id, receipts };
   try {
-    await control.openPrivateStep(run, receipt);
+    await control.openPrivateStep(run, receipts);
     const outcome = await runStep(node, request);
     // The result is visible from here on: a cancellation must not come between it and its commit.
     await CancellationScope.nonCancellable(() => committing.commitPrivateStep(request, outcome));
     return outcome;
   } catch (error) {
-    await CancellationScope.nonCancellable(() => control.closePrivateStep(run, receipt));
+    await CancellationScope.nonCancellable(() => control.closePrivateStep(run, receipts));
     throw error;
   }
 }
 
 /** Starts `privateStep` as a child of the calling workflow and waits for its end. */
-export function runPrivateStep(run: RunIdentity, node: PlannedNode, receipt: StepReceipt): Promise<StepOutcome> {
+export function runPrivateStep(run: RunIdentity, node: PlannedNode, receipts: StepReceipt[]): Promise<StepOutcome> {
   return executeChild(privateStep, {
-    args: [{ run, node, receipt }],
+    args: [{ run, node, receipts }],
     workflowId: `${workflowInfo().workflowId}/${node.slug}`,
     staticSummary: node.id,
     parentClosePolicy: ParentClosePolicy.REQUEST_CANCEL,

@@ -6,9 +6,12 @@ import { SqlLedger } from './sql-ledger.ts';
 
 export type * from './ledger.ts';
 export { ledgerSecret } from './database.ts';
+export { envelopeAccount, envelopeEntry } from './envelope.ts';
+export { markerFile, markerText, readMarker, type Marker } from './marker.ts';
 export { paymentOf } from './payment.ts';
-export { checkReceipt } from './receipt.ts';
+export { checkReceipts } from './receipt.ts';
 export { proofDifference } from './refusals.ts';
+export { rowsOf } from './rows.ts';
 
 /**
  * Opens the ledger at `url` (`sqlite:FILE`), making it when it is not there. Close it when done.

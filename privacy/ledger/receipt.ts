@@ -1,6 +1,7 @@
 /** @file Identity of entries, and the check that a receipt belongs to a node. Pure but for hashing. */
 
 import { EpsilonflowError } from '../../schemas/errors.ts';
+import { accountOf, chargesOf } from '../../schemas/charges.ts';
 import { jsonDigest } from '../../schemas/canonical-json.ts';
 import type { PlanNode } from '../../schemas/plan.ts';
 import type { EnvelopeEntry, Receipt } from './ledger.ts';
@@ -17,18 +18,22 @@ export const receiptOf = (workflowId: string, entry: EnvelopeEntry): Receipt => 
   mechanismDigest: entry.mechanismDigest,
 });
 
-/** Throws RECEIPT_INVALID unless `receipt` is for exactly this node and mechanism. */
-export function checkReceipt(receipt: Receipt, node: Pick<PlanNode, 'id' | 'key' | 'privacy'>): void {
-  const { privacy } = node;
-  const fault =
-    privacy === undefined
-      ? 'is not a private node'
-      : receipt.nodeKey !== node.key
-        ? 'has another content key than its receipt'
-        : receipt.mechanismDigest !== privacy.digest
-          ? 'has another mechanism than its receipt'
-          : receipt.dataset !== privacy.dataset
-            ? 'reads another dataset than its receipt'
-            : null;
-  if (fault !== null) throw new EpsilonflowError('RECEIPT_INVALID', `${node.id} ${fault}.`);
+/** Throws RECEIPT_INVALID unless there is one receipt for each charge of the node, in their order, and no other. */
+export function checkReceipts(
+  receipts: readonly Receipt[],
+  node: Pick<PlanNode, 'id' | 'key' | 'privacy' | 'release'>,
+): void {
+  const charges = chargesOf(node);
+  const refuse = (fault: string): never => {
+    throw new EpsilonflowError('RECEIPT_INVALID', `${node.id} ${fault}.`);
+  };
+  if (charges.length === 0 && receipts.length > 0) refuse('is not a private node, yet was given a receipt');
+  if (receipts.length !== charges.length) refuse(`has ${receipts.length} receipts for ${charges.length} charges`);
+  if (new Set(receipts.map(({ entryId: id }) => id)).size < receipts.length) refuse('has one receipt twice');
+  for (const [index, receipt] of receipts.entries()) {
+    const charge = charges[index]!;
+    if (receipt.nodeKey !== node.key) refuse('has another content key than its receipt');
+    if (receipt.mechanismDigest !== charge.digest) refuse('has another mechanism than its receipt');
+    if (receipt.dataset !== accountOf(charge)) refuse('reads another dataset than its receipt');
+  }
 }

@@ -17,8 +17,23 @@ export const fenced = (entry: { node_id: string }): EpsilonflowError =>
 export function proofDifference(mechanism: Mechanism, proof: MechanismProof | null): string | null {
   if (mechanism.kind === 'unbounded') return proof === null ? null : 'it was reserved without DP';
   if (proof === null) return 'there is no proof';
+  if (mechanism.kind === 'discrete-laplace') {
+    if (proof.sampler !== 'none') return `sampler ${proof.sampler} instead of none`;
+    for (const field of ['scale', 'sensitivity'] as const) {
+      if (proof[field] !== mechanism[field]) return `${field} ${proof[field]} instead of ${mechanism[field]}`;
+    }
+    return null;
+  }
   if (proof.sampler !== 'poisson') return `sampler ${String(proof.sampler)} instead of poisson`;
-  for (const field of ['samplingProbability', 'noiseMultiplier', 'clipNorm', 'expectedBatchSize', 'steps'] as const) {
+  const fields = [
+    'samplingProbability',
+    'noiseMultiplier',
+    'clipNorm',
+    'expectedBatchSize',
+    'steps',
+    'arithmetic',
+  ] as const;
+  for (const field of fields) {
     if (proof[field] !== mechanism[field]) return `${field} ${proof[field]} instead of ${mechanism[field]}`;
   }
   return null;

@@ -7,12 +7,14 @@ import {
   macroF1,
   majorityAccuracy,
   mean,
+  noisyProportionInterval,
   standardDeviation,
   studentCdf,
   studentQuantile,
   tInterval,
   wilsonInterval,
 } from '../../measures/index.ts';
+import { discreteLaplaceVariance, sampleDiscreteLaplace } from '../../privacy/discrete-laplace.ts';
 import { seededStream } from '../../privacy/noise.ts';
 
 describe('classification', () => {
@@ -70,6 +72,39 @@ describe('intervals', () => {
     expect(high).toBeCloseTo(0.9433, 4);
     expect(wilsonInterval(1, 20).high).toBe(1);
     expect(wilsonInterval(0, 20).low).toBe(0);
+  });
+
+  it('of noisy counts is that of Wilson without noise, wider with it, and all of [0, 1] where noise drowns the total', () => {
+    const none = noisyProportionInterval(0.8, 10, { variance: 0, hits: 2, cells: 4 });
+    expect(none.low).toBeCloseTo(wilsonInterval(0.8, 10).low, 12);
+    expect(none.high).toBeCloseTo(wilsonInterval(0.8, 10).high, 12);
+    const noise = { variance: discreteLaplaceVariance(10), hits: 2, cells: 4 };
+    const noisy = noisyProportionInterval(0.8, 1000, noise);
+    expect(noisy.low).toBeLessThan(wilsonInterval(0.8, 1000).low);
+    expect(noisy.high).toBeGreaterThan(wilsonInterval(0.8, 1000).high);
+    expect(noisyProportionInterval(0.8, 20, noise)).toEqual({ low: 0, high: 1 });
+  });
+
+  it.each([
+    [0.9, 300, 10],
+    [0.6, 1000, 10],
+    [0.97, 5000, 20],
+  ])('of noisy counts covers the true accuracy: %d of %d records, scale %d', (truth, records, scale) => {
+    const stream = seededStream(11, 'coverage');
+    const noise = { variance: discreteLaplaceVariance(scale), hits: 2, cells: 4 };
+    const rounds = 500;
+    let covered = 0;
+    for (let round = 0; round < rounds; round += 1) {
+      let hits = 0;
+      for (let record = 0; record < records; record += 1) if (stream.uniform() < truth) hits += 1;
+      const draw = (): number => sampleDiscreteLaplace(stream, scale);
+      const noisyHits = hits + draw() + draw();
+      const total = Math.max(1, noisyHits + records - hits + draw() + draw());
+      const { low, high } = noisyProportionInterval(Math.min(1, Math.max(0, noisyHits / total)), total, noise);
+      if (low <= truth && truth <= high) covered += 1;
+    }
+    // 95 % less three deviations of the count, 2.9 %.
+    expect(covered / rounds).toBeGreaterThan(0.92);
   });
 
   it('covers the mean by bootstrap as the normal theory says, and repeats for a seed', () => {

@@ -8,7 +8,7 @@ const node = (id: string, key = `key-${id}`, mechanismDigest = `mechanism-${id}`
   kind: 'finetune',
   key,
   needs: [],
-  charge: { dataset: 'reviews', mechanismDigest },
+  charges: [{ dataset: 'reviews', mechanismDigest }],
 });
 
 const receipt = (id: string, changes: Partial<StepReceipt> = {}): StepReceipt => ({
@@ -37,14 +37,17 @@ const refusal = (...receipts: StepReceipt[]): string => {
 describe('the guard', () => {
   it('admits a planned private node with its receipt, once', () => {
     const first = admit(guardWith(receipt('a'), receipt('b')), a);
-    expect(first).toMatchObject({ admitted: true, receipt: { entryId: 'entry-a' } });
+    expect(first).toMatchObject({ admitted: true, receipts: [{ entryId: 'entry-a' }] });
     if (!first.admitted) return;
-    expect(admit(first.guard, a)).toEqual({ admitted: false, reason: 'the receipt of a was used before' });
+    expect(admit(first.guard, a)).toEqual({ admitted: false, reason: 'the receipt of a for reviews was used before' });
     expect(admit(first.guard, b).admitted).toBe(true);
   });
 
   it('admits nothing without a receipt', () => {
-    expect(admit(guardWith(receipt('b')), a)).toEqual({ admitted: false, reason: 'a has no receipt of the ledger' });
+    expect(admit(guardWith(receipt('b')), a)).toEqual({
+      admitted: false,
+      reason: 'a has no receipt of the ledger for reviews',
+    });
   });
 
   it('admits no node that the plan does not hold, even with the content key of one that it does', () => {
@@ -67,5 +70,44 @@ describe('the guard', () => {
     const first = admit(guard, a);
     expect(first.admitted).toBe(true);
     expect(admit(first.admitted ? first.guard : guard, b).admitted).toBe(false);
+  });
+
+  describe('of a node with two charges', () => {
+    const both: PlannedNode = {
+      ...node('c'),
+      charges: [
+        { dataset: 'reviews', mechanismDigest: 'training' },
+        { dataset: 'reviews/test', mechanismDigest: 'release' },
+      ],
+    };
+    const training = receipt('c', { entryId: 'entry-training', mechanismDigest: 'training' });
+    const release = receipt('c', { entryId: 'entry-release', mechanismDigest: 'release', dataset: 'reviews/test' });
+    const accept = (...receipts: StepReceipt[]) => acceptReceipts(createGuard([both]), 'reviews/1-ab', receipts);
+    const guarded = (...receipts: StepReceipt[]): Guard => {
+      const accepted = accept(...receipts);
+      if (!accepted.accepted) throw new Error(accepted.reason);
+      return accepted.guard;
+    };
+
+    it('admits it with a receipt for each, in the order of the charges, once', () => {
+      const guard = guarded(release, training);
+      expect(admit(guard, both)).toMatchObject({ admitted: true, receipts: [training, release] });
+      expect(admit(guard, both).admitted).toBe(false);
+    });
+
+    it('does not admit it with one of them, and uses none up', () => {
+      const guard = guarded(training);
+      expect(admit(guard, both)).toEqual({
+        admitted: false,
+        reason: 'c has no receipt of the ledger for reviews/test',
+      });
+      expect(guard.used.size).toBe(0);
+    });
+
+    it('refuses a receipt whose account and mechanism belong to different charges, and one for both', () => {
+      expect(accept({ ...training, dataset: 'reviews/test' })).toMatchObject({ accepted: false });
+      const shared = guarded(training, { ...release, entryId: training.entryId });
+      expect(admit(shared, both).admitted).toBe(false);
+    });
   });
 });

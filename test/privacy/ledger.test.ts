@@ -6,7 +6,7 @@ import Database from 'libsql';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
 import { composedEpsilon } from '../../privacy/accounting/index.ts';
-import { checkReceipt, ledgerSecret, openLedger, type Ledger } from '../../privacy/ledger/index.ts';
+import { checkReceipts, ledgerSecret, openLedger, type Ledger } from '../../privacy/ledger/index.ts';
 import { delta, entry, envelope, mechanism, proof, registration, stateDigest } from './ledger-fixture.ts';
 
 let folder: string;
@@ -172,10 +172,10 @@ describe('identity', () => {
       digest: receipt.mechanismDigest,
     } as const;
     const node = { id: 'a', key: receipt.nodeKey, privacy };
-    expect(() => checkReceipt(receipt, node)).not.toThrow();
-    expect(() => checkReceipt(receipt, { ...node, key: 'other' })).toThrow(/another content key/);
-    expect(() => checkReceipt(receipt, { ...node, privacy: { ...privacy, digest: 'x' } })).toThrow(/another mechanism/);
-    expect(() => checkReceipt(receipt, { id: 'a', key: receipt.nodeKey })).toThrow(/not a private node/);
+    expect(() => checkReceipts([receipt], node)).not.toThrow();
+    expect(() => checkReceipts([receipt], { ...node, key: 'other' })).toThrow(/another content key/);
+    expect(() => checkReceipts([receipt], { ...node, privacy: { ...privacy, digest: 'x' } })).toThrow(/another mechanism/);
+    expect(() => checkReceipts([receipt], { id: 'a', key: receipt.nodeKey })).toThrow(/not a private node/);
     await expect(ledger.begin({ ...receipt, nodeKey: 'other' }, 1)).rejects.toMatchObject({ code: 'RECEIPT_INVALID' });
   });
 });

@@ -122,6 +122,7 @@ function makePlan({
             steps: 50,
             clipNorm: 0.5,
             expectedBatchSize: 1024,
+            arithmetic: 'exact',
           },
     digest: sha(`mechanism ${id}`),
   });
@@ -371,14 +372,16 @@ async function writeArtifact(
       .sort(),
     ...(node.privacy
       ? {
-          charge: {
-            entryId: paidEntry(plan, node),
-            workflowId: `epsilonflow/${plan.name}/1`,
-            dataset: 'speeches',
-            nodeKey: node.key,
-            mechanismDigest: node.privacy.digest,
-            proof: null,
-          },
+          charges: [
+            {
+              entryId: paidEntry(plan, node),
+              workflowId: `epsilonflow/${plan.name}/1`,
+              dataset: 'speeches',
+              nodeKey: node.key,
+              mechanismDigest: node.privacy.digest,
+              proof: null,
+            },
+          ],
         }
       : {}),
   });

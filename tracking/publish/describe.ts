@@ -3,6 +3,7 @@
 import { closeSync, existsSync, openSync, readFileSync, readSync } from 'node:fs';
 import { createHash } from 'node:crypto';
 import { basename, join } from 'node:path';
+import { accountOf } from '../../schemas/charges.ts';
 import type { PlanNode } from '../../schemas/plan.ts';
 import { doorOf, type Passed } from '../door.ts';
 import type { NodeSummary } from '../events.ts';
@@ -140,11 +141,11 @@ export function describeInstance(record: RunRecord, results: RunResults, node: P
       'epsilonflow.delta': listed(privacy.map((entry) => String(entry.privacy.delta))),
       'epsilonflow.mechanism': listed(privacy.map((entry) => describeMechanism(entry.privacy))),
       'epsilonflow.accountant': listed(privacy.map((entry) => entry.privacy.accountant)),
-      'epsilonflow.private_dataset': listed(privacy.map((entry) => entry.privacy.dataset)),
+      'epsilonflow.private_dataset': listed(privacy.map((entry) => accountOf(entry.privacy))),
       'epsilonflow.ledger_entry': listed(
         privacy.flatMap((entry) => [
           ...(results.nodes.get(entry.node.id)?.ledgerEntries ?? []),
-          artifacts.get(entry.node.id)?.manifest.charge?.entryId,
+          ...(artifacts.get(entry.node.id)?.manifest.charges ?? []).map(({ entryId }) => entryId),
         ]),
       ),
       'epsilonflow.failure': failure && `${failure.code}: ${failure.message}`,
@@ -212,6 +213,7 @@ function finalMetrics(results: RunResults, node: PlanNode, summary: NodeSummary)
   if (comparison && comparison.majority !== null) metrics['majority'] = comparison.majority;
   if (summary.status === 'completed') metrics['seconds'] = summary.seconds;
   if (node.privacy) metrics['privacy.epsilon'] = node.privacy.epsilon ?? Infinity;
+  if (node.release) metrics['privacy.release_epsilon'] = node.release.epsilon ?? Infinity;
   // A final number of a curve's name would be one more point of that curve.
   return Object.fromEntries(
     Object.entries(metrics).map(([name, value]) => [summary.curves.has(name) ? `final.${name}` : name, value]),

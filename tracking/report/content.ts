@@ -2,6 +2,7 @@
 
 import { readFileSync, existsSync } from 'node:fs';
 import { join, relative } from 'node:path';
+import { chargesOf } from '../../schemas/charges.ts';
 import type { JsonValue } from '../../schemas/plan.ts';
 import { doorOf } from '../door.ts';
 import { showEpsilon } from '../wording.ts';
@@ -123,8 +124,11 @@ function privacyBlocks(results: RunResults): Block[] {
   const statement = privacyStatement(
     results.plan,
     null,
-    (node) =>
-      results.artifacts.get(node.id)?.manifest.charge?.entryId ?? results.nodes.get(node.id)?.ledgerEntries[0] ?? null,
+    (node, charge) =>
+      results.artifacts.get(node.id)?.manifest.charges?.find(({ mechanismDigest }) => mechanismDigest === charge.digest)
+        ?.entryId ??
+      results.nodes.get(node.id)?.ledgerEntries[chargesOf(node).indexOf(charge)] ??
+      null,
   );
   return [...statementBlocks(statement), ...wholeRunNote(statement)];
 }
@@ -140,8 +144,8 @@ const wholeRunNote = (statement: PrivacyStatement): Block[] =>
             statement.datasets
               .filter(({ mechanisms }) => mechanisms.length > 0)
               .map(
-                ({ dataset, chargedEpsilon }) =>
-                  `All bounded mechanisms on ${dataset} together: ε = ${showEpsilon(chargedEpsilon)}.`,
+                ({ account, chargedEpsilon }) =>
+                  `All bounded mechanisms on ${account} together: ε = ${showEpsilon(chargedEpsilon)}.`,
               )
               .join(' '),
         },

@@ -1,7 +1,7 @@
 /** @file A privacy statement as blocks, for report, release and data card. */
 
 import { showEpsilon } from '../wording.ts';
-import { guarantee, type PrivacyStatement } from '../statement.ts';
+import { guarantee, type MechanismStatement, type PrivacyStatement } from '../statement.ts';
 import { columns, type Block, type Text } from './document.ts';
 
 /** Guarantee by dataset, the mechanisms behind it, and what it does not cover. */
@@ -9,18 +9,11 @@ export function statementBlocks(statement: PrivacyStatement): Block[] {
   const mechanisms = statement.datasets.flatMap((dataset) =>
     dataset.mechanisms.map(({ instance, targetEpsilon, epsilon, delta, mechanism, ledgerEntry }): Text[] => [
       [{ code: instance }],
-      dataset.dataset,
+      dataset.account,
       showEpsilon(targetEpsilon),
       showEpsilon(epsilon),
       delta.toExponential(1),
-      ...(mechanism.kind === 'unbounded'
-        ? ['none', '–', '–', '–']
-        : [
-            short(mechanism.samplingProbability),
-            short(mechanism.noiseMultiplier),
-            String(mechanism.steps),
-            short(mechanism.clipNorm),
-          ]),
+      ...parameters(mechanism),
       ledgerEntry === null ? '–' : [{ code: ledgerEntry.length > 16 ? `${ledgerEntry.slice(0, 12)}…` : ledgerEntry }],
     ]),
   );
@@ -42,11 +35,12 @@ export function statementBlocks(statement: PrivacyStatement): Block[] {
     {
       kind: 'table',
       caption:
-        'Mechanisms that read training records, each by itself: Poisson-subsampled Gaussian with sampling ' +
-        'probability q, noise multiplier σ, T steps and clip norm C',
+        'Mechanisms that read sensitive records, each by itself: on training records the Poisson-subsampled Gaussian ' +
+        'with sampling probability q, noise multiplier σ, T steps and clip norm C; on test counts discrete Laplace ' +
+        'noise of scale b',
       columns: columns(
         'instance',
-        'dataset',
+        'account',
         ...['ε asked', 'ε spent', 'δ', 'q', 'σ', 'T', 'C'].map((title) => `${title}:right`),
         'ledger entry',
       ),
@@ -57,6 +51,22 @@ export function statementBlocks(statement: PrivacyStatement): Block[] {
     { kind: 'list', items: statement.notCovered },
     waiverBlock(statement),
   ];
+}
+
+function parameters(mechanism: MechanismStatement['mechanism']): string[] {
+  switch (mechanism.kind) {
+    case 'unbounded':
+      return ['none', '–', '–', '–'];
+    case 'discrete-laplace':
+      return ['–', `b = ${short(mechanism.scale)}`, '1', '–'];
+    case 'poisson-gaussian':
+      return [
+        short(mechanism.samplingProbability),
+        short(mechanism.noiseMultiplier),
+        String(mechanism.steps),
+        short(mechanism.clipNorm),
+      ];
+  }
 }
 
 function arithmetic({ models }: PrivacyStatement): string {

@@ -117,5 +117,8 @@ export function intervalNote(comparisons: readonly ComparisonResult[]): string {
       `${several ? '; for n = 1' : ': for n = 1'} they cover the size of the test set only (Wilson), not how much another seed would differ`,
     );
   }
+  if (comparisons.some(({ noisyCounts }) => noisyCounts)) {
+    parts.push('; counts of private test records have charged noise, which the intervals include');
+  }
   return parts.join('') + '.';
 }

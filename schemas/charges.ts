@@ -1,0 +1,27 @@
+/** @file What a node is charged for, and which account pays. Pure. */
+
+import type { NodeCharge, PlanNode } from './plan.ts';
+
+/** The charges of a node, each an entry of the ledger of its own: training, then the release of test counts. */
+export const chargesOf = ({ privacy, release }: Pick<PlanNode, 'privacy' | 'release'>): NodeCharge[] =>
+  [privacy, release].filter((charge) => charge !== undefined);
+
+/** Names of datasets hold no slash, so no dataset's account is another one's test account. */
+const testSuffix = '/test';
+
+/** Train and test splits share no record, so each has an account: a record pays for what its own split gives away. */
+export const accountOf = ({ dataset, mechanism }: Pick<NodeCharge, 'dataset' | 'mechanism'>): string =>
+  mechanism.kind === 'discrete-laplace' ? dataset + testSuffix : dataset;
+
+/** The split that an account stands for, and the dataset's name. */
+export const splitOfAccount = (account: string): { dataset: string; split: 'train' | 'test' } =>
+  account.endsWith(testSuffix)
+    ? { dataset: account.slice(0, -testSuffix.length), split: 'test' }
+    : { dataset: account, split: 'train' };
+
+/** Names one charge wherever it turns up: in a plan, a receipt, a ledger entry. */
+export const chargeName = ({ nodeKey, mechanismDigest }: { nodeKey: string; mechanismDigest: string }): string =>
+  `${nodeKey}/${mechanismDigest}`;
+
+export const chargeNameOf = (node: Pick<PlanNode, 'key'>, { digest }: Pick<NodeCharge, 'digest'>): string =>
+  chargeName({ nodeKey: node.key, mechanismDigest: digest });
