@@ -1,14 +1,22 @@
 /** @file Chooses noise, steps or sampling probability for a target epsilon, always rounded to the safe side. Pure. */
 
 import { EpsilonflowError } from '../schemas/errors.ts';
-import { checkDelta, composedEpsilon, type Accountant, type ComposedEpsilon } from './accounting/index.ts';
+import {
+  checkDelta,
+  composedEpsilon,
+  type Accountant,
+  type ComposedEpsilon,
+  type MechanismEvent,
+} from './accounting/index.ts';
 
-/** Bounds that a search may return: outside them a target is refused as out of reach. */
-const NOISE_RANGE = { lowest: 0.05, highest: 1e5 } as const;
+/** Bounds of what a search may return: outside them a target is refused as out of reach. */
+const NOISE = { lowest: 0.05, highest: 1e5 } as const;
 const MOST_STEPS = 1e8;
+const LEAST_PROBABILITY = 1e-9;
 /** Relative width to which noise and probability are narrowed down. */
 const TOLERANCE = 1e-5;
-const LEAST_PROBABILITY = 1e-9;
+/** Steps are counted exactly up to about a million; beyond, to this part. */
+const STEP_TOLERANCE = 4e-7;
 
 export interface CalibratedNoise {
   /** sigma, of six digits: epsilon(sigma) <= target, and about 2e-5 less (relative) would exceed it. */
@@ -46,11 +54,14 @@ function leastSafe(low: number, high: number, tolerance: number, excess: (x: num
   if (atHigh > 0) return Infinity;
   let same = 0;
   while (high - low > tolerance) {
-    // Illinois variant of the secant rule, kept inside the bracket by half a tolerance so that it always shrinks.
+    // Illinois variant of the secant rule. Nearer to an end than a tolerance it would learn too little: there it probes
+    // where the answer may end the search.
     const secant =
       Number.isFinite(atLow) && Number.isFinite(atHigh) ? (low * atHigh - high * atLow) / (atHigh - atLow) : NaN;
-    const aimed = Number.isNaN(secant) ? (low + high) / 2 : secant + tolerance / 4;
-    const x = Math.min(high - tolerance / 4, Math.max(low + tolerance / 4, aimed));
+    const middle = (low + high) / 2;
+    const aimed = Number.isNaN(secant) ? middle : secant + tolerance / 4;
+    const margin = Math.min(0.9 * tolerance, middle - low);
+    const x = Math.min(high - margin, Math.max(low + margin, aimed));
     const value = excess(x);
     if (value <= 0) {
       high = x;
@@ -67,26 +78,70 @@ function leastSafe(low: number, high: number, tolerance: number, excess: (x: num
   return high;
 }
 
-/** Two points around the zero of a falling function, from a first guess by growing strides. */
-function bracket(guess: number, stride: number, excess: (x: number) => number, request: Target): [number, number] {
-  let x = guess;
-  if (excess(x) > 0) {
-    for (let next = x + stride; ; stride *= 2, next = x + stride) {
-      if (Math.exp(next) > NOISE_RANGE.highest) throw unreachable('noise multiplier', request);
+/** Two points around the zero of a falling function, from a guess by growing strides; the range's end where it has none. */
+function bracket(
+  guess: number,
+  stride: number,
+  { lowest, highest }: Range,
+  excess: (x: number) => number,
+): [number, number] {
+  let x = Math.min(highest, Math.max(lowest, guess));
+  const first = excess(x);
+  // Epsilon falls about as fast as x grows, or faster.
+  const reach = Math.max(stride, Math.min(3, Math.abs(first)));
+  if (first > 0) {
+    for (let length = reach; x < highest; length *= 2) {
+      const next = Math.min(highest, x + length);
       if (excess(next) <= 0) return [x, next];
       x = next;
     }
+    return [highest, highest];
   }
-  for (let next = x - stride; ; stride *= 2, next = x - stride) {
-    if (Math.exp(next) < NOISE_RANGE.lowest) return [Math.min(x, Math.log(NOISE_RANGE.lowest)), x];
+  for (let length = reach; x > lowest; length *= 2) {
+    const next = Math.max(lowest, x - length);
     if (excess(next) > 0) return [next, x];
     x = next;
   }
+  return [lowest, lowest];
 }
 
 /** log of epsilon over target, at least -3: where nothing is spent a secant would learn nothing from -Infinity. */
 const logExcess = (epsilon: number, target: number): number =>
   epsilon > 0 ? Math.max(-3, Math.log(epsilon / target)) : -3;
+
+interface Range {
+  lowest: number;
+  highest: number;
+}
+
+interface Search {
+  request: Target;
+  /** Of the logarithm searched for, which epsilon falls with. */
+  range: Range;
+  guess: number;
+  tolerance: number;
+  eventAt: (x: number) => MechanismEvent;
+}
+
+/** Least x in the range that keeps the target, to `tolerance`; Infinity when there is none. */
+function search({ request, range, guess, tolerance, eventAt }: Search): number {
+  const { targetEpsilon, delta } = request;
+  const excessOf =
+    (accountant: Accountant | undefined) =>
+    (x: number): number =>
+      logExcess(composedEpsilon([eventAt(x)], delta, accountant).epsilon, targetEpsilon);
+  // Renyi divergence is quick and from above, and the answer lies closely below its own.
+  const quick = excessOf('rdp');
+  const coarse = bracket(guess, 0.5, range, quick);
+  if (request.accountant === 'rdp') return leastSafe(...coarse, tolerance, quick);
+  const near = Math.min(range.highest, leastSafe(...coarse, 1e-2, quick));
+  const excess = excessOf(request.accountant);
+  return leastSafe(...bracket(near, 0.06, range, excess), tolerance, excess);
+}
+
+/** Where a Gaussian approximation puts q sqrt(2 T log(1/delta)) / (sigma epsilon) = 1, the unknown left out, as logarithm. */
+const approximately = (factor: number, { targetEpsilon, delta }: Target): number =>
+  Math.log((factor * Math.sqrt(-2 * Math.log(delta))) / targetEpsilon);
 
 const calibrated = new Map<string, CalibratedNoise>();
 const CACHE_SIZE = 1024;
@@ -109,25 +164,20 @@ export function calibrateNoiseMultiplier(
       delta,
       accountant,
     );
-  const excess = (logSigma: number): number => logExcess(spent(Math.exp(logSigma)).epsilon, targetEpsilon);
-
-  // Renyi divergence is quick and from above, and the answer lies closely below its own.
-  const renyi = (logSigma: number): number => {
-    const event = {
+  const logSigma = search({
+    request,
+    range: { lowest: Math.log(NOISE.lowest), highest: Math.log(NOISE.highest) },
+    // Near 1 where the approximation fails.
+    guess: Math.max(Math.log(0.7), approximately(samplingProbability * Math.sqrt(steps), request)),
+    tolerance: TOLERANCE,
+    eventAt: (x) => ({
       mechanism: 'poisson-gaussian',
       samplingProbability,
-      noiseMultiplier: Math.exp(logSigma),
+      noiseMultiplier: Math.exp(x),
       count: steps,
-    } as const;
-    return logExcess(composedEpsilon([event], delta, 'rdp').epsilon, targetEpsilon);
-  };
-  // Where a Gaussian approximation would put it, or near 1 where that fails.
-  const guess = Math.log(
-    Math.max(0.7, (samplingProbability * Math.sqrt(-2 * steps * Math.log(delta))) / targetEpsilon),
-  );
-  const [coarseLow, coarseHigh] = bracket(Math.min(guess, 10), 0.5, renyi, request);
-  const high = leastSafe(coarseLow, coarseHigh, accountant === 'rdp' ? TOLERANCE : 1e-2, renyi);
-  const logSigma = accountant === 'rdp' ? high : leastSafe(...bracket(high, 0.06, excess, request), TOLERANCE, excess);
+    }),
+  });
+  if (logSigma === Infinity) throw unreachable('noise multiplier', request);
   // Few digits, so that a last bit of the machine's functions does not change content keys; up is the safe side. The
   // accountant's grid may make epsilon rise by a hair between neighbours, hence the check.
   const unit = 10 ** (Math.floor(logSigma / Math.LN10) - 5);
@@ -142,7 +192,7 @@ export function calibrateNoiseMultiplier(
 }
 
 /**
- * Most steps with epsilon <= targetEpsilon; 0 when one step is too much already.
+ * Most steps with epsilon <= targetEpsilon, at most 1e8; 0 when one step is too much already.
  * Throws ARGUMENT_INVALID for arguments out of range.
  */
 export function calibrateSteps(
@@ -156,23 +206,22 @@ export function calibrateSteps(
       delta,
       accountant,
     );
-  let low = 0;
-  let high = 1;
-  while (high <= MOST_STEPS && spent(high).epsilon <= targetEpsilon) {
-    low = high;
-    high *= 2;
-  }
-  if (high > MOST_STEPS) return { steps: low, ...spent(low) };
-  while (high - low > 1) {
-    const middle = Math.floor((low + high) / 2);
-    if (spent(middle).epsilon <= targetEpsilon) low = middle;
-    else high = middle;
-  }
-  return { steps: low, ...spent(low) };
+  const countAt = (x: number): number => Math.round(Math.exp(-x));
+  const logInverse = search({
+    request,
+    range: { lowest: -Math.log(MOST_STEPS), highest: 0 },
+    guess: 2 * approximately(samplingProbability / noiseMultiplier, request),
+    tolerance: STEP_TOLERANCE,
+    eventAt: (x) => ({ mechanism: 'poisson-gaussian', samplingProbability, noiseMultiplier, count: countAt(x) }),
+  });
+  if (logInverse === Infinity) return { steps: 0, ...spent(0) };
+  let steps = countAt(logInverse);
+  while (steps < MOST_STEPS && spent(steps + 1).epsilon <= targetEpsilon) steps += 1;
+  return { steps, ...spent(steps) };
 }
 
 /**
- * Greatest sampling probability with epsilon <= targetEpsilon, about 1e-5 tight (relative).
+ * Greatest sampling probability with epsilon <= targetEpsilon, of six digits, about 2e-5 tight (relative).
  * Throws ARGUMENT_INVALID when none of at least 1e-9 is small enough.
  */
 export function calibrateSamplingProbability(
@@ -186,10 +235,24 @@ export function calibrateSamplingProbability(
       delta,
       accountant,
     );
-  const logInverse = leastSafe(0, -Math.log(LEAST_PROBABILITY), TOLERANCE, (x) =>
-    logExcess(spent(Math.exp(-x)).epsilon, targetEpsilon),
-  );
+  const logInverse = search({
+    request,
+    range: { lowest: 0, highest: -Math.log(LEAST_PROBABILITY) },
+    guess: approximately(Math.sqrt(steps) / noiseMultiplier, request),
+    tolerance: TOLERANCE,
+    eventAt: (x) => ({
+      mechanism: 'poisson-gaussian',
+      samplingProbability: Math.exp(-x),
+      noiseMultiplier,
+      count: steps,
+    }),
+  });
   if (logInverse === Infinity) throw unreachable('sampling probability', request);
-  const samplingProbability = Math.exp(-logInverse);
+  // Of six digits like the noise, here down.
+  const unit = 10 ** (Math.floor(-logInverse / Math.LN10) - 5);
+  let units = Math.floor(Math.exp(-logInverse) / unit);
+  const rounded = (): number => Math.min(1, Number((units * unit).toPrecision(6)));
+  while (spent(rounded()).epsilon > targetEpsilon) units -= 1;
+  const samplingProbability = rounded();
   return { samplingProbability, ...spent(samplingProbability) };
 }

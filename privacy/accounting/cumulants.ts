@@ -80,11 +80,16 @@ function solve(increasing: (t: number) => number, highest = 1e18): number {
  */
 const MOST_INFORMATION = 100;
 
-/** The t of Chernoff's bound P(L > b) <= exp(K(t) - t b) at level exp(-information). */
-export const chernoffTilt = (sketches: readonly LossSketch[], information: number): number =>
+/**
+ * The t of the saddle point where delta is about exp(-information): exp(K - t K') / (t (1 + t) sqrt(2 pi K'')), and
+ * K' is about epsilon.
+ */
+export const saddleTilt = (sketches: readonly LossSketch[], information: number): number =>
   solve((t) => {
-    const { value, mean } = cumulants(sketches, t);
-    return Math.max(t * mean - value - information, t * mean - MOST_INFORMATION * information);
+    const { value, mean, variance } = cumulants(sketches, t);
+    const spread = Math.log(t * (1 + t)) + 0.5 * Math.log(2 * Math.PI * variance);
+    const found = t * mean - value + Math.max(0, spread);
+    return Math.max(found - information, t * mean - MOST_INFORMATION * information);
   });
 
 /** The t >= 0 whose tilted law has this mean; 0 when the untilted mean is above it. */

@@ -8,7 +8,7 @@
  * and the error of each mass. Mass outside the window wraps round into it, which can only raise delta.
  */
 
-import { chernoffTilt, cumulants, gridCumulant, meanTilt, tiltedEnd } from './cumulants.ts';
+import { saddleTilt, cumulants, gridCumulant, meanTilt, tiltedEnd } from './cumulants.ts';
 import { combinedNoise } from './gaussian.ts';
 import { conjugatePosition, inverseTransform, roundOff, transform } from './fourier.ts';
 import { discretise, lossRange, MASS_ERROR, raiseLowest, sketch, type LossGrid, type LossSketch } from './loss-grid.ts';
@@ -293,7 +293,7 @@ function directedEpsilon(
   if (highest <= 0) return 0;
   const plan: Plan = { measures, sketches, count, lowest, highest, information };
 
-  let tilt = chernoffTilt(sketches, information);
+  let tilt = saddleTilt(sketches, information);
   const { value, mean, variance } = cumulants(sketches, tilt);
   // Chernoff's bound; the margin is for the sketch, which is accurate but bounds nothing.
   const coarse = (1.01 * (value + information)) / tilt;
