@@ -5,6 +5,7 @@ import { closeSync, existsSync, mkdirSync, openSync, readFileSync, renameSync, w
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { EpsilonflowError } from '../schemas/errors.ts';
+import { orDiskFull } from './free-space.ts';
 import { partsRoot, statePaths } from './paths.ts';
 import { acquireLock, isAlive, processStart, type Lock } from './setup/lock.mjs';
 
@@ -134,9 +135,11 @@ async function start(service: ServiceDefinition, last: ServiceRecord | null): Pr
 function startFailure(service: ServiceDefinition, reason: string): EpsilonflowError {
   const log = serviceLog(service.name);
   const tail = existsSync(log) ? readFileSync(log, 'utf8').trimEnd().split('\n').slice(-3).join('\n    ') : '';
-  return new EpsilonflowError('SERVICE_UNREACHABLE', `${service.title} did not start: ${reason}\n    ${tail}`, {
-    hint: `Its log is ${log}; "epsilonflow doctor" checks every part.`,
-  });
+  return orDiskFull(
+    new EpsilonflowError('SERVICE_UNREACHABLE', `${service.title} did not start: ${reason}\n    ${tail}`, {
+      hint: `Its log is ${log}; "epsilonflow doctor" checks every part.`,
+    }),
+  );
 }
 
 /** Temporary files and caches of servers stay in the project, telemetry is off. */

@@ -28,6 +28,8 @@ export const statePaths = {
   plans: () => join(stateRoot(), 'plans'),
   runs: () => join(stateRoot(), 'runs'),
   run: (name: string, number: number) => join(stateRoot(), 'runs', name, String(number)),
+  /** Newest head of each ledger that was used from here. */
+  ledgerHeads: () => join(stateRoot(), 'ledger-heads.json'),
   xlaCache: () => join(stateRoot(), 'cache', 'xla'),
 };
 

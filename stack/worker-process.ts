@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isProcessAlive, killProcess, thisProcess, type ProcessIdentity } from '../activities/process-identity.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
+import { orDiskFull } from './free-space.ts';
 import { writeDurably } from '../store/disk.ts';
 import { packageRoot, statePaths } from './paths.ts';
 import { acquireLock } from './setup/lock.mjs';
@@ -98,9 +99,11 @@ async function startWorker(): Promise<WorkerRecord> {
     if (record && record.process.pid === child.pid) return record;
   }
   if (ended === null && child.pid !== undefined) child.kill('SIGKILL');
-  throw new EpsilonflowError('SERVICE_UNREACHABLE', `The worker did not get ready (${ended ?? 'it took too long'}).`, {
-    hint: `See the end of ${workerLogFile()}, and \`epsilonflow doctor\`.`,
-  });
+  throw orDiskFull(
+    new EpsilonflowError('SERVICE_UNREACHABLE', `The worker did not get ready (${ended ?? 'it took too long'}).`, {
+      hint: `See the end of ${workerLogFile()}, and \`epsilonflow doctor\`.`,
+    }),
+  );
 }
 
 async function stopProcess(identity: ProcessIdentity): Promise<void> {
