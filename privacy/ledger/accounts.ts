@@ -13,7 +13,9 @@ export interface Account {
   budget: number | null;
 }
 
-const least = (a: number | null, b: number | null): number | null => (a === null ? b : b === null ? a : Math.min(a, b));
+/** The lower of two budgets; null is none. */
+export const leastBudget = (a: number | null, b: number | null): number | null =>
+  a === null ? b : b === null ? a : Math.min(a, b);
 
 /**
  * Finds or opens the account. Data with a digest seen before is that account whatever it is called now; otherwise the
@@ -39,12 +41,12 @@ export async function openAccount(
   const kept = {
     delta: Math.min(known?.delta ?? stated.delta, stated.delta),
     // A benchmark's budget is a matter of each spec and binds nobody else.
-    budget: stated.benchmark === true ? (known?.budget ?? null) : least(known?.budget ?? null, asked),
+    budget: stated.benchmark === true ? (known?.budget ?? null) : leastBudget(known?.budget ?? null, asked),
   };
   if (known === undefined) {
     await transaction
       .insertInto('accounts')
-      .values({ name, ...kept })
+      .values({ name, ...kept, fixed_plan: null, whole: 0 })
       .execute();
     await writer.append({ kind: 'account', account: name, entryId: null, payload: { ...kept, workflowId } });
   } else if (known.delta !== kept.delta || known.budget !== kept.budget) {
@@ -61,5 +63,5 @@ export async function openAccount(
       payload: { digest, dataset: stated.dataset, workflowId },
     });
   }
-  return { name, delta: kept.delta, budget: least(kept.budget, asked) };
+  return { name, delta: kept.delta, budget: leastBudget(kept.budget, asked) };
 }

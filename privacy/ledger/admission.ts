@@ -1,6 +1,13 @@
 /** @file Whether an envelope fits an account's budget. Pure: events in, verdict out. */
 
-import { composedEpsilon, mergeEvents, rdpCurve, rdpEpsilonAt, type MechanismEvent } from '../accounting/index.ts';
+import {
+  composedEpsilon,
+  mergeEvents,
+  rdpCurve,
+  rdpEpsilonAt,
+  type Accountant,
+  type MechanismEvent,
+} from '../accounting/index.ts';
 import type { Mechanism } from '../../schemas/plan.ts';
 import type { Admission } from './ledger.ts';
 
@@ -16,20 +23,37 @@ export interface Spending {
   unbounded: number;
 }
 
-/** One application of a planned mechanism, or null when unbounded. */
+/** A mechanism as it was planned, all its steps together; null when unbounded. */
 export function mechanismEvent(mechanism: Mechanism): MechanismEvent | null {
-  if (mechanism.kind === 'unbounded') return null;
-  const { samplingProbability, noiseMultiplier, steps } = mechanism;
-  return { mechanism: 'poisson-gaussian', samplingProbability, noiseMultiplier, count: steps };
+  const event = applicationEvent(mechanism);
+  return event && { ...event, count: applicationsOf(mechanism) };
 }
 
-export function spendingOf(mechanisms: readonly Mechanism[]): Spending {
+/** One application of a planned mechanism, one step of training; null when unbounded. */
+export function applicationEvent(mechanism: Mechanism): MechanismEvent | null {
+  if (mechanism.kind === 'unbounded') return null;
+  if (mechanism.kind === 'discrete-laplace') return { mechanism: mechanism.kind, scale: mechanism.scale, count: 1 };
+  const { samplingProbability, noiseMultiplier } = mechanism;
+  return { mechanism: 'poisson-gaussian', samplingProbability, noiseMultiplier, count: 1 };
+}
+
+/** How many applications a mechanism plans. */
+export const applicationsOf = (mechanism: Mechanism): number =>
+  mechanism.kind === 'poisson-gaussian' ? mechanism.steps : 1;
+
+/** Some applications of a mechanism. */
+export interface Charge {
+  mechanism: Mechanism;
+  applications: number;
+}
+
+export function spendingOf(charges: Iterable<Charge>): Spending {
   const events: MechanismEvent[] = [];
   let unbounded = 0;
-  for (const mechanism of mechanisms) {
-    const event = mechanismEvent(mechanism);
-    if (event === null) unbounded += 1;
-    else events.push(event);
+  for (const { mechanism, applications } of charges) {
+    const event = applicationEvent(mechanism);
+    if (event === null) unbounded += applications;
+    else events.push({ ...event, count: applications });
   }
   return { events: mergeEvents(events), unbounded };
 }
@@ -38,6 +62,37 @@ export const addSpending = (a: Spending, b: Spending): Spending => ({
   events: mergeEvents([...a.events, ...b.events]),
   unbounded: a.unbounded + b.unbounded,
 });
+
+/** An entry of a plan that was fixed before any of it began, and how many of its steps ran again from other states. */
+export interface PlannedEntry {
+  mechanism: Mechanism;
+  repeated: number;
+}
+
+/**
+ * What bounds a whole fixed plan, whichever of its steps are repeated: which ones is known only as it runs, so each
+ * repetition counts as a mechanism that dominates every step of the plan (a larger sampling probability dominates a
+ * smaller one, and less noise more, since the weaker can be made from the stronger). Null when there is no such bound:
+ * something else than training was repeated.
+ */
+export function planSpending(entries: readonly PlannedEntry[]): Spending | null {
+  const planned = spendingOf(entries.map(({ mechanism }) => ({ mechanism, applications: applicationsOf(mechanism) })));
+  let repeated = 0;
+  let samplingProbability = 0;
+  let noiseMultiplier = Infinity;
+  for (const { mechanism, repeated: times } of entries) {
+    if (mechanism.kind === 'poisson-gaussian') {
+      repeated += times;
+      samplingProbability = Math.max(samplingProbability, mechanism.samplingProbability);
+      noiseMultiplier = Math.min(noiseMultiplier, mechanism.noiseMultiplier);
+    } else if (times > 0 && mechanism.kind !== 'unbounded') {
+      return null;
+    }
+  }
+  if (repeated === 0) return planned;
+  const strongest = { mechanism: 'poisson-gaussian', samplingProbability, noiseMultiplier, count: repeated } as const;
+  return addSpending(planned, { events: [strongest], unbounded: 0 });
+}
 
 /** Tight epsilon of a composition fixed beforehand; null when unbounded. */
 export const spentEpsilon = (spending: Spending, delta: number): number | null =>
@@ -55,41 +110,66 @@ export function filterEpsilon(spending: Spending, delta: number): number {
   return Math.min(...filterOrders.map((order, i) => rdpEpsilonAt(order, curve[i]!, delta / filterOrders.length)));
 }
 
+/**
+ * The figure for all that an account holds: what the filter counts, or the tight figure of the fixed plan that has the
+ * account to itself, whichever is less; epsilon is null when unbounded.
+ */
+export function accountFigure(
+  held: Spending,
+  plan: Spending | null,
+  delta: number,
+): { epsilon: number | null; accountant: Accountant | null } {
+  if (held.unbounded > 0) return { epsilon: null, accountant: null };
+  const filtered = filterEpsilon(held, delta);
+  if (plan === null || plan.unbounded > 0) return { epsilon: filtered, accountant: 'rdp' };
+  const tight = composedEpsilon(plan.events, delta);
+  return tight.epsilon <= filtered ? tight : { epsilon: filtered, accountant: 'rdp' };
+}
+
 export interface AdmissionQuestion {
   dataset: string;
   account: string;
   budget: number | null;
   delta: number;
-  /** All that is reserved, begun or committed on the account, this workflow's earlier entries included. */
+  /** All that is charged on the account now. */
   held: Spending;
-  /** Whether some of `held` belongs to another workflow. */
-  shared: boolean;
-  /** Entries to be added. */
+  /** What is to be added. */
   asked: Spending;
+  /** The whole of the fixed plan that has the account to itself now; null without one. */
+  heldPlan: Spending | null;
+  /** The same once `asked` is added, given back parts and all; null when rule (a) is not open. */
+  plan: Spending | null;
+}
+
+export interface Decision {
+  admitted: boolean;
+  /** `fixed-plan` only where the filter would refuse. */
+  by: Admission['rule'];
+}
+
+/** The rule itself, without figures for people: it computes the tight one only where the filter refuses. */
+export function decide({ budget, delta, held, asked, plan }: AdmissionQuestion): Decision {
+  if (budget === null) return { admitted: true, by: 'recorded' };
+  if (filterEpsilon(addSpending(held, asked), delta) <= budget) return { admitted: true, by: 'renyi-filter' };
+  if (plan === null) return { admitted: false, by: 'renyi-filter' };
+  const tight = spentEpsilon(plan, delta);
+  return { admitted: tight !== null && tight <= budget, by: 'fixed-plan' };
 }
 
 /** See `Admission.rule`. An account with a budget admits nothing unbounded. */
-export function judge({ dataset, account, budget, delta, held, shared, asked }: AdmissionQuestion): Admission {
-  const together = addSpending(held, asked);
-  const figures = {
+export function judge(question: AdmissionQuestion): Admission {
+  const { dataset, account, budget, delta, held, asked, heldPlan, plan } = question;
+  const after = accountFigure(addSpending(held, asked), plan, delta).epsilon;
+  return {
     dataset,
     account,
     budget,
     delta,
-    before: spentEpsilon(held, delta),
+    before: accountFigure(held, heldPlan, delta).epsilon,
     experiment: spentEpsilon(asked, delta),
-    after: spentEpsilon(together, delta),
-  };
-  if (budget === null) return { ...figures, admitted: true, rule: 'recorded', decisive: null };
-  const filtered = filterEpsilon(together, delta);
-  if (!shared && figures.after !== null && figures.after <= budget) {
-    return { ...figures, admitted: true, rule: 'fixed-plan', decisive: figures.after };
-  }
-  const decisive = shared ? filtered : Math.min(filtered, figures.after ?? Infinity);
-  return {
-    ...figures,
-    admitted: decisive <= budget,
-    rule: shared ? 'renyi-filter' : 'fixed-plan',
-    decisive: Number.isFinite(decisive) ? decisive : null,
+    after,
+    admitted: decide(question).admitted,
+    rule: budget === null ? 'recorded' : plan === null ? 'renyi-filter' : 'fixed-plan',
+    decisive: budget === null ? null : after,
   };
 }

@@ -6,7 +6,19 @@ import { canonicalJson } from '../../schemas/canonical-json.ts';
 import type { JsonValue } from '../../schemas/plan.ts';
 
 export type EventKind =
-  'account' | 'budget' | 'digest' | 'registered' | 'acknowledged' | 'reserved' | 'begun' | 'committed' | 'released';
+  | 'account'
+  | 'budget'
+  | 'digest'
+  | 'registered'
+  | 'acknowledged'
+  | 'reserved'
+  | 'begun'
+  /** More of an entry's mechanism is charged: a step was repeated from another state, or what was given back is needed. */
+  | 'extended'
+  /** Less of a begun entry is charged: its run ended, and only the recorded steps count. */
+  | 'reduced'
+  | 'committed'
+  | 'released';
 
 /** A row before it is chained. */
 export interface LedgerFact {
@@ -62,3 +74,9 @@ export function followChain(head: ChainHead, row: ChainedRow): ChainHead | strin
   if (rowHash(row) !== row.hash) return `row ${row.sequence} was changed after it was written`;
   return { sequence: row.sequence, hash: row.hash };
 }
+
+/** Hash over an entry's step records, up to and with the one given; the empty string before the first. */
+export const stepsHash = (previous: string, step: number, stateDigest: string): string =>
+  createHash('sha256')
+    .update(canonicalJson([previous, step, stateDigest]))
+    .digest('hex');

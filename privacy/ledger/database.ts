@@ -1,202 +1,115 @@
-/** @file Opens the ledger's SQL database. The only file of the ledger that knows which one it is. */
+/** @file Opens the ledger's SQL database, SQLite or PostgreSQL, and runs again what only others' work made fail. */
 
-import { randomBytes } from 'node:crypto';
-import {
-  chmodSync,
-  closeSync,
-  fsyncSync,
-  linkSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  writeSync,
-} from 'node:fs';
-import { dirname, join, resolve } from 'node:path';
-
-import { CompiledQuery, Kysely, SqliteAdapter, SqliteDriver, SqliteIntrospector, SqliteQueryCompiler } from 'kysely';
-import type { DatabaseConnection, Dialect, SqliteDatabase } from 'kysely';
-import Database from 'libsql';
+import type { Kysely } from 'kysely';
 
 import { EpsilonflowError } from '../../schemas/errors.ts';
-import { corrupt } from './refusals.ts';
+import { postgresKind, postgresName } from './postgres.ts';
 import { migrate, type LedgerTables } from './schema.ts';
+import { sqliteKind } from './sqlite.ts';
 
 export type LedgerDatabase = Kysely<LedgerTables>;
 
-/** Waiting blocks the thread and with it heartbeats, so the driver waits briefly and `retryBusy` does the rest. */
-const BUSY_TIMEOUT_MS = 40;
-const BUSY_PATIENCE_MS = 60_000;
-
-/** Takes the write lock when a transaction starts: a lock upgraded later can fail after work was done. */
-class ImmediateDriver extends SqliteDriver {
-  override async beginTransaction(connection: DatabaseConnection): Promise<void> {
-    await connection.executeQuery(CompiledQuery.raw('begin immediate'));
-  }
+/** What the two databases do not share. */
+export interface DatabaseKind {
+  /** Two URLs with one identity are one database. */
+  identity: string;
+  isPostgres: boolean;
+  connect(): LedgerDatabase;
+  /** Why a statement failed, when that was not its own fault; `busy`: nothing was done. */
+  mishap(error: unknown): 'busy' | 'outage' | 'refusal' | null;
+  unreachable(cause: unknown): EpsilonflowError;
 }
 
-function sqliteFile(url: string): string {
-  if (!url.startsWith('sqlite:')) {
-    throw new EpsilonflowError('ARGUMENT_INVALID', 'The ledger URL must have the form sqlite:FILE.', {
-      hint: 'Unset EPSILONFLOW_LEDGER_URL to use privacy-ledger/ledger.db.',
-    });
-  }
-  return resolve(url.slice('sqlite:'.length));
+const busyPatience = 60_000;
+const outagePatience = 30_000;
+
+export interface OpenedDatabase {
+  database: LedgerDatabase;
+  isPostgres: boolean;
+  /**
+   * Runs `work`, one transaction or statement, again while others keep it from being done. With `bridging` it is run
+   * again after a lost connection too, for half a minute: only for what may be done twice.
+   *
+   * @throws EpsilonflowError SERVICE_UNREACHABLE
+   */
+  retry<T>(work: () => Promise<T>, options?: { bridging?: boolean }): Promise<T>;
+  close(): Promise<void>;
 }
 
-/** Creates folder (0700) and file (0600); SQLite gives its journal files the mode of the database. */
-function prepareFile(file: string): void {
-  mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
-  try {
-    closeSync(openSync(file, 'wx', 0o600));
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-    chmodSync(file, 0o600);
-  }
-}
-
-const isOf = (error: unknown, ...codes: string[]): boolean =>
-  error instanceof Error && 'code' in error && codes.some((code) => String(error.code).startsWith(code));
-
-/** Runs `work` again while another process holds the lock. `work` must be one transaction or one statement. */
-export async function retryBusy<T>(work: () => Promise<T>): Promise<T> {
-  const deadline = Date.now() + BUSY_PATIENCE_MS;
+async function retry<T>(kind: DatabaseKind, work: () => Promise<T>, bridging: boolean): Promise<T> {
+  const started = Date.now();
   for (let pause = 5; ; pause = Math.min(pause * 1.5, 200)) {
     try {
       return await work();
     } catch (error) {
-      if (isOf(error, 'SQLITE_CORRUPT', 'SQLITE_NOTADB')) throw corrupt('its file is not a whole SQLite database');
-      if (!isOf(error, 'SQLITE_BUSY')) throw error;
-      if (Date.now() > deadline) {
-        throw new EpsilonflowError('SERVICE_UNREACHABLE', 'The privacy ledger stayed locked for a minute.', {
-          hint: 'Look for another process that holds the ledger file open.',
-          cause: error,
-        });
-      }
+      const mishap = kind.mishap(error);
+      if (mishap === null) throw error;
+      const patience = mishap === 'busy' ? busyPatience : mishap === 'outage' && bridging ? outagePatience : 0;
+      if (Date.now() - started >= patience) throw kind.unreachable(error);
       await new Promise((wake) => setTimeout(wake, pause * (0.5 + Math.random())));
     }
   }
 }
 
-/**
- * libsql keeps a prepared statement that failed with SQLITE_BUSY in progress until it is collected, and with it a read
- * lock that no later transaction gets past. Only statements that take locks can fail so, and they have no parameters:
- * they run unprepared.
- */
-function withoutLingeringStatements(database: Database.Database): SqliteDatabase {
-  return {
-    close: () => database.close(),
-    prepare: (text) => {
-      if (/^(begin|commit|rollback|create)\b/i.test(text)) {
-        const run = (): { changes: number; lastInsertRowid: number } => {
-          database.exec(text);
-          return { changes: 0, lastInsertRowid: 0 };
-        };
-        return { reader: false, run, all: () => (run(), []), iterate: () => (run(), [].values()) };
-      }
-      return database.prepare(text) as unknown as ReturnType<SqliteDatabase['prepare']>;
-    },
-  };
+function kindOf(url: string): DatabaseKind {
+  if (url.startsWith('sqlite:')) return sqliteKind(url);
+  if (/^postgres(ql)?:/.test(url)) return postgresKind(url);
+  throw new EpsilonflowError('ARGUMENT_INVALID', 'The ledger URL must have the form sqlite:FILE or postgres://...', {
+    hint: 'Unset EPSILONFLOW_LEDGER_URL to use privacy-ledger/ledger.db.',
+  });
 }
 
-function sqliteDialect(file: string): Dialect {
-  const connect = async (): Promise<SqliteDatabase> => {
-    const database = new Database(file, { timeout: BUSY_TIMEOUT_MS });
-    await retryBusy(async () => {
-      database.pragma('journal_mode = WAL');
-      database.pragma('synchronous = FULL');
-    });
-    return withoutLingeringStatements(database);
-  };
-  return {
-    createAdapter: () => new SqliteAdapter(),
-    createDriver: () => new ImmediateDriver({ database: connect }),
-    createIntrospector: (database) => new SqliteIntrospector(database),
-    createQueryCompiler: () => new SqliteQueryCompiler(),
-  };
-}
+/** Where a ledger is, for people and logs: never with a password. */
+export const ledgerName = (url: string): string => (url.startsWith('sqlite:') ? url : postgresName(url));
 
 interface SharedDatabase {
   ready: Promise<LedgerDatabase>;
   users: number;
 }
 
-/** One connection a file and process: two would wait for each other with the thread blocked. */
+/** One a process: two SQLite connections would wait for each other with the thread blocked. */
 const open = new Map<string, SharedDatabase>();
 
-async function connect(file: string): Promise<LedgerDatabase> {
-  prepareFile(file);
-  const database = new Kysely<LedgerTables>({ dialect: sqliteDialect(file) });
-  await retryBusy(() => migrate(database));
+async function connect(kind: DatabaseKind): Promise<LedgerDatabase> {
+  const database = kind.connect();
+  try {
+    await retry(kind, () => migrate(database, kind), false);
+  } catch (error) {
+    // A database that was never reached has nothing to close.
+    await database.destroy().catch(() => undefined);
+    throw error;
+  }
   return database;
 }
 
-export interface OpenedDatabase {
-  database: LedgerDatabase;
-  close(): Promise<void>;
-}
-
-/** Throws ARGUMENT_INVALID for a URL of another kind, SERVICE_UNREACHABLE when the file stays locked. */
+/** Throws ARGUMENT_INVALID for a URL of another kind, SERVICE_UNREACHABLE, LEDGER_TOO_NEW. */
 export async function openDatabase(url: string): Promise<OpenedDatabase> {
-  const file = sqliteFile(url);
-  let shared = open.get(file);
+  const kind = kindOf(url);
+  let shared = open.get(kind.identity);
   if (shared === undefined) {
-    shared = { ready: connect(file), users: 0 };
-    open.set(file, shared);
+    shared = { ready: connect(kind), users: 0 };
+    open.set(kind.identity, shared);
   }
   const mine = shared;
   mine.users += 1;
   try {
     const database = await mine.ready;
     let closed = false;
-    const close = async (): Promise<void> => {
-      if (closed) return;
-      closed = true;
-      mine.users -= 1;
-      if (mine.users > 0) return;
-      open.delete(file);
-      await database.destroy();
+    return {
+      database,
+      isPostgres: kind.isPostgres,
+      retry: (work, { bridging = false } = {}) => retry(kind, work, bridging),
+      close: async () => {
+        if (closed) return;
+        closed = true;
+        mine.users -= 1;
+        if (mine.users > 0) return;
+        open.delete(kind.identity);
+        await database.destroy();
+      },
     };
-    return { database, close };
   } catch (error) {
-    open.delete(file);
+    if (open.get(kind.identity) === mine) open.delete(kind.identity);
     throw error;
   }
-}
-
-/**
- * Secret of 32 bytes that keys digests of private datasets, so that outside the ledger they can't be recomputed from
- * guessed data. Lies beside the ledger with mode 0600; the first caller makes it.
- */
-export function ledgerSecret(url: string): Buffer {
-  const folder = dirname(sqliteFile(url));
-  const file = join(folder, 'dataset-secret');
-  const read = (): Buffer | null => {
-    try {
-      return readFileSync(file);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
-      throw error;
-    }
-  };
-  const known = read();
-  if (known !== null) return known;
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
-  const draft = `${file}.${process.pid}.${randomBytes(4).toString('hex')}`;
-  const descriptor = openSync(draft, 'wx', 0o600);
-  try {
-    writeSync(descriptor, randomBytes(32));
-    fsyncSync(descriptor);
-  } finally {
-    closeSync(descriptor);
-  }
-  try {
-    // A link fails when another process was first, and never shows a half-written file.
-    linkSync(draft, file);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-  } finally {
-    rmSync(draft, { force: true });
-  }
-  return readFileSync(file);
 }

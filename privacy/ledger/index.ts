@@ -5,7 +5,8 @@ import type { Ledger } from './ledger.ts';
 import { SqlLedger } from './sql-ledger.ts';
 
 export type * from './ledger.ts';
-export { ledgerSecret } from './database.ts';
+export { ledgerName } from './database.ts';
+export { ledgerSecret } from './secret.ts';
 export { envelopeAccount, envelopeEntry } from './envelope.ts';
 export { markerFile, markerText, readMarker, type Marker } from './marker.ts';
 export { paymentOf } from './payment.ts';
@@ -14,8 +15,9 @@ export { proofDifference } from './refusals.ts';
 export { rowsOf } from './rows.ts';
 
 /**
- * Opens the ledger at `url` (`sqlite:FILE`), making it when it is not there. Close it when done.
- * Throws ARGUMENT_INVALID for a URL of another kind, SERVICE_UNREACHABLE when another process keeps it locked.
+ * Opens the ledger at `url` (`sqlite:FILE` or `postgres://...`), making it when it is not there. Close it when done.
+ * Throws ARGUMENT_INVALID for a URL of another kind; SERVICE_UNREACHABLE when it can't be reached or another process
+ * keeps it locked; LEDGER_TOO_NEW.
  */
 export async function openLedger(url: string): Promise<Ledger> {
   return new SqlLedger(await openDatabase(url));

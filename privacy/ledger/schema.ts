@@ -2,9 +2,13 @@
 
 import { sql, type Kysely } from 'kysely';
 
+import { createAccountTables, type AccountTables } from './account-tables.ts';
+import { EpsilonflowError } from '../../schemas/errors.ts';
+import type { Mechanism } from '../../schemas/plan.ts';
+import { applicationsOf } from './admission.ts';
 import { genesis } from './chain.ts';
 
-export interface LedgerTables {
+export interface LedgerTables extends AccountTables {
   ledger_schema: { id: number; version: number };
   /** One row: every writing transaction updates it first, and so waits for all others. */
   ledger_head: { id: number; sequence: number; hash: string };
@@ -19,7 +23,15 @@ export interface LedgerTables {
     previous_hash: string;
     hash: string;
   };
-  accounts: { name: string; delta: number; budget: number | null };
+  accounts: {
+    name: string;
+    delta: number;
+    budget: number | null;
+    /** The workflow that has the account to itself with a plan fixed before any of it began; null when there is none. */
+    fixed_plan: string | null;
+    /** 1 once anything was admitted by its tight figure alone: from then on nothing begun is given back. */
+    whole: number;
+  };
   account_digests: { digest: string; account: string };
   entries: {
     id: string;
@@ -35,12 +47,26 @@ export interface LedgerTables {
     state: string;
     /** Number of attempts begun; only the newest may write. */
     fence: number;
-    /** Steps whose noise may have been used; 0 before the first. Not chained: it only ever bounds a charge from below. */
+    /** Highest step that was recorded, plus 1; 0 before the first. */
     steps_started: number;
+    /** Applications of the mechanism that are charged now: 0 when released. */
+    charged: number;
+    /** Number of distinct step records, and `stepsHash` over them in order. */
+    records: number;
+    records_hash: string;
+    /** What the spec said the budget is, where that alone rules (benchmarks): binds extensions too. */
+    stated_budget: number | null;
     proof: string | null;
     changed_at: string;
   };
-  /** Integer totals by mechanism of all that is not released, so that admission costs the same at any length. */
+  /**
+   * One row for each step and state that it was started from, written before its noise is used. Entries' rows in the
+   * chain carry the hash over them, so that a step costs no row there and waits for no other entry.
+   */
+  entry_steps: { entry_id: string; ordinal: number; step: number; digest: string };
+  /** One row on PostgreSQL: what keys the digests of private datasets, hex. SQLite has it in a file of its own. */
+  ledger_secret: { id: number; secret: string };
+  /** Integer totals by mechanism of all that is charged, so that admission costs the same at any length. */
   holdings: { account: string; mechanism_key: string; event: string; count: number };
 }
 
@@ -111,27 +137,83 @@ const first: Migration = async (database) => {
     .execute();
 };
 
-/** Never change one that was released: append. */
-const migrations: readonly Migration[] = [first];
+/** Steps are recorded with the state that they start from; accounts know how their plan was admitted. */
+const stepRecords: Migration = async (database) => {
+  const { schema } = database;
+  await schema.alterTable('accounts').addColumn('fixed_plan', 'text').execute();
+  await addCounter(database, 'accounts', 'whole');
+  await addCounter(database, 'entries', 'charged');
+  await addCounter(database, 'entries', 'records');
+  await schema
+    .alterTable('entries')
+    .addColumn('records_hash', 'text', (column) => column.notNull().defaultTo(''))
+    .execute();
+  await schema.alterTable('entries').addColumn('stated_budget', 'double precision').execute();
+  const charged = database.selectFrom('entries').select(['mechanism']).distinct().where('state', '<>', 'released');
+  for (const { mechanism } of await charged.execute()) {
+    await database
+      .updateTable('entries')
+      .set({ charged: applicationsOf(JSON.parse(mechanism) as Mechanism) })
+      .where('mechanism', '=', mechanism)
+      .where('state', '<>', 'released')
+      .execute();
+  }
+  await schema.dropIndex('entries_by_account').execute();
+  await schema.dropIndex('entries_by_node_key').execute();
+  await schema.createIndex('entries_by_account').on('entries').columns(['account', 'charged']).execute();
+  await schema
+    .createTable('entry_steps')
+    .addColumn('entry_id', 'text', (column) => column.notNull())
+    .addColumn('ordinal', 'integer', (column) => column.notNull())
+    .addColumn('step', 'integer', (column) => column.notNull())
+    .addColumn('digest', 'text', (column) => column.notNull())
+    .addPrimaryKeyConstraint('entry_steps_key', ['entry_id', 'step', 'digest'])
+    .execute();
+  await schema
+    .createTable('ledger_secret')
+    .addColumn('id', 'integer', (column) => column.primaryKey())
+    .addColumn('secret', 'text', (column) => column.notNull())
+    .execute();
+};
 
-/** Brings the tables up to date; any number of processes may call it at once. */
-export async function migrate(database: Kysely<LedgerTables>): Promise<void> {
-  await sql`create table if not exists ledger_schema (id integer primary key, version integer not null)`.execute(
-    database,
-  );
+const addCounter = (database: Kysely<LedgerTables>, table: 'accounts' | 'entries', name: string): Promise<void> =>
+  database.schema
+    .alterTable(table)
+    .addColumn(name, 'integer', (column) => column.notNull().defaultTo(0))
+    .execute();
+
+/** Never change one that was released: append. */
+const migrations: readonly Migration[] = [first, createAccountTables, stepRecords];
+
+/** Brings the tables up to date; any number of processes may call it at once. Throws LEDGER_TOO_NEW. */
+export async function migrate(database: Kysely<LedgerTables>, { isPostgres }: { isPostgres: boolean }): Promise<void> {
   await database.transaction().execute(async (transaction) => {
+    // PostgreSQL would let two processes make the same table and then fail one; SQLite's transactions exclude others.
+    if (isPostgres) await sql`select pg_advisory_xact_lock(${migrationLock})`.execute(transaction);
+    await transaction.schema
+      .createTable('ledger_schema')
+      .ifNotExists()
+      .addColumn('id', 'integer', (column) => column.primaryKey())
+      .addColumn('version', 'integer', (column) => column.notNull())
+      .execute();
     await transaction
       .insertInto('ledger_schema')
       .values({ id: 1, version: 0 })
       .onConflict((conflict) => conflict.column('id').doNothing())
       .execute();
-    // A write, so that whoever comes second waits here and then sees the first one's version.
-    const { version } = await transaction
-      .updateTable('ledger_schema')
-      .set((row) => ({ version: row.ref('version') }))
-      .returning('version')
-      .executeTakeFirstOrThrow();
+    const { version } = await transaction.selectFrom('ledger_schema').select('version').executeTakeFirstOrThrow();
+    if (version > migrations.length) {
+      throw new EpsilonflowError(
+        'LEDGER_TOO_NEW',
+        `The privacy ledger has schema ${version}; this version of Epsilonflow knows ${migrations.length}.`,
+        { hint: 'Update Epsilonflow here; older versions must not write to this ledger any more.' },
+      );
+    }
+    if (version === migrations.length) return;
     for (const migration of migrations.slice(version)) await migration(transaction);
     await transaction.updateTable('ledger_schema').set({ version: migrations.length }).execute();
   });
 }
+
+/** Any number that nobody else locks in the same database. */
+const migrationLock = 3_735_928_559;

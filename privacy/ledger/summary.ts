@@ -1,80 +1,113 @@
 /** @file What an account has spent, from its entries: for people, reports and `ledger show`. */
 
-import type { Kysely } from 'kysely';
-
-import type { Mechanism } from '../../schemas/plan.ts';
-import { composedEpsilon, type MechanismEvent } from '../accounting/index.ts';
-import { addSpending, filterEpsilon, mechanismEvent, spentEpsilon, type Spending } from './admission.ts';
+import { composedEpsilon } from '../accounting/index.ts';
+import { accountFigure, addSpending, applicationsOf, filterEpsilon, spendingOf, type Spending } from './admission.ts';
 import type { AccountSummary, EntryState, ExperimentSpending } from './ledger.ts';
-import type { LedgerTables } from './schema.ts';
+import { mechanismOf, planOf } from './reservation.ts';
+import type { LedgerTransaction } from './writer.ts';
 
 const nothing: Spending = { events: [], unbounded: 0 };
 
-function times(mechanism: Mechanism, entries: number): Spending {
-  const event: MechanismEvent | null = mechanismEvent(mechanism);
-  return event === null
-    ? { events: [], unbounded: entries }
-    : { events: [{ ...event, count: event.count * entries }], unbounded: 0 };
+interface Experiment {
+  line: Pick<ExperimentSpending, 'experiment' | 'workflowId' | 'repeatedSteps' | 'entries'>;
+  committed: Spending;
+  reserved: Spending;
+  /** Its mechanisms as planned, whatever became of them. */
+  planned: Spending;
 }
 
 /** Null when there is no such account. */
-export async function summarise(database: Kysely<LedgerTables>, name: string): Promise<AccountSummary | null> {
-  const account = await database.selectFrom('accounts').selectAll().where('name', '=', name).executeTakeFirst();
+export async function summarise(transaction: LedgerTransaction, name: string): Promise<AccountSummary | null> {
+  const account = await transaction.selectFrom('accounts').selectAll().where('name', '=', name).executeTakeFirst();
   if (account === undefined) return null;
   const { delta, budget } = account;
-  const digests = await database.selectFrom('account_digests').select('digest').where('account', '=', name).execute();
-  const groups = await database
+  const digests = await transaction
+    .selectFrom('account_digests')
+    .select('digest')
+    .where('account', '=', name)
+    .execute();
+  const experiments = await experimentsOf(transaction, name);
+
+  let committed = nothing;
+  let reserved = nothing;
+  for (const experiment of experiments) {
+    committed = addSpending(committed, experiment.committed);
+    reserved = addSpending(reserved, experiment.reserved);
+  }
+  const total = addSpending(committed, reserved);
+  const plan = await planOf(transaction, name, account.fixed_plan);
+  const figure = accountFigure(total, plan, delta);
+  // By the accountant of the total, and never above it.
+  const part = (spending: Spending): number | null => {
+    if (spending.unbounded > 0) return null;
+    if (figure.epsilon === null) return filterEpsilon(spending, delta);
+    return Math.min(figure.epsilon, accountFigure(spending, plan && spending, delta).epsilon ?? Infinity);
+  };
+  return {
+    account: name,
+    digests: digests.map((row) => row.digest).sort(),
+    budget,
+    delta,
+    committed: part(committed),
+    reserved: part(reserved),
+    total: figure.epsilon,
+    accountant: figure.accountant,
+    remaining: budget === null ? null : Math.max(0, budget - filterEpsilon(total, delta)),
+    unbounded: total.unbounded,
+    experiments: experiments.map((experiment) => lineOf(experiment, delta)),
+  };
+}
+
+const finite = (epsilon: number): number | null => (Number.isFinite(epsilon) ? epsilon : null);
+
+function lineOf({ line, committed, reserved, planned }: Experiment, delta: number): ExperimentSpending {
+  return {
+    ...line,
+    epsilon: finite(filterEpsilon(addSpending(committed, reserved), delta)),
+    committed: finite(filterEpsilon(committed, delta)),
+    reserved: finite(filterEpsilon(reserved, delta)),
+    plan: planned.unbounded > 0 ? null : composedEpsilon(planned.events, delta),
+  };
+}
+
+/** Experiments of an account, the one with the oldest entry first. */
+async function experimentsOf(transaction: LedgerTransaction, account: string): Promise<Experiment[]> {
+  const groups = await transaction
     .selectFrom('entries')
     .select(({ fn }) => [
       'workflow_id',
       'experiment',
       'state',
       'mechanism',
+      'charged',
       fn.countAll().as('entries'),
       fn.min('changed_at').as('since'),
     ])
-    .where('account', '=', name)
-    .groupBy(['workflow_id', 'experiment', 'state', 'mechanism'])
+    .where('account', '=', account)
+    .groupBy(['workflow_id', 'experiment', 'state', 'mechanism', 'charged'])
     .orderBy('since')
+    .orderBy('workflow_id')
     .execute();
-
-  let committed = nothing;
-  let reserved = nothing;
-  const experiments = new Map<string, { line: ExperimentSpending; spending: Spending }>();
+  const experiments = new Map<string, Experiment>();
   for (const group of groups) {
-    const state = group.state as EntryState;
+    const mechanism = mechanismOf(group);
     const entries = Number(group.entries);
     let experiment = experiments.get(group.workflow_id);
     if (experiment === undefined) {
       const counts = { reserved: 0, begun: 0, committed: 0, released: 0 };
-      const line = { experiment: group.experiment, workflowId: group.workflow_id, epsilon: 0, entries: counts };
-      experiment = { line, spending: nothing };
+      const line = { experiment: group.experiment, workflowId: group.workflow_id, repeatedSteps: 0, entries: counts };
+      experiment = { line, committed: nothing, reserved: nothing, planned: nothing };
       experiments.set(group.workflow_id, experiment);
     }
-    experiment.line.entries[state] += entries;
-    if (state === 'released') continue;
-    const spending = times(JSON.parse(group.mechanism) as Mechanism, entries);
-    experiment.spending = addSpending(experiment.spending, spending);
-    if (state === 'committed') committed = addSpending(committed, spending);
-    else reserved = addSpending(reserved, spending);
+    const steps = applicationsOf(mechanism);
+    experiment.line.entries[group.state as EntryState] += entries;
+    experiment.line.repeatedSteps += entries * Math.max(0, group.charged - steps);
+    const part = group.state === 'committed' ? 'committed' : 'reserved';
+    experiment[part] = addSpending(
+      experiment[part],
+      spendingOf([{ mechanism, applications: entries * group.charged }]),
+    );
+    experiment.planned = addSpending(experiment.planned, spendingOf([{ mechanism, applications: entries * steps }]));
   }
-
-  const total = addSpending(committed, reserved);
-  const filtered = experiments.size > 1 ? filterEpsilon(total, delta) : (spentEpsilon(total, delta) ?? Infinity);
-  return {
-    account: name,
-    digests: digests.map((row) => row.digest).sort(),
-    budget,
-    delta,
-    committed: spentEpsilon(committed, delta),
-    reserved: spentEpsilon(reserved, delta),
-    total: spentEpsilon(total, delta),
-    accountant: total.unbounded > 0 ? null : composedEpsilon(total.events, delta).accountant,
-    remaining: budget === null ? null : Math.max(0, budget - filtered),
-    unbounded: total.unbounded,
-    experiments: [...experiments.values()].map(({ line, spending }) => ({
-      ...line,
-      epsilon: spentEpsilon(spending, delta),
-    })),
-  };
+  return [...experiments.values()];
 }

@@ -4,59 +4,93 @@ import type { Transaction } from 'kysely';
 
 import { canonicalJson, jsonDigest } from '../../schemas/canonical-json.ts';
 import type { Mechanism } from '../../schemas/plan.ts';
-import { mechanismEvent } from './admission.ts';
+import { applicationEvent, type Charge } from './admission.ts';
 import { chainRow, type ChainHead, type LedgerFact } from './chain.ts';
-import type { EntryState } from './ledger.ts';
 import type { LedgerTables } from './schema.ts';
 
 export type LedgerTransaction = Transaction<LedgerTables>;
 export type EntryRow = LedgerTables['entries'];
 
+/** Rows of one insert: databases bound the number of parameters of a statement. */
+const rowsAnInsert = 100;
+
+/** Names what holdings count: equal applications of whatever mechanism go together. */
+export function holdingOf(mechanism: Mechanism): { mechanism_key: string; event: string } {
+  const event = applicationEvent(mechanism);
+  return { mechanism_key: event === null ? 'unbounded' : jsonDigest(event), event: canonicalJson(event) };
+}
+
 /** Appends facts to the chain and applies a change of entries, holdings and accounts, all or nothing. */
 export class LedgerWriter {
   readonly transaction: LedgerTransaction;
-  #head: ChainHead;
+  readonly isPostgres: boolean;
   readonly time = new Date().toISOString();
+  #head: ChainHead;
+  #written: ChainHead;
+  #rows: LedgerTables['ledger_rows'][] = [];
 
-  constructor(transaction: LedgerTransaction, head: ChainHead) {
+  constructor(transaction: LedgerTransaction, head: ChainHead, isPostgres: boolean) {
     this.transaction = transaction;
+    this.isPostgres = isPostgres;
     this.#head = head;
+    this.#written = head;
   }
 
-  async append(fact: LedgerFact): Promise<void> {
+  /** Rows are written in lots, the last one by `finish`. */
+  append(fact: LedgerFact): Promise<void> {
     const row = chainRow(this.#head, fact, this.time);
     this.#head = { sequence: row.sequence, hash: row.hash };
     const { entryId: entry_id, previousHash: previous_hash, ...rest } = row;
-    await this.transaction
-      .insertInto('ledger_rows')
-      .values({ ...rest, entry_id, previous_hash })
-      .execute();
+    this.#rows.push({ ...rest, entry_id, previous_hash });
+    return this.#rows.length < rowsAnInsert ? Promise.resolve() : this.finish();
+  }
+
+  async finish(): Promise<void> {
+    const rows = this.#rows;
+    this.#rows = [];
+    if (rows.length > 0) await this.transaction.insertInto('ledger_rows').values(rows).execute();
+    if (this.#written === this.#head) return;
+    this.#written = this.#head;
     await this.transaction.updateTable('ledger_head').set(this.#head).execute();
   }
 
-  /** Adds `sign` times one application of a mechanism to what the account holds. */
-  async hold(account: string, mechanism: Mechanism, sign: 1 | -1): Promise<void> {
-    const event = mechanismEvent(mechanism);
-    const count = sign * (event?.count ?? 1);
-    const kind = event === null ? null : { ...event, count: 1 };
-    const key = kind === null ? 'unbounded' : jsonDigest(kind);
-    await this.transaction
-      .insertInto('holdings')
-      .values({ account, mechanism_key: key, event: canonicalJson(kind), count })
-      .onConflict((conflict) =>
-        conflict
-          .columns(['account', 'mechanism_key'])
-          .doUpdateSet((row) => ({ count: row('holdings.count', '+', count) })),
-      )
-      .execute();
+  async insertEntries(rows: readonly EntryRow[]): Promise<void> {
+    for (let from = 0; from < rows.length; from += rowsAnInsert) {
+      await this.transaction
+        .insertInto('entries')
+        .values(rows.slice(from, from + rowsAnInsert))
+        .execute();
+    }
   }
 
-  async move(entry: EntryRow, change: Partial<EntryRow> & { state: EntryState }, payload: LedgerFact['payload']) {
+  /** Adds applications to what the account holds, or takes them off where their number is negative. */
+  async hold(account: string, charges: readonly Charge[]): Promise<void> {
+    const sums = new Map<string, LedgerTables['holdings']>();
+    for (const { mechanism, applications } of charges) {
+      if (applications === 0) continue;
+      const holding = holdingOf(mechanism);
+      const sum = sums.get(holding.mechanism_key);
+      if (sum === undefined) sums.set(holding.mechanism_key, { account, ...holding, count: applications });
+      else sum.count += applications;
+    }
+    for (const row of sums.values()) {
+      await this.transaction
+        .insertInto('holdings')
+        .values(row)
+        .onConflict((conflict) =>
+          conflict
+            .columns(['account', 'mechanism_key'])
+            .doUpdateSet((known) => ({ count: known('holdings.count', '+', row.count) })),
+        )
+        .execute();
+    }
+  }
+
+  async update(entry: EntryRow, change: Partial<EntryRow>): Promise<void> {
     await this.transaction
       .updateTable('entries')
       .set({ ...change, changed_at: this.time })
       .where('id', '=', entry.id)
       .execute();
-    await this.append({ kind: change.state, account: entry.account, entryId: entry.id, payload });
   }
 }

@@ -1,0 +1,332 @@
+/** @file Reserving: what an envelope asks for, whether an account admits it, and giving back what was not used. */
+
+import { canonicalJson } from '../../schemas/canonical-json.ts';
+import { EpsilonflowError } from '../../schemas/errors.ts';
+import type { Mechanism } from '../../schemas/plan.ts';
+import { openAccount } from './accounts.ts';
+import {
+  applicationsOf,
+  decide,
+  planSpending,
+  spendingOf,
+  type AdmissionQuestion,
+  type Decision,
+  type PlannedEntry,
+  type Spending,
+} from './admission.ts';
+import type { Envelope, EnvelopeAccount, EnvelopeEntry } from './ledger.ts';
+import { entryId } from './receipt.ts';
+import { corrupt } from './refusals.ts';
+import type { EntryRow, LedgerTransaction, LedgerWriter } from './writer.ts';
+
+/** What an entry of the envelope needs beyond what is charged for it. */
+interface Ask {
+  id: string;
+  entry: EnvelopeEntry;
+  existing: EntryRow | null;
+  applications: number;
+}
+
+/** The part of an envelope that one dataset's account is asked for. */
+interface AccountRequest {
+  dataset: string;
+  account: string;
+  delta: number;
+  budget: number | null;
+  /** See `entries.stated_budget`. */
+  statedBudget: number | null;
+  asks: Ask[];
+  /** All entries of the workflow on the account, whatever their state. */
+  own: EntryRow[];
+}
+
+export async function heldBy(transaction: LedgerTransaction, account: string): Promise<Spending> {
+  const rows = await transaction.selectFrom('holdings').selectAll().where('account', '=', account).execute();
+  const spending: Spending = { events: [], unbounded: 0 };
+  for (const row of rows) {
+    const count = Number(row.count);
+    if (count < 0) throw corrupt(`account ${account} holds a negative count`);
+    if (row.mechanism_key === 'unbounded') spending.unbounded = count;
+    else spending.events.push({ ...(JSON.parse(row.event) as Spending['events'][number]), count });
+  }
+  return spending;
+}
+
+export const mechanismOf = (entry: Pick<EntryRow, 'mechanism'>): Mechanism => JSON.parse(entry.mechanism) as Mechanism;
+
+export function plannedEntry(entry: Pick<EntryRow, 'mechanism' | 'records'>): PlannedEntry {
+  const mechanism = mechanismOf(entry);
+  return { mechanism, repeated: Math.max(0, entry.records - applicationsOf(mechanism)) };
+}
+
+/** Whether another workflow than this one has anything charged on the account. */
+export async function isShared(transaction: LedgerTransaction, account: string, workflowId: string): Promise<boolean> {
+  const other = await transaction
+    .selectFrom('entries')
+    .select('id')
+    .where('account', '=', account)
+    .where('charged', '>', 0)
+    .where('workflow_id', '<>', workflowId)
+    .limit(1)
+    .executeTakeFirst();
+  return other !== undefined;
+}
+
+const entriesOfWorkflow = (transaction: LedgerTransaction, workflowId: string): Promise<EntryRow[]> =>
+  transaction.selectFrom('entries').selectAll().where('workflow_id', '=', workflowId).orderBy('id').execute();
+
+/** The whole of the plan that has the account to itself; null without one. */
+export async function planOf(
+  transaction: LedgerTransaction,
+  account: string,
+  workflowId: string | null,
+): Promise<Spending | null> {
+  if (workflowId === null) return null;
+  const entries = await entriesOfWorkflow(transaction, workflowId);
+  return planSpending(entries.filter((entry) => entry.account === account).map(plannedEntry));
+}
+
+/** What the envelope asks of each account, by its datasets in order. Opens accounts that are not there. */
+export async function readRequests(
+  writer: LedgerWriter,
+  envelope: Envelope,
+  asking: boolean,
+): Promise<AccountRequest[]> {
+  const { workflowId } = envelope;
+  const requests = new Map<string, AccountRequest>();
+  for (const stated of envelope.accounts)
+    requests.set(stated.dataset, await openRequest(writer, stated, workflowId, asking));
+  const known = await entriesOfWorkflow(writer.transaction, workflowId);
+  const byId = new Map(known.map((row) => [row.id, row]));
+  const byAccount = new Map<string, EntryRow[]>();
+  for (const request of requests.values()) {
+    const own = byAccount.get(request.account) ?? known.filter((row) => row.account === request.account);
+    byAccount.set(request.account, own);
+    request.own = own;
+  }
+  const seen = new Set<string>();
+  for (const entry of envelope.entries) {
+    const request = requests.get(entry.dataset);
+    if (request === undefined) {
+      throw new EpsilonflowError('RECEIPT_INVALID', `The envelope names no account for dataset ${entry.dataset}.`);
+    }
+    const id = entryId(workflowId, entry);
+    const existing = byId.get(id) ?? null;
+    if (existing !== null && existing.mechanism_digest !== entry.mechanismDigest) {
+      throw new EpsilonflowError('MECHANISM_MISMATCH', `${entry.nodeId} was reserved with another mechanism.`);
+    }
+    if (seen.has(id)) continue;
+    seen.add(id);
+    const needed = Math.max(applicationsOf(entry.mechanism), existing?.records ?? 0);
+    const applications = needed - (existing?.charged ?? 0);
+    if (existing === null || existing.state === 'released' || applications > 0) {
+      request.asks.push({ id, entry, existing, applications });
+    }
+  }
+  return [...requests.values()];
+}
+
+async function openRequest(
+  writer: LedgerWriter,
+  stated: EnvelopeAccount,
+  workflowId: string,
+  asking: boolean,
+): Promise<AccountRequest> {
+  const { name, delta, budget } = await openAccount(writer, stated, workflowId, asking);
+  const statedBudget = stated.benchmark === true ? (stated.budget?.epsilon ?? null) : null;
+  return { dataset: stated.dataset, account: name, delta, budget, statedBudget, asks: [], own: [] };
+}
+
+export interface OpenQuestion extends AdmissionQuestion {
+  /** Whether the workflow has the account to itself with a plan that was fixed before any of it began. */
+  fixed: boolean;
+}
+
+export async function questionOf(
+  writer: LedgerWriter,
+  workflowId: string,
+  request: AccountRequest,
+): Promise<OpenQuestion> {
+  const { dataset, account, delta, budget, asks, own } = request;
+  const { transaction } = writer;
+  const { fixed_plan: fixedPlan } = await transaction
+    .selectFrom('accounts')
+    .select('fixed_plan')
+    .where('name', '=', account)
+    .executeTakeFirstOrThrow();
+  const isFresh = asks.some(({ existing }) => existing === null);
+  const hasBegun = own.some(({ fence }) => fence > 0);
+  const fixed =
+    (!hasBegun || (fixedPlan === workflowId && !isFresh)) && !(await isShared(transaction, account, workflowId));
+  const added = asks.filter(({ existing }) => existing === null).map(({ entry }) => ({ ...entry, repeated: 0 }));
+  return {
+    dataset,
+    account,
+    budget,
+    delta,
+    held: await heldBy(transaction, account),
+    asked: spendingOf(asks.map(({ entry, applications }) => ({ mechanism: entry.mechanism, applications }))),
+    heldPlan: await planOf(transaction, account, fixedPlan),
+    plan: fixed ? planSpending([...own.map(plannedEntry), ...added]) : null,
+    fixed,
+  };
+}
+
+/** What comes back without a further charge was admitted before. */
+export const decideRequest = (request: AccountRequest, question: OpenQuestion): Decision | null =>
+  request.asks.some(({ applications }) => applications > 0) ? decide(question) : null;
+
+/** Writes what was admitted. */
+export async function admit(
+  writer: LedgerWriter,
+  envelope: Envelope,
+  request: AccountRequest,
+  { fixed, by }: { fixed: boolean; by: Decision['by'] | null },
+): Promise<void> {
+  const { account, asks, own, statedBudget } = request;
+  const { workflowId, experiment, planDigest } = envelope;
+  const added: EntryRow[] = [];
+  for (const { id, entry, existing, applications } of asks) {
+    const { nodeId, nodeKey, keyEpoch, mechanism, mechanismDigest } = entry;
+    const charged = (existing?.charged ?? 0) + applications;
+    const admission = { charged, admittedBy: by, fixedPlan: fixed };
+    if (existing?.state === 'begun') {
+      await writer.update(existing, { charged });
+      await writer.append({
+        kind: 'extended',
+        account,
+        entryId: id,
+        payload: { ...admission, reason: 'taken up again' },
+      });
+      continue;
+    }
+    if (existing !== null) await writer.update(existing, { state: 'reserved', charged });
+    else {
+      added.push({
+        id,
+        account,
+        workflow_id: workflowId,
+        experiment,
+        plan_digest: planDigest,
+        node_id: nodeId,
+        node_key: nodeKey,
+        key_epoch: keyEpoch,
+        mechanism: canonicalJson(mechanism),
+        mechanism_digest: mechanismDigest,
+        state: 'reserved',
+        fence: 0,
+        steps_started: 0,
+        charged,
+        records: 0,
+        records_hash: '',
+        stated_budget: statedBudget,
+        proof: null,
+        changed_at: writer.time,
+      });
+    }
+    const identity = { workflowId, experiment, planDigest, nodeId, nodeKey, keyEpoch, statedBudget };
+    const payload = { ...identity, mechanism: { ...mechanism }, mechanismDigest, ...admission };
+    await writer.append({ kind: 'reserved', account, entryId: id, payload });
+  }
+  await writer.insertEntries(added);
+  // Another dataset of the envelope may be the same account: it is judged with these there.
+  own.push(...added);
+  await writer.hold(
+    account,
+    asks.map(({ entry, applications }) => ({ mechanism: entry.mechanism, applications })),
+  );
+  await recordPlan(writer, account, { fixed, by, workflowId });
+}
+
+/** What the account has to remember of an admission. */
+export async function recordPlan(
+  writer: LedgerWriter,
+  account: string,
+  { fixed, by, workflowId }: { fixed: boolean; by: Decision['by'] | null; workflowId: string },
+): Promise<void> {
+  await writer.transaction
+    .updateTable('accounts')
+    .set({ fixed_plan: fixed ? workflowId : null, ...(by === 'fixed-plan' && { whole: 1 }) })
+    .where('name', '=', account)
+    .execute();
+}
+
+/**
+ * Gives back what the ended run of a workflow did not use; returns the number of entries concerned.
+ *
+ * An account that ever admitted anything by its tight figure alone gives nothing back once something has begun there:
+ * see docs/privacy.md. Of a begun entry only the steps that no attempt recorded can be given back, and only where all
+ * of its steps were recorded from the first on.
+ */
+export async function giveBack(writer: LedgerWriter, workflowId: string): Promise<number> {
+  const { transaction } = writer;
+  const entries = await transaction
+    .selectFrom('entries')
+    .selectAll()
+    .where('workflow_id', '=', workflowId)
+    .where('state', 'in', ['reserved', 'begun'])
+    .orderBy('id')
+    .$if(writer.isPostgres, (query) => query.forUpdate())
+    .execute();
+  let concerned = 0;
+  for (const account of new Set(entries.map((entry) => entry.account))) {
+    const keepsAll = await keepsWhole(transaction, account);
+    for (const entry of entries) {
+      if (entry.account !== account) continue;
+      const mechanism = mechanismOf(entry);
+      if (entry.state === 'reserved') {
+        const charged = keepsAll ? entry.charged : 0;
+        await writer.update(entry, { state: 'released', charged });
+        await writer.hold(account, [{ mechanism, applications: charged - entry.charged }]);
+        const payload = { reason: 'never begun', charged };
+        await writer.append({ kind: 'released', account, entryId: entry.id, payload });
+        concerned += 1;
+      } else if (!keepsAll && isRecordedFromTheFirst(entry) && entry.records < entry.charged) {
+        const { records, records_hash: recordsHash } = entry;
+        const token = entry.fence + 1;
+        await writer.update(entry, { charged: records, fence: token });
+        await writer.hold(account, [{ mechanism, applications: records - entry.charged }]);
+        const payload = { reason: 'the run ended', token, charged: records, records, recordsHash };
+        await writer.append({ kind: 'reduced', account, entryId: entry.id, payload });
+        concerned += 1;
+      }
+    }
+    if (await holdsNothing(transaction, account)) {
+      await transaction
+        .updateTable('accounts')
+        .set({ fixed_plan: null, whole: 0 })
+        .where('name', '=', account)
+        .execute();
+    }
+  }
+  return concerned;
+}
+
+/** Mechanisms that are not announced step by step have no records, and count whole. */
+const isRecordedFromTheFirst = (entry: EntryRow): boolean =>
+  entry.records > 0 && entry.records >= entry.steps_started && mechanismOf(entry).kind !== 'unbounded';
+
+async function keepsWhole(transaction: LedgerTransaction, account: string): Promise<boolean> {
+  const begun = await transaction
+    .selectFrom('accounts')
+    .innerJoin('entries', 'entries.account', 'accounts.name')
+    .select('entries.id')
+    .where('accounts.name', '=', account)
+    .where('accounts.whole', '=', 1)
+    .where('entries.charged', '>', 0)
+    .where('entries.fence', '>', 0)
+    .limit(1)
+    .executeTakeFirst();
+  return begun !== undefined;
+}
+
+async function holdsNothing(transaction: LedgerTransaction, account: string): Promise<boolean> {
+  const held = await transaction
+    .selectFrom('holdings')
+    .select('count')
+    .where('account', '=', account)
+    .where('count', '<>', 0)
+    .limit(1)
+    .executeTakeFirst();
+  return held === undefined;
+}
