@@ -1,7 +1,7 @@
 /** What must be on the machine before set-up: each missing thing is named together with its fix. */
 
 import { spawnSync } from 'node:child_process';
-import { statfsSync } from 'node:fs';
+import { accessSync, constants, statfsSync } from 'node:fs';
 import { packageRoot, versions } from './folders.mjs';
 
 const numbers = (version) => version.split('.').map(Number);
@@ -31,7 +31,14 @@ export function thisMachine() {
       const { bavail, bsize } = statfsSync(packageRoot);
       return bavail * bsize;
     },
-    writable: () => run('test', ['-w', packageRoot]) !== null,
+    writable: () => {
+      try {
+        accessSync(packageRoot, constants.W_OK);
+        return true;
+      } catch {
+        return false;
+      }
+    },
   };
 }
 
