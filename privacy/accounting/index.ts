@@ -45,12 +45,22 @@ export function composedEpsilon(
   return { ...result };
 }
 
+/** Sum of the largest losses that there are: pure DP adds up. Infinity where losses have no bound. */
+const largestLoss = (events: readonly MechanismEvent[]): number =>
+  events.reduce((sum, event) => {
+    const pure = event.mechanism === 'laplace' || event.mechanism === 'discrete-laplace';
+    return sum + (pure ? event.count / event.scale : Infinity);
+  }, 0);
+
 function compute(merged: MechanismEvent[], delta: number, accountant: Accountant | undefined): ComposedEpsilon {
   const renyi = (): ComposedEpsilon => ({ epsilon: rdpEpsilon(rdpCurve(merged), delta), accountant: 'rdp' });
   if (accountant === 'rdp') return renyi();
   const noise = combinedNoise(merged);
   if (noise !== null) return { epsilon: gaussianEpsilon(noise, delta), accountant: 'pld' };
-  const exact: ComposedEpsilon = { epsilon: pldEpsilon(merged, delta), accountant: 'pld' };
+  const exact: ComposedEpsilon = {
+    epsilon: Math.min(pldEpsilon(merged, delta), largestLoss(merged)),
+    accountant: 'pld',
+  };
   if (accountant === 'pld' && Number.isFinite(exact.epsilon)) return exact;
   const bound = renyi();
   return exact.epsilon <= bound.epsilon ? exact : bound;

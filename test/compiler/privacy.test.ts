@@ -1,7 +1,7 @@
 import { afterAll, describe, expect, it } from 'vitest';
 
 import { composedEpsilon } from '../../privacy/accounting/index.ts';
-import type { PlanNode } from '../../schemas/plan.ts';
+import type { Plan, PlanNode } from '../../schemas/plan.ts';
 import { openWorkspace } from './workspace.ts';
 
 const workspace = openWorkspace();
@@ -231,10 +231,9 @@ describe('the release of test counts', () => {
     spec(options).replace('on-real: { uses: train-classifier, with: {', `$& release: ${release},`);
 
   it('costs what the spec says, and another cost is another result', async () => {
-    const [cheap, dear] = await Promise.all(
-      ['{ epsilon: 0.1 }', '{ epsilon: 0.5 }'].map((release) => workspace.plan(releasing(release))),
-    );
-    const node = (plan: typeof cheap): PlanNode => plan!.nodes.find(({ id }) => id === 'on-real')!;
+    const cheap = await workspace.plan(releasing('{ epsilon: 0.1 }'));
+    const dear = await workspace.plan(releasing('{ epsilon: 0.5 }'));
+    const node = ({ nodes }: Plan): PlanNode => nodes.find(({ id }) => id === 'on-real')!;
     expect(node(dear).release).toMatchObject({ targetEpsilon: 0.5, mechanism: { scale: 2 } });
     expect(node(dear).key).not.toBe(node(cheap).key);
     expect(node(dear).privacy!.digest).toBe(node(cheap).privacy!.digest);

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { errorCodes } from '../../schemas/error-codes.ts';
 import type { PlanNode } from '../../schemas/plan.ts';
 import { doorOf, mayLeave } from '../../tracking/door.ts';
 import { makeUpRun, ownState, type Wishes } from './made-up-run.ts';
@@ -63,5 +64,72 @@ describe('the door', () => {
     const shut = await planOf({ sensitivity: 'private' });
     expect(doorOf(shut, step(shut.nodes, 'on-real')).failure(failure)).toMatchObject({ code: 'STEP_FAILED' });
     expect(doorOf(shut, step(shut.nodes, 'on-real')).failure(failure).message).not.toContain('secret');
+  });
+
+  it('lets metrics of a charged release out, and nothing else of a step that reads private records', async () => {
+    const plan = await planOf({ sensitivity: 'private' });
+    const node = step(plan.nodes, 'on-synthetic');
+    const release = { dataset: 'speeches', mechanism: { kind: 'discrete-laplace', scale: 10, sensitivity: 1 } };
+    const released = { ...node, label: 'dp', release } as unknown as PlanNode;
+    const door = doorOf(plan, released);
+    const metrics = {
+      accuracy: 0.9,
+      accuracyLow: 0.8,
+      accuracyHigh: 0.95,
+      macroF1: 0.9,
+      majority: 0.5,
+      testRecords: 501,
+    };
+    expect(door.metrics({ ...metrics, trainRecords: 5000, seconds: 3 })).toEqual({ ...metrics, seconds: 3 });
+    expect(door.curve('loss')).toBe(false);
+    expect(door.progress({ phase: 'evaluate', done: 300, total: 500, unit: 'records' })).toEqual({
+      phase: 'evaluate',
+      done: 0,
+      total: 0,
+      unit: 'records',
+    });
+    // A release on top of training without DP makes nothing private.
+    expect(doorOf(plan, { ...released, label: 'non-private' }).metrics(metrics)).toEqual({});
+  });
+
+  it('counts planned steps of a step on private records, no records and no microbatches', async () => {
+    const plan = await planOf({ sensitivity: 'private' });
+    const door = doorOf(plan, step(plan.nodes, 'generator'));
+    const counted = { phase: 'train', total: 50, unit: 'steps' };
+    expect(door.progress({ ...counted, done: 7.25 })).toEqual({ ...counted, done: 7 });
+    expect(door.progress({ phase: 'index', done: 12, total: 4321, unit: 'records' })).toEqual({
+      phase: 'index',
+      done: 0,
+      total: 0,
+      unit: 'records',
+    });
+    const open = await planOf({ sensitivity: 'benchmark' });
+    const all = { phase: 'train', done: 7.25, total: 50, unit: 'steps' };
+    expect(doorOf(open, step(open.nodes, 'generator')).progress(all)).toEqual(all);
+  });
+
+  it('tells the messages of codes that cannot quote a record, of private steps too', async () => {
+    const plan = await planOf({ sensitivity: 'private' });
+    const door = doorOf(plan, step(plan.nodes, 'on-real'));
+    const tellable = Object.keys(errorCodes).filter(
+      (code) => door.failure({ code, message: 'what happened' }).message === 'what happened',
+    );
+    expect(tellable.sort()).toEqual([
+      'BUDGET_REFUSED',
+      'DATA_CHANGED',
+      'DATA_COLUMN_MISSING',
+      'DATA_FILE_MISSING',
+      'DISK_FULL',
+      'FENCED',
+      'INPUT_MISSING',
+      'JOB_CRASHED',
+      'MECHANISM_MISMATCH',
+      'MODEL_INVALID',
+      'MODEL_MISSING',
+      'NOISE_KEY_LOST',
+      'RECEIPT_INVALID',
+      'STORE_READ_ONLY',
+    ]);
+    expect(door.failure({ code: 'NO_SUCH_CODE', message: 'x' }).message).not.toBe('x');
   });
 });

@@ -1,0 +1,209 @@
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Client } from '@temporalio/client';
+import { WorkflowNotFoundError } from '@temporalio/common';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import { takeAuthority } from '../../activities/authority.ts';
+import { createBudgetActivities } from '../../activities/budget.ts';
+import { recoverDeadAttempts } from '../../activities/recovery.ts';
+import { createNoiseKey, hasNoiseKey, privateWorkFolder } from '../../activities/work-folder.ts';
+import type { WorkerParts } from '../../activities/worker-parts.ts';
+import { openLedger, paymentOf, type Ledger, type Receipt } from '../../privacy/ledger/index.ts';
+import { chargesOf } from '../../schemas/charges.ts';
+import { lineageOf } from '../../schemas/lineage.ts';
+import type { Plan, PlanNode } from '../../schemas/plan.ts';
+import { statePaths } from '../../stack/paths.ts';
+import { openStore } from '../../store/index.ts';
+
+const release = { kind: 'discrete-laplace', scale: 10, sensitivity: 1 } as const;
+const charge = { dataset: 'people', delta: 1e-5, accountant: 'rdp' } as const;
+
+/** A generator, a set that it made, and a classifier of two charges on it. */
+const generator = {
+  id: 'generator',
+  key: 'key of the generator',
+  inputs: { data: { dataset: 'people' } },
+  privacy: { ...charge, targetEpsilon: 'inf', epsilon: null, mechanism: { kind: 'unbounded' }, digest: 'training' },
+} as unknown as PlanNode;
+const classifier = {
+  id: 'classifier',
+  key: 'key of the classifier',
+  inputs: { train: { nodes: ['generator'] }, test: { dataset: 'people' } },
+  privacy: { ...charge, targetEpsilon: 'inf', epsilon: null, mechanism: { kind: 'unbounded' }, digest: 'training too' },
+  release: { ...charge, targetEpsilon: 0.1, epsilon: 0.1, mechanism: release, digest: 'release' },
+} as unknown as PlanNode;
+const plan = {
+  digest: 'p',
+  nodes: [generator, classifier],
+  datasets: {
+    people: {
+      name: 'people',
+      sensitivity: 'benchmark',
+      digest: 'd',
+      privacy: { unit: 'record', size: 100, counted: false, delta: 1e-5, budget: null },
+    },
+  },
+} as unknown as Plan;
+const run = { name: 'r', number: 1, workflowId: 'r/1-ab', planDigest: 'p' };
+
+let home: string;
+let ledger: Ledger;
+let parts: WorkerParts;
+let activities: ReturnType<typeof createBudgetActivities>;
+const homeBefore = process.env['EPSILONFLOW_HOME'];
+
+beforeEach(async () => {
+  home = mkdtempSync(join(tmpdir(), 'private steps '));
+  process.env['EPSILONFLOW_HOME'] = home;
+  ledger = await openLedger(`sqlite:${join(home, 'ledger.db')}`);
+  parts = {
+    store: { ...openStore(), loadPlan: () => Promise.resolve(plan) },
+    ledger: () => Promise.resolve(ledger),
+    datasetSecret: () => Promise.resolve(Buffer.alloc(32)),
+    trackerUri: () => Promise.resolve(null),
+  };
+  activities = createBudgetActivities(parts);
+});
+afterEach(async () => {
+  await ledger.close();
+  if (homeBefore === undefined) delete process.env['EPSILONFLOW_HOME'];
+  else process.env['EPSILONFLOW_HOME'] = homeBefore;
+  rmSync(home, { recursive: true, force: true });
+});
+
+const reserve = async (node: PlanNode): Promise<Receipt[]> => activities.reserveBudget(run, [node.id]);
+
+describe('a node with two charges', () => {
+  it('gets an entry for each, on the accounts of its splits', async () => {
+    const receipts = await reserve(classifier);
+    expect(receipts.map(({ dataset }) => dataset)).toEqual(['people', 'people/test']);
+    expect(new Set(receipts.map(({ entryId }) => entryId)).size).toBe(2);
+    expect((await ledger.accounts()).sort()).toEqual(['people', 'people/test']);
+  });
+
+  it('does not start with one receipt, with one twice, or with them the other way round', async () => {
+    const [training, counts] = (await reserve(classifier)) as [Receipt, Receipt];
+    for (const receipts of [[training], [training, training], [counts, training], []]) {
+      await expect(takeAuthority(parts, classifier, receipts, 1)).rejects.toMatchObject({ code: 'RECEIPT_INVALID' });
+    }
+    expect(await ledger.entryState(training)).toBe('reserved');
+  });
+
+  it('announces its release to the entry of the test split, fences both and commits both', async () => {
+    const receipts = (await reserve(classifier)) as [Receipt, Receipt];
+    const first = (await takeAuthority(parts, classifier, receipts, 1))!;
+    await first.announceStep(0, 'ab'.repeat(32), 'release');
+    const second = (await takeAuthority(parts, classifier, receipts, 2))!;
+    await expect(first.announceStep(0, 'ab'.repeat(32), 'release')).rejects.toMatchObject({ code: 'FENCED' });
+    await expect(first.checkFence()).rejects.toMatchObject({ code: 'FENCED' });
+    await second.announceStep(0, 'ab'.repeat(32), 'release');
+    const proof = { sampler: 'none', scale: 10, sensitivity: 1 } as const;
+    await expect(ledger.commit(receipts[1], second.tokens[1]!, { ...proof, scale: 5 })).rejects.toMatchObject({
+      code: 'MECHANISM_MISMATCH',
+    });
+    await ledger.commit(receipts[1], second.tokens[1]!, proof);
+    await ledger.commit(receipts[0], second.tokens[0]!, null);
+    expect((await ledger.accountSummary('people/test'))?.total).toBeCloseTo(0.1, 4);
+  });
+});
+
+describe('openPrivateStep', () => {
+  it('makes a key for entries that are reserved, and keeps one that is there', async () => {
+    const receipts = await reserve(classifier);
+    await activities.openPrivateStep(run, receipts);
+    expect(await hasNoiseKey(privateWorkFolder(receipts))).toBe(true);
+    await activities.openPrivateStep(run, receipts);
+    expect(readdirSync(join(statePaths.privateStore(), 'work'))).toHaveLength(1);
+  });
+
+  it.each([0, 1])(
+    'makes none when entry %d has begun: the same step would get other noise, uncounted',
+    async (place) => {
+      const receipts = await reserve(classifier);
+      await ledger.begin(receipts[place]!, 1);
+      await activities.openPrivateStep(run, receipts);
+      expect(await hasNoiseKey(privateWorkFolder(receipts))).toBe(false);
+    },
+  );
+});
+
+describe('paymentOf', () => {
+  const commit = async (node: PlanNode): Promise<string[]> => {
+    const receipts = await reserve(node);
+    for (const [place, receipt] of receipts.entries()) {
+      const token = await ledger.begin(receipt, 1);
+      const counts = chargesOf(node)[place]!.mechanism.kind === 'discrete-laplace';
+      await ledger.commit(receipt, token, counts ? { sampler: 'none', scale: 10, sensitivity: 1 } : null);
+    }
+    return receipts.map(({ entryId }) => entryId);
+  };
+
+  it('finds every entry that a result rests on, and nothing when one is missing', async () => {
+    const wanted = lineageOf(plan).chargesBehind('classifier');
+    expect(wanted).toHaveLength(3);
+    const own = await commit(classifier);
+    // The entry of the generator, upstream, is not there: no reuse.
+    expect(await paymentOf(ledger, own, wanted)).toBeNull();
+    const all = [...own, ...(await commit(generator))];
+    expect([...(await paymentOf(ledger, all, wanted))!.keys()].sort()).toEqual([...wanted].sort());
+    for (const left of all) {
+      expect(
+        await paymentOf(
+          ledger,
+          all.filter((id) => id !== left),
+          wanted,
+        ),
+      ).toBeNull();
+    }
+    expect(await paymentOf(ledger, [...all, 'an entry of another ledger'], wanted)).toBeNull();
+  });
+
+  it('takes no entry that is only reserved or begun', async () => {
+    const receipts = await reserve(generator);
+    const wanted = lineageOf(plan).chargesBehind('generator');
+    const ids = receipts.map(({ entryId }) => entryId);
+    expect(await paymentOf(ledger, ids, wanted)).toBeNull();
+    await ledger.begin(receipts[0]!, 1);
+    expect(await paymentOf(ledger, ids, wanted)).toBeNull();
+  });
+
+  it('finds nothing to pay behind public results, and nothing paid for where a manifest names no entry', async () => {
+    expect(await paymentOf(ledger, undefined, [])).toEqual(new Map());
+    expect(await paymentOf(ledger, [], ['some/charge'])).toBeNull();
+  });
+});
+
+describe('a worker that starts', () => {
+  /** What Temporal says of workflows, by id. */
+  const clientOf = (states: Record<string, string>): Client =>
+    ({
+      workflow: {
+        getHandle: (id: string) => ({
+          describe: async () => {
+            if (states[id] === undefined) throw new WorkflowNotFoundError('not found', id, undefined);
+            return Promise.resolve({ status: { name: states[id] } });
+          },
+        }),
+      },
+    }) as unknown as Client;
+
+  it('destroys keys and checkpoints of runs that were terminated, and of no others', async () => {
+    const states = { ended: 'TERMINATED', timed: 'TIMED_OUT', going: 'RUNNING', paused: 'PAUSED' };
+    const folders = new Map<string, string>();
+    for (const workflowId of [...Object.keys(states), 'unknown']) {
+      const receipts = [
+        { entryId: `e-${workflowId}`, workflowId, dataset: 'people', nodeKey: 'k', mechanismDigest: 'm' },
+      ];
+      const work = privateWorkFolder(receipts);
+      await createNoiseKey(work, receipts);
+      writeFileSync(join(work.directory, 'checkpoint'), 'weights');
+      folders.set(workflowId, work.directory);
+    }
+    await recoverDeadAttempts(clientOf(states), openStore());
+    const left = [...folders].filter(([, folder]) => existsSync(folder)).map(([id]) => id);
+    expect(left).toEqual(['going', 'paused', 'unknown']);
+    expect(existsSync(join(folders.get('going')!, 'noise.key'))).toBe(true);
+  });
+});
