@@ -1,13 +1,16 @@
 /** @file Activities that talk to the ledger: the envelope of a run, and the life of one private step. */
 
-import { envelopeAccount, envelopeEntry, type Envelope } from '../privacy/ledger/index.ts';
+import { mkdir } from 'node:fs/promises';
+import { envelopeAccount, envelopeEntry, type Envelope, type KnownHead } from '../privacy/ledger/index.ts';
 import { accountOf, chargesOf } from '../schemas/charges.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import type { Plan } from '../schemas/plan.ts';
+import { writeDurably } from '../store/disk.ts';
+import { ledgerHeadFile } from '../tracking/runs.ts';
 import type { ControlActivities, RunIdentity } from './contract.ts';
 import { nodeOf, recordCompleted } from './run-step.ts';
 import { createNoiseKey, destroyWorkFolder, keyEpoch, privateWorkFolder } from './work-folder.ts';
-import type { WorkerParts } from './worker-parts.ts';
+import { runDirectory, type WorkerParts } from './worker-parts.ts';
 
 type BudgetActivities = Pick<
   ControlActivities,
@@ -15,6 +18,14 @@ type BudgetActivities = Pick<
 >;
 
 export function createBudgetActivities({ store, ledger }: WorkerParts): BudgetActivities {
+  /** Leaves word in the run's folder, for the tracker, and for whoever called. */
+  const headFor = async (run: RunIdentity): Promise<KnownHead> => {
+    const opened = await ledger();
+    const head = { ledger: await opened.identity(), ...(await opened.head()) };
+    await mkdir(runDirectory(run), { recursive: true });
+    await writeDurably(ledgerHeadFile(runDirectory(run)), JSON.stringify(head) + '\n');
+    return head;
+  };
   return {
     async reserveBudget(run, nodeIds) {
       const plan = await store.loadPlan(run.planDigest);
@@ -23,15 +34,17 @@ export function createBudgetActivities({ store, ledger }: WorkerParts): BudgetAc
 
     async releaseBudget(run) {
       await (await ledger()).release(run.workflowId);
+      return headFor(run);
     },
 
     /** From here on the step's noise is determined, before the ledger counts it as begun. */
-    async openPrivateStep(_run, receipts) {
+    async openPrivateStep(run, receipts) {
       for (const receipt of receipts) {
         // A key made for an entry that has begun would be another one: the same step would get other noise, uncounted.
-        if ((await (await ledger()).entryState(receipt)) !== 'reserved') return;
+        if ((await (await ledger()).entryState(receipt)) !== 'reserved') return headFor(run);
       }
       await createNoiseKey(privateWorkFolder(receipts), receipts);
+      return headFor(run);
     },
 
     async commitPrivateStep(request, outcome) {
@@ -45,8 +58,9 @@ export function createBudgetActivities({ store, ledger }: WorkerParts): BudgetAc
         await (await ledger()).commit(receipt, token, proof);
       }
       const plan = await store.loadPlan(run.planDigest);
-      recordCompleted(request, nodeOf(plan, nodeId), outcome);
+      recordCompleted(plan, request, nodeOf(plan, nodeId), outcome);
       await destroyWorkFolder(privateWorkFolder(receipts));
+      return headFor(run);
     },
 
     async closePrivateStep(_run, receipts) {

@@ -1,8 +1,9 @@
 /** @file What workflows and activities say to each other. Types only: every value here is small and travels as JSON. */
 
-import type { FencingToken, Receipt } from '../privacy/ledger/ledger.ts';
+import type { FencingToken, KnownHead, Receipt } from '../privacy/ledger/ledger.ts';
 import type { MechanismProof } from '../schemas/artifact.ts';
 import type { Plan, StepKind } from '../schemas/plan.ts';
+import type { Passed } from '../tracking/door.ts';
 
 export interface RunIdentity {
   name: string;
@@ -53,7 +54,7 @@ export interface StepRequest {
 
 export interface StepOutcome {
   key: string;
-  metrics: Record<string, number>;
+  metrics: Passed<Record<string, number>>;
   seconds: number;
   attempt: number;
   /** Private nodes: what `commitPrivateStep` needs, in the order of the receipts. */
@@ -90,7 +91,10 @@ export interface ExperimentStatus extends ExperimentResult {
   waiting: number;
 }
 
-/** Activities of the control queue, as the workflows call them. Implemented in `activities/`. */
+/**
+ * Activities of the control queue, as the workflows call them. Implemented in `activities/`. Those that change the
+ * ledger return its head, so that histories show how far it was: an older copy put in its place can be told by them.
+ */
 export interface ControlActivities {
   readPlanSlice(planDigest: string, from: number): Promise<PlanSlice>;
   findCached(planDigest: string, from: number): Promise<CachedSlice>;
@@ -99,9 +103,9 @@ export interface ControlActivities {
   recordSettled(run: RunIdentity, settled: SettledNode[]): Promise<void>;
   /** Reserves every charge of the listed private nodes in one transaction. */
   reserveBudget(run: RunIdentity, nodeIds: string[]): Promise<StepReceipt[]>;
-  releaseBudget(run: RunIdentity): Promise<void>;
-  openPrivateStep(run: RunIdentity, receipts: StepReceipt[]): Promise<void>;
-  commitPrivateStep(request: StepRequest, outcome: StepOutcome): Promise<void>;
+  releaseBudget(run: RunIdentity): Promise<KnownHead>;
+  openPrivateStep(run: RunIdentity, receipts: StepReceipt[]): Promise<KnownHead>;
+  commitPrivateStep(request: StepRequest, outcome: StepOutcome): Promise<KnownHead>;
   closePrivateStep(run: RunIdentity, receipts: StepReceipt[]): Promise<void>;
   endRun(run: RunIdentity, status: ExperimentResult['status']): Promise<void>;
   writeRunReport(run: RunIdentity): Promise<void>;

@@ -20,7 +20,7 @@ import { EpsilonflowError } from '../schemas/errors.ts';
 import { ledgerUrl } from '../stack/paths.ts';
 import { openProjectLedger, requireContinuity, requireLedger } from '../stack/project-ledger.ts';
 import { openStore } from '../store/index.ts';
-import { type Registrations, registrationsOf } from './registrations.ts';
+import { accountsAsked, registrationOf, type Registrations } from './registrations.ts';
 
 export interface OfflineOptions {
   /** Also check the rows of private datasets; what is found is then non-private. */
@@ -59,8 +59,9 @@ export async function withCompileHost<T>(work: (host: LedgerHost) => Promise<T>)
   let spec = '';
   const onRecords = async (source: DatasetSource, digest: string, records: DatasetRecords): Promise<void> => {
     if (source.sensitivity === 'public') return;
-    for (const registration of await registrationsOf(source, digest, records)) {
-      if (!(await (await ledger()).isRegistered(registration))) registrations.set(registration.dataset, registration);
+    for (const account of accountsAsked(source)) {
+      if (await (await ledger()).isRegistered({ dataset: account, digest })) continue;
+      registrations.set(account, await registrationOf(source, account, digest, records));
     }
   };
   try {

@@ -29,12 +29,16 @@ async function run(spec: string, options: RunOptions): Promise<number> {
   const { ensureServices } = await import('../stack/services.ts');
   const { ensureWorker } = await import('../stack/worker-process.ts');
   const { createLiveView } = await import('./live-view.ts');
+  const { registerPlan } = await import('./registrations.ts');
   const { startRun } = await import('./start-run.ts');
   const { connectTemporal } = await import('./temporal-client.ts');
   const { outcomeOf, printOutcome, workflowUrl } = await import('./run-outcome.ts');
   const view = createLiveView();
 
-  const compiled = await withCompileHost((host) => compile({ file: spec, profile: options.profile }, host));
+  const { compiled, registrations } = await withCompileHost(async (host) => ({
+    compiled: await compile({ file: spec, profile: options.profile }, host),
+    registrations: host.registrations,
+  }));
   const { plan } = compiled;
   view.say(describePlan(plan));
   const services = await ensureServices();
@@ -42,7 +46,10 @@ async function run(spec: string, options: RunOptions): Promise<number> {
   const { temporal } = services;
   const client = await connectTemporal(temporal);
   try {
-    const started = await startRun(client, plan, () => refuseIfOverdrawn(compiled));
+    const started = await startRun(client, plan, async () => {
+      refuseIfOverdrawn(compiled);
+      await registerPlan(plan, registrations, (line) => view.say(line));
+    });
     await ensureWorker(temporal);
     const url = workflowUrl(temporal, started.record.workflowId);
     view.say(

@@ -22,7 +22,7 @@ export interface StartedRun extends RunFolder {
  * A run of the same plan that has not ended is taken up again; otherwise a new one is started, unless `admit` throws.
  * Killed at any point and called again, it starts one run.
  */
-export async function startRun(client: Client, plan: Plan, admit: () => void): Promise<StartedRun> {
+export async function startRun(client: Client, plan: Plan, admit: () => Promise<void>): Promise<StartedRun> {
   await openStore().savePlan(plan);
   const lock = await acquireLock(`${statePaths.runs()}/.start.lock`, { purpose: `starting a run of ${plan.name}` });
   try {
@@ -35,7 +35,7 @@ export async function startRun(client: Client, plan: Plan, admit: () => void): P
       if (state === 'unknown' && readEvents(folder.directory).events.length === 0)
         return await begin(client, plan, folder.record);
     }
-    admit();
+    await admit();
     const number = claimRunNumber(plan.name);
     return await begin(client, plan, {
       name: plan.name,

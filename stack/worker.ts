@@ -13,12 +13,13 @@ import { createActivities } from '../activities/index.ts';
 import { recoverDeadAttempts } from '../activities/recovery.ts';
 import { stopRunningJobs } from '../activities/run-step.ts';
 import type { WorkerParts } from '../activities/worker-parts.ts';
-import { ledgerSecret, openLedger, type Ledger } from '../privacy/ledger/index.ts';
+import { ledgerSecret, type Ledger } from '../privacy/ledger/index.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import { writeDurably } from '../store/disk.ts';
 import { openStore } from '../store/index.ts';
 import { taskQueues } from '../workflows/task-queues.ts';
 import { ledgerUrl, stateRoot } from './paths.ts';
+import { openProjectLedger, remembersLedgers } from './project-ledger.ts';
 import { ensureMlflow, ensureTemporal } from './services.ts';
 import { sourceDigest } from './source-digest.ts';
 
@@ -38,13 +39,15 @@ const shutdownGraceTime = '45 seconds';
 /**
  * Runs until SIGTERM or SIGINT; running jobs then write a checkpoint and go on in the next worker.
  *
- * @throws EpsilonflowError SERVICE_UNREACHABLE
+ * @throws EpsilonflowError SERVICE_UNREACHABLE, LEDGER_ROLLED_BACK
  */
 export async function runWorker({ queues, jobs, onReady }: WorkerSettings): Promise<void> {
   const temporal = await ensureTemporal();
   Runtime.install({ logger: new DefaultLogger('WARN'), shutdownSignals: [] });
   const { connection, client } = await connect(temporal.address, temporal.namespace);
   const parts = workerParts();
+  // An older copy of the ledger is refused before any task is taken.
+  if (remembersLedgers()) await parts.ledger();
   const recovered = await recoverDeadAttempts(client, parts.store);
   const activities = createActivities(parts);
   const shared = { connection, namespace: temporal.namespace, activities, shutdownGraceTime } as const;
@@ -107,11 +110,11 @@ function workerParts(): LocalParts {
     opened,
     store: openStore(),
     ledger: () => {
-      opened.ledger ??= openLedger(ledgerUrl());
+      opened.ledger ??= openProjectLedger(null);
       opened.ledger.catch(() => (opened.ledger = null));
       return opened.ledger;
     },
-    datasetSecret: () => Promise.resolve(ledgerSecret(ledgerUrl())),
+    datasetSecret: async () => ledgerSecret(ledgerUrl()),
     trackerUri: async () => (await ensureMlflow())?.uri ?? null,
   };
 }

@@ -32,6 +32,9 @@ export interface RunFolder {
   record: RunRecord;
 }
 
+/** Row of the privacy ledger that the run knows of last: `{ledger, sequence, hash}`. */
+export const ledgerHeadFile = (directory: string): string => join(directory, 'ledger-head.json');
+
 const recordFile = (directory: string): string => join(directory, 'run.json');
 
 /**

@@ -182,6 +182,8 @@ export interface Ledger {
    * DATASET_OVERLAP when private data share records with another account and no decision acknowledges that.
    */
   register(registrations: readonly DatasetRegistration[]): Promise<RegisteredDataset[]>;
+  /** Whether data of this digest were registered with their records: registering them again would change nothing. */
+  isRegistered(data: Pick<DatasetRegistration, 'dataset' | 'digest'>): Promise<boolean>;
   /**
    * Reserves all of the envelope or nothing. Entries of the same identity (workflow, node key, key epoch, dataset) are
    * charged once, however often this is called. Throws BUDGET_REFUSED; MECHANISM_MISMATCH when an identity comes

@@ -4,6 +4,7 @@
 
 import { splitOfAccount } from '../../schemas/charges.ts';
 import { EpsilonflowError } from '../../schemas/errors.ts';
+import type { EventKind } from './chain.ts';
 import type { DatasetRegistration, RegisteredDataset } from './ledger.ts';
 import { corrupt } from './refusals.ts';
 import { decodeRows, encodeRows, overlaps, rowsDigest, rowsWithout, sharedRows, unionOfRows } from './rows.ts';
@@ -35,10 +36,9 @@ export async function registerAll(
 async function registerDataset(writer: LedgerWriter, registration: DatasetRegistration): Promise<RegisteredDataset> {
   const { transaction } = writer;
   const { dataset, rows, decision } = registration;
-  const digest = accountDigest(registration);
   await checkRowKey(transaction, rows.key);
   const known = await accountOfDigest(transaction, registration);
-  if (known !== null && decision === undefined && (await holdsRowsOf(transaction, digest))) {
+  if (known !== null && decision === undefined && (await isRegistered(transaction, registration))) {
     return { dataset, account: known, isNew: false };
   }
   const accounts = await rowsByAccount(transaction);
@@ -56,7 +56,7 @@ async function registerDataset(writer: LedgerWriter, registration: DatasetRegist
   for (const { other, shared } of found)
     if (accepted.has(other)) await acknowledge(transaction, account, other, shared);
   if (decision !== undefined) await appendDecision(writer, registration, account);
-  const isNew = known === null || !(await holdsRowsOf(transaction, digest));
+  const isNew = !(await isRegistered(transaction, registration));
   if (isNew) await addRows(writer, registration, { account, known, added });
   return { dataset, account, isNew };
 }
@@ -96,11 +96,15 @@ async function checkRowKey(transaction: LedgerTransaction, key: string): Promise
   await transaction.updateTable('ledger_identity').set({ row_key: key }).execute();
 }
 
-async function holdsRowsOf(transaction: LedgerTransaction, digest: string): Promise<boolean> {
+/** Whether data of this digest were registered, with their records. */
+export async function isRegistered(
+  transaction: LedgerTransaction,
+  data: { dataset: string; digest: string },
+): Promise<boolean> {
   const row = await transaction
     .selectFrom('account_rows')
     .select('part')
-    .where('digest', '=', digest)
+    .where('digest', '=', accountDigest(data))
     .limit(1)
     .executeTakeFirst();
   return row !== undefined;
@@ -264,22 +268,16 @@ async function addRows(
 }
 
 /**
- * Compares the stored rows with what the chain says of them.
+ * Compares the stored rows and acknowledgements with what the chain says of them.
  *
- * @throws EpsilonflowError LEDGER_CORRUPT naming the digest of the first set that differs.
+ * @throws EpsilonflowError LEDGER_CORRUPT naming the first thing that differs
  */
 export async function verifyRows(transaction: LedgerTransaction): Promise<void> {
-  const facts = await transaction
-    .selectFrom('ledger_rows')
-    .select(['account', 'payload'])
-    .where('kind', '=', 'digest')
-    .orderBy('sequence')
-    .execute();
   const stored = new Set(
     (await transaction.selectFrom('account_rows').select('digest').distinct().execute()).map((row) => row.digest),
   );
-  for (const { account, payload } of facts) {
-    const { digest, rows } = JSON.parse(payload) as { digest: string; rows?: string };
+  for (const { account, payload } of await factsOf(transaction, 'digest')) {
+    const { digest, rows } = payload as { digest: string; rows?: string };
     if (rows === undefined) continue;
     const parts = await transaction
       .selectFrom('account_rows')
@@ -293,6 +291,40 @@ export async function verifyRows(transaction: LedgerTransaction): Promise<void> 
     }
     stored.delete(digest);
   }
-  for (const digest of stored)
+  for (const digest of stored) {
     throw corrupt(`records of dataset digest ${digest.slice(0, 16)} are in no row of the chain`);
+  }
+  await verifyOverlaps(transaction);
+}
+
+/** How many records two accounts share stands in no row, being private: it must be at most what they share now. */
+async function verifyOverlaps(transaction: LedgerTransaction): Promise<void> {
+  const acknowledged = await transaction.selectFrom('account_overlaps').selectAll().execute();
+  if (acknowledged.length === 0) return;
+  const decided = new Set(
+    (await factsOf(transaction, 'registered')).flatMap(({ account, payload }) =>
+      (payload as { apartFrom: string[] }).apartFrom.map((other) => inOrder(account, other).join('\n')),
+    ),
+  );
+  const accounts = await rowsByAccount(transaction);
+  const none = new BigUint64Array();
+  for (const { account, other, shared } of acknowledged) {
+    const most = sharedRows(accounts.get(account) ?? none, accounts.get(other) ?? none);
+    if (Number(shared) > most || !decided.has(`${account}\n${other}`)) {
+      throw corrupt(`nobody said in its rows that ${account} and ${other} share what they share`);
+    }
+  }
+}
+
+async function factsOf(
+  transaction: LedgerTransaction,
+  kind: EventKind,
+): Promise<{ account: string; payload: unknown }[]> {
+  const rows = await transaction
+    .selectFrom('ledger_rows')
+    .select(['account', 'payload'])
+    .where('kind', '=', kind)
+    .orderBy('sequence')
+    .execute();
+  return rows.map(({ account, payload }) => ({ account, payload: JSON.parse(payload) as unknown }));
 }

@@ -5,6 +5,8 @@
 
 import { createHash, createHmac } from 'node:crypto';
 
+import { corrupt } from './refusals.ts';
+
 /** Raise when what is hashed changes: sets of different forms do not compare. */
 const form = 'epsilonflow-rows-1';
 
@@ -75,8 +77,10 @@ export function unionOfRows(parts: readonly BigUint64Array[]): BigUint64Array {
 export const encodeRows = (hashes: BigUint64Array): string =>
   Buffer.from(hashes.buffer, hashes.byteOffset, hashes.byteLength).toString('base64');
 
+/** @throws EpsilonflowError LEDGER_CORRUPT */
 export function decodeRows(text: string): BigUint64Array {
   const bytes = Buffer.from(text, 'base64');
+  if (bytes.length % 8 !== 0) throw corrupt('a set of records is cut');
   const hashes = new BigUint64Array(bytes.length / 8);
   Buffer.from(hashes.buffer).set(bytes);
   return hashes;

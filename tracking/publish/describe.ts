@@ -4,6 +4,7 @@ import { closeSync, existsSync, openSync, readFileSync, readSync } from 'node:fs
 import { createHash } from 'node:crypto';
 import { basename, join } from 'node:path';
 import { accountOf } from '../../schemas/charges.ts';
+import type { KnownHead } from '../../privacy/ledger/index.ts';
 import type { PlanNode } from '../../schemas/plan.ts';
 import { doorOf, type Passed } from '../door.ts';
 import type { NodeSummary } from '../events.ts';
@@ -12,7 +13,7 @@ import type { DatasetInput, MlflowRunStatus } from '../mlflow/client.ts';
 import { cleanKey, flattenParams, type MlflowMetric, type MlflowTag } from '../mlflow/values.ts';
 import { summaryMarkdown } from '../report/summary.ts';
 import type { RunResults } from '../results.ts';
-import type { RunRecord } from '../runs.ts';
+import { ledgerHeadFile, type RunRecord } from '../runs.ts';
 
 export interface ArtifactFile {
   path: string;
@@ -78,6 +79,7 @@ export function describeParent(record: RunRecord, results: RunResults, runDirect
       [nodeTag]: '-',
       'epsilonflow.level': 'run',
       'epsilonflow.profile': plan.spec.profile,
+      'epsilonflow.ledger.head': ledgerHead(runDirectory),
       'epsilonflow.waivers': plan.waivers.map(({ name, reason }) => `${name}: ${reason}`).join('; ') || null,
       ...Object.fromEntries(
         Object.entries(plan.privacy).flatMap(([dataset, account]) => [
@@ -156,6 +158,14 @@ export function describeInstance(record: RunRecord, results: RunResults, node: P
     inputs: inputsOf(results, node),
     artifacts: filesOf(results, node),
   };
+}
+
+/** `LEDGER/SEQUENCE/HASH`, by which a ledger that is older than the run can be told; null when it spent nothing. */
+function ledgerHead(runDirectory: string): string | null {
+  const file = ledgerHeadFile(runDirectory);
+  if (!existsSync(file)) return null;
+  const { ledger, sequence, hash } = JSON.parse(readFileSync(file, 'utf8')) as KnownHead;
+  return `${ledger}/${sequence}/${hash}`;
 }
 
 const parentStatus = { running: 'RUNNING', completed: 'FINISHED', failed: 'FAILED', cancelled: 'KILLED' } as const;

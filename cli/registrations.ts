@@ -1,0 +1,62 @@
+/** @file Tells the ledger which records a plan's datasets hold, before anything is spent on them. */
+
+import type { DatasetRecords, DatasetSource } from '../datasets/index.ts';
+import { type DatasetRegistration, ledgerSecret, markerFile, rowsOf } from '../privacy/ledger/index.ts';
+import { splitOfAccount } from '../schemas/charges.ts';
+import type { Plan } from '../schemas/plan.ts';
+import { ledgerUrl } from '../stack/paths.ts';
+import { ensureMarker, openProjectLedger } from '../stack/project-ledger.ts';
+import { shortPath } from './output.ts';
+
+/** By name of the account that each asks for. */
+export type Registrations = Map<string, DatasetRegistration>;
+
+/** The accounts that a dataset's splits ask for: training and validation records pay together, test records apart. */
+export const accountsAsked = ({ name }: Pick<DatasetSource, 'name'>): string[] => [name, `${name}/test`];
+
+/** What the ledger must know of the records that an account would pay for. */
+export async function registrationOf(
+  source: DatasetSource,
+  account: string,
+  digest: string,
+  { train = [], validation = [], test = [] }: DatasetRecords,
+): Promise<DatasetRegistration> {
+  const records = splitOfAccount(account).split === 'test' ? [test] : [train, validation];
+  const texts = function* (): Generator<string> {
+    for (const split of records) for (const { text } of split) yield text;
+  };
+  const rows = rowsOf(texts(), await ledgerSecret(ledgerUrl()));
+  return { dataset: account, digest, benchmark: source.sensitivity === 'benchmark', rows };
+}
+
+/** Path of the marker that must name the ledger; null when the plan spends on public data only. */
+export const markerOf = ({ privacy, datasets, spec }: Plan): string | null =>
+  Object.keys(privacy).some((account) => datasets[splitOfAccount(account).dataset]!.sensitivity === 'private')
+    ? markerFile(spec.file)
+    : null;
+
+/**
+ * Registers what a plan would spend on. Idempotent.
+ *
+ * @param say prints a line for people.
+ * @throws EpsilonflowError DATASET_OVERLAP, LEDGER_MISMATCH, LEDGER_ROLLED_BACK
+ */
+export async function registerPlan(
+  plan: Plan,
+  registrations: Registrations,
+  say: (line: string) => void,
+): Promise<void> {
+  const marker = markerOf(plan);
+  const ledger = await openProjectLedger(marker);
+  try {
+    const wanted = Object.keys(plan.privacy).flatMap((account) => registrations.get(account) ?? []);
+    for (const { dataset, account } of await ledger.register(wanted)) {
+      if (account !== dataset) say(`The records of ${dataset} are spent on in account ${account}.`);
+    }
+    if (marker !== null && (await ensureMarker(ledger, marker))) {
+      say(`${shortPath(marker)} names the privacy ledger of this project's private data: commit it.`);
+    }
+  } finally {
+    await ledger.close();
+  }
+}

@@ -1,0 +1,177 @@
+/**
+ * @file The ledger as commands and workers open it: compared with what the project's marker and this machine remember of
+ * it, so that a lost, exchanged or older one is not spent on.
+ */
+
+import { existsSync, readFileSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+
+import {
+  markerText,
+  openLedger,
+  readMarker,
+  type Discontinuity,
+  type KnownHead,
+  type Ledger,
+  type Marker,
+} from '../privacy/ledger/index.ts';
+import { EpsilonflowError } from '../schemas/errors.ts';
+import { writeDurably } from '../store/disk.ts';
+import { ledgerUrl, statePaths } from './paths.ts';
+
+/** Newest head that this machine has seen, by identity of the ledger. */
+type RememberedHeads = Record<string, { sequence: number; hash: string }>;
+
+/**
+ * Opens the ledger for use.
+ *
+ * @param marker path of the marker that must name it; null where only public data are spent on. One that is not there
+ *   asks for nothing.
+ * @throws EpsilonflowError LEDGER_MISMATCH, LEDGER_ROLLED_BACK; what opening throws
+ */
+export async function openProjectLedger(marker: string | null): Promise<Ledger> {
+  requireLedger(marker);
+  const ledger = await openUnchecked();
+  try {
+    await requireContinuity(ledger, marker);
+    return ledger;
+  } catch (error) {
+    await ledger.close();
+    throw error;
+  }
+}
+
+/** Opens the ledger whatever is remembered of it, for those who look after it. */
+export async function openUnchecked(): Promise<Ledger> {
+  return remembering(await openLedger(ledgerUrl()));
+}
+
+/** Before one is made in its place. @throws EpsilonflowError LEDGER_MISMATCH when a ledger is named and none is there */
+export function requireLedger(marker: string | null): void {
+  const url = ledgerUrl();
+  if (marker === null || !url.startsWith('sqlite:') || existsSync(resolve(url.slice('sqlite:'.length)))) return;
+  const named = readMarker(marker);
+  if (named !== null) throw mismatch(`There is no privacy ledger at ${url}, but ${marker} names one.`, marker, named);
+}
+
+/** @throws EpsilonflowError LEDGER_MISMATCH, LEDGER_ROLLED_BACK */
+export async function requireContinuity(ledger: Ledger, marker: string | null): Promise<void> {
+  const [first] = await discontinuitiesOf(ledger, marker);
+  if (first === undefined) return;
+  const { problem, expected } = first;
+  if (problem === 'exchanged' && marker !== null) {
+    throw mismatch(`The privacy ledger is not the one that ${marker} names.`, marker, expected);
+  }
+  throw new EpsilonflowError(
+    'LEDGER_ROLLED_BACK',
+    `The privacy ledger lacks row ${expected.sequence}, which was written to it before: it is an older copy.`,
+    {
+      hint:
+        'Put the newest copy back. If that is lost, what it held in addition can not be counted any more; ' +
+        `if you go on all the same: epsilonflow ledger acknowledge ${markerOption(marker)}--reason "..."`,
+    },
+  );
+}
+
+const markerOption = (marker: string | null): string => (marker === null ? '' : `--marker "${marker}" `);
+
+function mismatch(message: string, marker: string, { ledger }: KnownHead): EpsilonflowError {
+  return new EpsilonflowError('LEDGER_MISMATCH', message, {
+    hint:
+      `Restore ledger ${ledger} from a backup, with its dataset secret, or let EPSILONFLOW_LEDGER_URL name it. ` +
+      'If it is lost, so is the count of what was spent; if you begin a new one all the same: ' +
+      `epsilonflow ledger acknowledge ${markerOption(marker)}--reason "..."`,
+  });
+}
+
+/** What marker and machine remember and the ledger neither holds nor has acknowledged. */
+export async function discontinuitiesOf(ledger: Ledger, marker: string | null): Promise<Discontinuity[]> {
+  const heads: KnownHead[] = [];
+  const named = marker === null ? null : readMarker(marker);
+  if (named !== null) heads.push(named);
+  const identity = await ledger.identity();
+  const seen = rememberedHeads()[identity];
+  if (seen !== undefined) heads.push({ ledger: identity, ...seen });
+  return ledger.discontinuities(heads);
+}
+
+/**
+ * Goes on with a ledger in spite of what is remembered: a row of its own for each difference, and marker and memory say
+ * what is there now. Returns what was acknowledged.
+ */
+export async function acknowledgeLedger(
+  ledger: Ledger,
+  marker: string | null,
+  why: { author: string; reason: string },
+): Promise<Discontinuity[]> {
+  const found = await discontinuitiesOf(ledger, marker);
+  if (found.length === 0) return found;
+  // The row that says so is written first: after a crash in between it still holds.
+  await ledger.acknowledge(found, why);
+  await writeHead(ledger, { overwrite: true });
+  if (marker !== null && readMarker(marker) !== null) await writeMarker(ledger, marker);
+  return found;
+}
+
+/** Makes the marker unless it is there. Returns whether it was made. */
+export async function ensureMarker(ledger: Ledger, marker: string): Promise<boolean> {
+  if (readMarker(marker) !== null) return false;
+  await writeMarker(ledger, marker);
+  return true;
+}
+
+async function writeMarker(ledger: Ledger, file: string): Promise<void> {
+  const kind = ledgerUrl().startsWith('sqlite:') ? 'sqlite' : 'postgres';
+  const marker: Marker = { ledger: await ledger.identity(), kind, ...(await ledger.head()) };
+  await writeDurably(file, markerText(marker));
+}
+
+function rememberedHeads(): RememberedHeads {
+  try {
+    return JSON.parse(readFileSync(statePaths.ledgerHeads(), 'utf8')) as RememberedHeads;
+  } catch (error) {
+    // Lost with the run state: then only marker, workflow histories and tracker remember.
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT' || error instanceof SyntaxError) return {};
+    throw error;
+  }
+}
+
+/** Whether this machine has used any ledger. */
+export const remembersLedgers = (): boolean => Object.keys(rememberedHeads()).length > 0;
+
+async function writeHead(ledger: Ledger, { overwrite }: { overwrite: boolean }): Promise<void> {
+  const [identity, head] = [await ledger.identity(), await ledger.head()];
+  const heads = rememberedHeads();
+  if (!overwrite && (heads[identity]?.sequence ?? -1) >= head.sequence) return;
+  const file = statePaths.ledgerHeads();
+  await mkdir(dirname(file), { recursive: true });
+  await writeDurably(file, JSON.stringify({ ...heads, [identity]: head }, null, 2) + '\n');
+}
+
+const appending: ReadonlySet<string | symbol> = new Set<keyof Ledger>([
+  'register',
+  'reserve',
+  'begin',
+  'commit',
+  'release',
+  'setBudget',
+  'acknowledge',
+]);
+
+/** Remembers the head after each change. Two processes at once may leave the older one, which is in the chain as well. */
+function remembering(ledger: Ledger): Ledger {
+  return new Proxy(ledger, {
+    get(target, name): unknown {
+      const value: unknown = Reflect.get(target, name);
+      if (typeof value !== 'function') return value;
+      const method = (...args: unknown[]): Promise<unknown> => Reflect.apply(value, target, args) as Promise<unknown>;
+      if (!appending.has(name)) return method;
+      return async (...args: unknown[]): Promise<unknown> => {
+        const result = await method(...args);
+        await writeHead(target, { overwrite: false });
+        return result;
+      };
+    },
+  });
+}
