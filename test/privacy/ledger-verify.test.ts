@@ -1,0 +1,143 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+
+import { chainRow, genesis, type LedgerFact } from '../../privacy/ledger/chain.ts';
+import { openLedger, type Ledger } from '../../privacy/ledger/index.ts';
+import { emptyState, replayRow } from '../../privacy/ledger/replay.ts';
+import { ledgerDatabases } from './ledger-databases.ts';
+import { entry, envelope, proof, registration, stateDigest } from './ledger-fixture.ts';
+
+describe('replay', () => {
+  const replay = (...facts: LedgerFact[]): string | null => {
+    const state = emptyState();
+    let head = genesis;
+    let fault: string | null = null;
+    for (const fact of facts) {
+      const row = chainRow(head, fact, '2026-01-01T00:00:00.000Z');
+      head = row;
+      fault ??= replayRow(state, row);
+    }
+    return fault;
+  };
+  const opened: LedgerFact = { kind: 'account', account: 'a', entryId: null, payload: { delta: 1e-5, budget: 3 } };
+
+  test.each([
+    ['a budget before its account', [{ ...opened, kind: 'budget' }], 'row 1 speaks of an account'],
+    [
+      'a commit of what was never reserved',
+      [opened, { ...opened, kind: 'committed', entryId: 'e' }],
+      'row 2 speaks of',
+    ],
+    ['a kind that nobody knows', [{ ...opened, kind: 'spent' as 'begun' }], 'row 1 is of the unknown kind spent'],
+  ] satisfies [string, LedgerFact[], string][])('names %s', (_, facts, fault) => {
+    expect(replay(...facts)).toContain(fault);
+  });
+});
+
+describe.each(ledgerDatabases('verification of the ledger'))('on $name', (database) => {
+  let url: string;
+  let ledger: Ledger;
+
+  beforeAll(database.setUp);
+  afterAll(database.tearDown);
+
+  /** Rows: 1 digest, 2 account, 3-5 reserved, 6 begun, 7 committed, 8 released, 9 budget, 10 begun. */
+  beforeEach(async () => {
+    url = await database.fresh();
+    ledger = await openLedger(url);
+    await ledger.register([registration()]);
+    const [first] = await ledger.reserve(envelope('w', [entry('a'), entry('b')], 10));
+    const [other] = await ledger.reserve(envelope('v', [entry('c')], 10));
+    const token = await ledger.begin(first!, 1);
+    for (let step = 0; step < 4; step += 1) await ledger.recordStep(first!, token, step, stateDigest);
+    await ledger.commit(first!, token, proof);
+    await ledger.release('w');
+    await ledger.setBudget('reviews', 20, { author: 'board', reason: 'new consent' });
+    await ledger.recordStep(other!, await ledger.begin(other!, 1), 0, stateDigest);
+    expect(await ledger.verify()).toEqual({ rows: 10 });
+  });
+
+  afterEach(() => ledger.close());
+
+  const entryA = "(select id from entries where node_id = 'a')";
+  const swapped = [
+    'update ledger_rows set sequence = -3 where sequence = 3',
+    'update ledger_rows set sequence = 3 where sequence = 4',
+    'update ledger_rows set sequence = 4 where sequence = -3',
+  ].join('; ');
+
+  test.each([
+    [
+      'a flipped byte',
+      "update ledger_rows set payload = replace(payload, '1000', '1001') where sequence = 3",
+      'row 3 was',
+    ],
+    [
+      'a flipped byte of a hash',
+      "update ledger_rows set hash = 'f' || substr(hash, 2) where sequence = 5",
+      'row 5 was',
+    ],
+    ['a deleted row', 'delete from ledger_rows where sequence = 6', 'row 6 is missing'],
+    ['reordered rows', swapped, 'row 3 does not follow'],
+    ['a cut end', 'delete from ledger_rows where sequence > 8', 'rows after 8 are missing'],
+    [
+      'a cut end with its head',
+      'delete from ledger_rows where sequence > 8; update ledger_head set sequence = 8, hash = (select hash from ledger_rows where sequence = 8)',
+      'account reviews was changed: budget is 20, its rows say 10',
+    ],
+    ['a head set back', 'update ledger_head set sequence = 9', 'its newest row is not the one'],
+    ['a sum set to zero', 'update holdings set count = 0', 'was changed: count is 0, its rows say 2000'],
+    ['a deleted sum', 'delete from holdings', 'sum of account reviews'],
+    ['another budget', 'update accounts set budget = 99', 'account reviews was changed: budget is 99, its rows say 20'],
+    ['another delta', 'update accounts set delta = 0.01', 'account reviews was changed: delta'],
+    ['a plan that gives back what it must keep', 'update accounts set whole = 1', 'account reviews was changed: whole'],
+    ['a digest of another account', "update account_digests set account = 'x'", 'dataset digest'],
+    ['a deleted entry', "delete from entries where node_id = 'a'", 'is missing'],
+    [
+      'an entry that nobody reserved',
+      `insert into entries select 'f', account, workflow_id, experiment, plan_digest, node_id, node_key, key_epoch, mechanism, mechanism_digest, state, fence, steps_started, proof, changed_at, charged, records, records_hash, stated_budget from entries where node_id = 'b'`,
+      'entry f is in no row',
+    ],
+    [
+      'an entry set free',
+      "update entries set state = 'released', charged = 0 where node_id = 'c'",
+      'was changed: state is released, its rows say begun',
+    ],
+    [
+      'a charge made less',
+      "update entries set charged = 999 where node_id = 'a'",
+      'was changed: charged is 999, its rows say 1000',
+    ],
+    ['a fence set back', "update entries set fence = 0 where node_id = 'a'", 'was changed: fence'],
+    [
+      'a deleted step',
+      `delete from entry_steps where entry_id = ${entryA} and step = 3`,
+      '(a) are fewer than row 7 says',
+    ],
+    [
+      'a deleted step in between',
+      `delete from entry_steps where entry_id = ${entryA} and step = 1`,
+      '(a) lack number 2',
+    ],
+    [
+      'a changed step',
+      `update entry_steps set digest = 'x' where entry_id = ${entryA} and step = 2`,
+      '(a) up to number 4 are not those of row 7',
+    ],
+    [
+      'a step of nobody',
+      "insert into entry_steps (entry_id, ordinal, step, digest) values ('nobody', 1, 0, 'x')",
+      'there are 6 step records, entries have 5',
+    ],
+    [
+      'a step changed after the last row',
+      `update entry_steps set digest = 'x' where entry_id <> ${entryA}`,
+      '(c) were changed after row 10',
+    ],
+  ])('%s is found and named', async (_, statement, named) => {
+    await database.execute(url, statement);
+    await expect(ledger.verify()).rejects.toMatchObject({
+      code: 'LEDGER_CORRUPT',
+      message: expect.stringContaining(named) as string,
+    });
+  });
+});
