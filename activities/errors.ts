@@ -32,7 +32,8 @@ export function stepError(
   const told = door.failure({ code: code ?? 'STEP_FAILED', message });
   const whole = `The whole error is in ${logFile}, on the worker's host.`;
   if (told.message !== message) {
-    return new EpsilonflowError(told.code as ErrorCode, `It failed with ${code ?? errorClass}. ${told.message}`, {
+    const named = /^\w{1,60}$/.test(errorClass) ? errorClass : 'Error';
+    return new EpsilonflowError(told.code as ErrorCode, `It failed with ${code ?? named}. ${told.message}`, {
       hint: whole,
     });
   }
@@ -46,7 +47,8 @@ export function toApplicationFailure(error: unknown): Error {
   const { code, message, hint, errorClass } = faultOf(systemError(error));
   return ApplicationFailure.create({
     type: code ?? errorClass,
-    message,
+    // Parsers quote what they could not read.
+    message: error instanceof SyntaxError ? 'A file of the store or of a run holds no valid JSON.' : message,
     nonRetryable: code !== null && !errorCodes[code].retryable,
     details: [{ hint }],
   });

@@ -3,6 +3,7 @@
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { PlanNode } from '../schemas/plan.ts';
+import type { Passed, Progress } from '../tracking/door.ts';
 import type { JobProgress } from './job.ts';
 
 export interface LiveProgress extends JobProgress {
@@ -14,7 +15,7 @@ export interface LiveProgress extends JobProgress {
 const folder = (runDirectory: string): string => join(runDirectory, 'progress');
 
 /** Never fails a step: who watches sees the last state that could be written. */
-export function writeProgress(runDirectory: string, node: PlanNode, progress: JobProgress): void {
+export function writeProgress(runDirectory: string, node: PlanNode, progress: Passed<Progress>): void {
   const path = join(folder(runDirectory), `${node.slug}.json`);
   try {
     mkdirSync(folder(runDirectory), { recursive: true });

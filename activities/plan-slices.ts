@@ -4,10 +4,9 @@ import { paymentOf } from '../privacy/ledger/index.ts';
 import { accountOf, chargesOf } from '../schemas/charges.ts';
 import { lineageOf } from '../schemas/lineage.ts';
 import type { Plan, PlanNode } from '../schemas/plan.ts';
-import { doorOf } from '../tracking/door.ts';
-import { appendEvents } from '../tracking/events.ts';
+import type { RunEvent } from '../tracking/events.ts';
 import type { CachedSlice, ControlActivities, PlannedNode, PlanSlice } from './contract.ts';
-import { runDirectory, type WorkerParts } from './worker-parts.ts';
+import { logEvents, type WorkerParts } from './worker-parts.ts';
 
 /** A payload of Temporal holds 2 MB and is kept in the history; slices stay far below. */
 const sliceBytes = 128 * 1024;
@@ -42,22 +41,22 @@ export function createPlanReading({ store, ledger }: WorkerParts): PlanReading {
       const wanted = new Set(nodeIds);
       const nodes = plan.nodes.filter(({ id }) => wanted.has(id));
       const time = Date.now();
-      const events = [];
+      const events: RunEvent[] = [];
       for (const node of nodes) {
         const { metrics = {}, charges = [] } = (await store.lookup(node.key))?.manifest ?? {};
         events.push({
-          type: 'node-completed' as const,
+          type: 'node-completed',
           time,
           node: node.id,
           key: node.key,
           reused: true,
-          metrics: doorOf(plan, node).metrics(metrics),
+          metrics,
           seconds: 0,
           attempt: 0,
           ledgerEntries: charges.map(({ entryId }) => entryId),
         });
       }
-      appendEvents(runDirectory(run), events);
+      logEvents(run, plan, events);
     },
   };
 }

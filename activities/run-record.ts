@@ -1,11 +1,11 @@
 /** @file Activities that keep a run's event log, its report, and its place in the tracker. */
 
 import { writeDurably } from '../store/disk.ts';
-import { appendEvents, type RunEvent } from '../tracking/events.ts';
+import type { RunEvent } from '../tracking/events.ts';
 import { publishRun } from '../tracking/publish.ts';
 import { writeReport } from '../tracking/report.ts';
 import type { ControlActivities, SettledNode } from './contract.ts';
-import { linksFile, runDirectory, type WorkerParts } from './worker-parts.ts';
+import { linksFile, logEvents, runDirectory, type WorkerParts } from './worker-parts.ts';
 
 type RunRecording = Pick<
   ControlActivities,
@@ -15,19 +15,17 @@ type RunRecording = Pick<
 export function createRunRecording({ store, trackerUri }: WorkerParts): RunRecording {
   return {
     async startRun(run) {
-      appendEvents(runDirectory(run), [{ type: 'run-started', time: Date.now(), ...run }]);
+      logEvents(run, await store.loadPlan(run.planDigest), [{ type: 'run-started', time: Date.now(), ...run }]);
     },
 
     async recordSettled(run, settled) {
       const time = Date.now();
-      appendEvents(
-        runDirectory(run),
-        settled.map((node) => eventOf(node, time)),
-      );
+      const events = settled.map((node) => eventOf(node, time));
+      logEvents(run, await store.loadPlan(run.planDigest), events);
     },
 
     async endRun(run, status) {
-      appendEvents(runDirectory(run), [{ type: 'run-completed', time: Date.now(), status }]);
+      logEvents(run, await store.loadPlan(run.planDigest), [{ type: 'run-completed', time: Date.now(), status }]);
     },
 
     async writeRunReport(run) {

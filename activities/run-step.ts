@@ -10,7 +10,6 @@ import { EpsilonflowError } from '../schemas/errors.ts';
 import type { Plan, PlanNode, StepKind } from '../schemas/plan.ts';
 import { isPaidBy } from '../store/index.ts';
 import { doorOf, readsPrivate } from '../tracking/door.ts';
-import { appendEvents } from '../tracking/events.ts';
 import { lineageOf } from '../schemas/lineage.ts';
 import type { StepActivities, StepOutcome, StepReceipt, StepRequest } from './contract.ts';
 import { stepError } from './errors.ts';
@@ -33,7 +32,7 @@ import {
   writeClaim,
   type WorkFolder,
 } from './work-folder.ts';
-import { runDirectory, type WorkerParts } from './worker-parts.ts';
+import { logEvents, runDirectory, type WorkerParts } from './worker-parts.ts';
 
 /** A step whose process dies by itself so often is given up: the next time would be no better. */
 const mostCrashes = 3;
@@ -79,17 +78,17 @@ async function runStep(parts: WorkerParts, request: StepRequest): Promise<StepOu
   const paidBy = payersOf(inputs, request.receipts);
   const present = await parts.store.lookup(node.key);
   if (present && isPaidBy(present.manifest, paidBy)) {
-    if (!authority) recordCompleted(request, node, outcome(present));
+    if (!authority) recordCompleted(plan, request, node, outcome(present));
     return outcome(present);
   }
-  appendEvents(runDirectory(request.run), [{ type: 'node-started', time: startedAt, node: node.id, attempt }]);
+  logEvents(request.run, plan, [{ type: 'node-started', time: startedAt, node: node.id, attempt }]);
   const work = await takeWorkFolder(node, request, attempt);
   try {
     const artifact = await executeStep(parts, { plan, node, inputs, paidBy }, request, work, authority);
     const result = outcome(artifact);
     if (authority) failpoint('published');
     else {
-      recordCompleted(request, node, result);
+      recordCompleted(plan, request, node, result);
       await destroyWorkFolder(work);
     }
     return result;
@@ -150,7 +149,7 @@ async function executeStep(
       noiseKeyFile: authority ? work.noiseKeyFile : null,
       datasetSecret: readsPrivate(plan, node) ? (await parts.datasetSecret()).toString('hex') : null,
     };
-    const output = await superviseStep(input, request, work, authority);
+    const output = await superviseStep(plan, input, request, work, authority);
     await authority?.checkFence();
     const proofs = checkedProofs(node, output);
     const charges = authority?.receipts.map((receipt, place) => ({ ...receipt, proof: proofs[place] ?? null }));
@@ -161,8 +160,7 @@ async function executeStep(
       sensitivity: node.sensitivity,
       nodeId: node.id,
       axes: node.axes,
-      metrics: output.metrics,
-      summary: output.summary ?? {},
+      ...doorOf(plan, node).figures({ metrics: output.metrics, summary: output.summary ?? {} }),
       privacy: lineageOf(plan)
         .privacyBehind(node.id)
         .map(({ privacy }) => privacy),
@@ -175,6 +173,7 @@ async function executeStep(
 }
 
 async function superviseStep(
+  plan: Plan,
   input: JobInput,
   request: StepRequest,
   work: WorkFolder,
@@ -183,7 +182,7 @@ async function superviseStep(
   const { node } = input;
   const { run } = request;
   const activity = Context.current();
-  const door = doorOf(input, node);
+  const door = doorOf(plan, node);
   const logFile = await openStepLog(request.run, node);
   const controller = new AbortController();
   const abort = (): void => controller.abort();
@@ -212,9 +211,10 @@ async function superviseStep(
           if (told) writeProgress(runDirectory(run), node, told);
         },
         metrics: (points) =>
-          appendEvents(
-            runDirectory(run),
-            points.filter(({ name }) => door.curve(name)).map((point) => ({ type: 'metric', node: node.id, ...point })),
+          logEvents(
+            run,
+            plan,
+            points.map((point) => ({ type: 'metric', node: node.id, ...point })),
           ),
         announceStep: authority?.announceStep ?? free,
         checkFence: authority?.checkFence ?? free,
@@ -281,10 +281,15 @@ function payersOf(inputs: Record<string, OpenedArtifact[]>, receipts: readonly S
   return [...new Set([...behind, ...receipts.map(({ entryId }) => entryId)])].sort();
 }
 
-export function recordCompleted(request: StepRequest, node: PlanNode<StepKind>, outcome: StepOutcome): void {
+export function recordCompleted(
+  plan: Plan,
+  request: StepRequest,
+  node: PlanNode<StepKind>,
+  outcome: StepOutcome,
+): void {
   const { key, metrics, seconds, attempt } = outcome;
   const ledgerEntries = request.receipts.map(({ entryId }) => entryId);
-  appendEvents(runDirectory(request.run), [
+  logEvents(request.run, plan, [
     {
       type: 'node-completed',
       time: Date.now(),

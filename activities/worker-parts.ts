@@ -2,8 +2,11 @@
 
 import { join } from 'node:path';
 import type { Ledger } from '../privacy/ledger/index.ts';
+import type { Plan } from '../schemas/plan.ts';
 import type { Store } from '../store/index.ts';
 import { statePaths } from '../stack/paths.ts';
+import { passEvents } from '../tracking/door.ts';
+import { appendEvents, type RunEvent } from '../tracking/events.ts';
 import type { RunIdentity } from './contract.ts';
 
 export interface WorkerParts {
@@ -17,6 +20,10 @@ export interface WorkerParts {
 }
 
 export const runDirectory = (run: RunIdentity): string => statePaths.run(run.name, run.number);
+
+/** Appends to the log of a run what may stand there. */
+export const logEvents = (run: RunIdentity, plan: Plan, events: readonly RunEvent[]): void =>
+  appendEvents(runDirectory(run), passEvents(plan, events));
 
 /** Where the tracker shows a run; written after publishing. */
 export const linksFile = (directory: string): string => join(directory, 'links.json');

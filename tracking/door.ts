@@ -7,6 +7,8 @@
 
 import type { ErrorCode } from '../schemas/error-codes.ts';
 import type { Label, Plan, PlanNode, Sensitivity } from '../schemas/plan.ts';
+import { lineageOf } from '../schemas/lineage.ts';
+import type { RunEvent } from './events.ts';
 
 declare const passed: unique symbol;
 
@@ -61,7 +63,14 @@ const tellableCodes: ReadonlySet<string> = new Set<ErrorCode>([
   'MECHANISM_MISMATCH',
   'NOISE_KEY_LOST',
   'BUDGET_REFUSED',
+  'DATASET_UNREGISTERED',
+  'LEDGER_CORRUPT',
+  'LEDGER_MISMATCH',
+  'LEDGER_ROLLED_BACK',
+  'LEDGER_TOO_NEW',
   'INPUT_MISSING',
+  'PLAN_MISSING',
+  'SERVICE_UNREACHABLE',
   'JOB_CRASHED',
 ]);
 
@@ -74,9 +83,23 @@ export interface Door {
   progress(progress: Progress): Passed<Progress>;
   /** Content of the node's artifact, such as rows; null when it must stay. */
   content<T extends object>(content: T): Passed<T> | null;
+  /** What a step says of its result, for the manifest; the private store, where non-private results lie, takes it all. */
+  figures(figures: Figures): Passed<Figures>;
   /** Why the node failed. A message of a node that touches private data leaves only if its code can't quote a record. */
   failure(failure: { code: string; message: string }): Passed<{ code: string; message: string }>;
 }
+
+interface Figures {
+  metrics: Record<string, number>;
+  summary: Record<string, unknown>;
+}
+
+/** What is said in place of a message that must stay. */
+const withheld = 'Its message stays in the local log: the step works on private data.';
+
+/** `withheld`, with the class of the error before it. */
+const isWithheld = (message: string): boolean =>
+  message.endsWith(withheld) && /^(It failed with \w{1,60}\. )?$/.test(message.slice(0, -withheld.length));
 
 /** Whether the node itself reads a private dataset. */
 export const readsPrivate = (plan: Pick<Plan, 'datasets'>, node: PlanNode): boolean =>
@@ -104,15 +127,39 @@ export function doorOf(plan: Pick<Plan, 'datasets'>, node: PlanNode): Door {
       );
     },
     content: (content) => (open || (waived && node.kind === 'compare') ? pass(content) : null),
-    failure: ({ code, message }) =>
-      pass({
-        code,
-        message:
-          node.sensitivity === 'private' && !tellableCodes.has(code)
-            ? 'Its message stays in the local log: the step works on private data.'
-            : message,
-      }),
+    figures: ({ metrics, summary }) => {
+      if (metricsLeave || node.label === 'non-private') return pass({ metrics, summary });
+      return pass({
+        metrics: Object.fromEntries(Object.entries(metrics).filter(([name]) => allows(name))),
+        summary: {},
+      });
+    },
+    failure: ({ code, message }) => {
+      const told = node.sensitivity !== 'private' || tellableCodes.has(code) || isWithheld(message);
+      return pass({ code, message: told ? message : withheld });
+    },
   };
+}
+
+/** What may stand in the run's log: metrics, points of curves and reasons of failures that must stay are left out. */
+export function passEvents(plan: Pick<Plan, 'datasets' | 'nodes'>, events: readonly RunEvent[]): Passed<RunEvent>[] {
+  const { node: find } = lineageOf(plan);
+  return events.flatMap((event): Passed<RunEvent>[] => {
+    if (!('node' in event)) return [pass(event)];
+    const node = find(event.node);
+    if (!node) return [];
+    const door = doorOf(plan, node);
+    switch (event.type) {
+      case 'metric':
+        return door.curve(event.name) ? [pass(event)] : [];
+      case 'node-completed':
+        return [pass({ ...event, metrics: door.metrics(event.metrics) })];
+      case 'node-failed':
+        return [pass({ ...event, ...door.failure(event) })];
+      default:
+        return [pass(event)];
+    }
+  });
 }
 
 const pass = <T extends object>(value: T): Passed<T> => value as Passed<T>;

@@ -8,6 +8,7 @@
 
 import { closeSync, existsSync, fstatSync, fsyncSync, mkdirSync, openSync, readSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Passed } from './door.ts';
 
 export type RunStatus = 'completed' | 'failed' | 'cancelled';
 
@@ -40,7 +41,7 @@ export type RunEvent =
 export const eventLog = (runDirectory: string): string => join(runDirectory, 'events.jsonl');
 
 /** Appends whole lines in one write, so that several processes may append at once; synced unless only metrics. */
-export function appendEvents(runDirectory: string, events: readonly RunEvent[]): void {
+export function appendEvents(runDirectory: string, events: readonly Passed<RunEvent>[]): void {
   if (events.length === 0) return;
   mkdirSync(runDirectory, { recursive: true });
   const file = openSync(eventLog(runDirectory), 'a+');

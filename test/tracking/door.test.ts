@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { errorCodes } from '../../schemas/error-codes.ts';
 import type { PlanNode } from '../../schemas/plan.ts';
-import { doorOf, mayLeave } from '../../tracking/door.ts';
+import { doorOf, mayLeave, passEvents } from '../../tracking/door.ts';
 import { makeUpRun, ownState, type Wishes } from './made-up-run.ts';
 
 let removeState: () => void;
@@ -114,22 +114,58 @@ describe('the door', () => {
     const tellable = Object.keys(errorCodes).filter(
       (code) => door.failure({ code, message: 'what happened' }).message === 'what happened',
     );
-    expect(tellable.sort()).toEqual([
+    expect(tellable.sort((a, b) => a.localeCompare(b))).toEqual([
       'BUDGET_REFUSED',
       'DATA_CHANGED',
       'DATA_COLUMN_MISSING',
       'DATA_FILE_MISSING',
+      'DATASET_UNREGISTERED',
       'DISK_FULL',
       'FENCED',
       'INPUT_MISSING',
       'JOB_CRASHED',
+      'LEDGER_CORRUPT',
+      'LEDGER_MISMATCH',
+      'LEDGER_ROLLED_BACK',
+      'LEDGER_TOO_NEW',
       'MECHANISM_MISMATCH',
       'MODEL_INVALID',
       'MODEL_MISSING',
       'NOISE_KEY_LOST',
+      'PLAN_MISSING',
       'RECEIPT_INVALID',
+      'SERVICE_UNREACHABLE',
       'STORE_READ_ONLY',
     ]);
     expect(door.failure({ code: 'NO_SUCH_CODE', message: 'x' }).message).not.toBe('x');
+    // What was withheld once is not withheld again: the class of the error stays readable.
+    const once = {
+      code: 'STEP_FAILED',
+      message: 'It failed with TypeError. ' + door.failure({ code: '', message: '' }).message,
+    };
+    expect(door.failure(once)).toEqual(once);
+    const smuggled = { code: 'STEP_FAILED', message: `my secret. ${once.message}` };
+    expect(door.failure(smuggled).message).not.toContain('secret');
+  });
+
+  it('keeps metrics, curves and messages of private steps out of the log of a run', async () => {
+    const { plan } = await makeUpRun({ seeds: [1], epsilons: [8], sensitivity: 'private', failing: [] });
+    const generator = step(plan.nodes, 'generator').id;
+    const passed = passEvents(plan, [
+      { type: 'metric', time: 1, node: generator, name: 'trainLoss', value: 2, step: 1 },
+      { type: 'metric', time: 1, node: generator, name: 'learningRate', value: 2, step: 1 },
+      { type: 'metric', time: 1, node: 'no node of the plan', name: 'learningRate', value: 2, step: 1 },
+      { type: 'node-failed', time: 2, node: generator, code: 'STEP_FAILED', message: 'my secret' },
+    ]);
+    expect(JSON.stringify(passed)).not.toMatch(/trainLoss|secret|no node/);
+    expect(passed.map(({ type }) => type)).toEqual(['metric', 'node-failed']);
+  });
+
+  it('lets only figures that may leave into the manifest of a shared artifact', async () => {
+    const plan = await planOf({ sensitivity: 'private' });
+    const said = { metrics: { steps: 50, loss: 2.5 }, summary: { words: ['secret'] } };
+    expect(doorOf(plan, step(plan.nodes, 'generator')).figures(said)).toEqual({ metrics: { steps: 50 }, summary: {} });
+    // Non-private results lie in the private store.
+    expect(doorOf(plan, step(plan.nodes, 'on-real')).figures(said)).toEqual(said);
   });
 });

@@ -2,7 +2,8 @@ import { appendFileSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { appendEvents, eventLog, readEvents, summariseRun, type RunEvent } from '../../tracking/events.ts';
+import { eventLog, readEvents, summariseRun, type RunEvent } from '../../tracking/events.ts';
+import { writeEvents } from './made-up-run.ts';
 
 let folder: string;
 beforeEach(() => {
@@ -32,18 +33,18 @@ const completed: RunEvent = {
 
 describe('the event log', () => {
   it('gives back what was appended, from any place on', () => {
-    appendEvents(folder, [started('a'), metric(1, NaN)]);
+    writeEvents(folder, [started('a'), metric(1, NaN)]);
     const first = readEvents(folder);
-    appendEvents(folder, [metric(2, Infinity), completed]);
+    writeEvents(folder, [metric(2, Infinity), completed]);
     expect(first.events).toEqual([started('a'), metric(1, NaN)]);
     expect(readEvents(folder, first.nextByte).events).toEqual([metric(2, Infinity), completed]);
   });
 
   it('loses only the torn line after a crash in the middle of a write', () => {
-    appendEvents(folder, [started('a')]);
+    writeEvents(folder, [started('a')]);
     appendFileSync(eventLog(folder), '{"type":"metric","ti');
     expect(readEvents(folder).events).toEqual([started('a')]);
-    appendEvents(folder, [completed]);
+    writeEvents(folder, [completed]);
     expect(readEvents(folder).events).toEqual([started('a'), completed]);
   });
 

@@ -3,10 +3,9 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { appendEvents } from '../../tracking/events.ts';
 import { publishRun } from '../../tracking/publish.ts';
 import { writeReport } from '../../tracking/report.ts';
-import { makeUpRun, ownState, type MadeUpRun } from './made-up-run.ts';
+import { makeUpRun, ownState, writeEvents, type MadeUpRun } from './made-up-run.ts';
 import { startMlflow, type MlflowServer } from './mlflow-server.ts';
 
 interface ServerRun {
@@ -143,7 +142,7 @@ describe('a published run', () => {
       ['growing/1', 'RUNNING'],
     ]);
     expect(await history(named(runs, generator), 'loss')).toHaveLength(2);
-    appendEvents(run.directory, run.events.slice(4));
+    writeEvents(run.directory, run.events.slice(4));
     await publish(run);
     runs = await runsOf('growing');
     expect(runs).toHaveLength(run.plan.nodes.length + 1);
@@ -154,7 +153,7 @@ describe('a published run', () => {
   it('leaves no child running when the run was cancelled or its worker died', async () => {
     const run = await makeUpRun({ name: 'cancelled', seeds: [1], epsilons: [8], stopAfter: 4 });
     await publish(run);
-    appendEvents(run.directory, [{ type: 'run-completed', time: run.events[3]!.time + 5, status: 'cancelled' }]);
+    writeEvents(run.directory, [{ type: 'run-completed', time: run.events[3]!.time + 5, status: 'cancelled' }]);
     await publish(run);
     expect((await runsOf('cancelled')).map(({ info }) => info.status)).toEqual(['KILLED', 'KILLED']);
   });
