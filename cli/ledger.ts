@@ -1,21 +1,38 @@
-/** @file `epsilonflow ledger`: what each dataset has spent, its budget, and whether the books are in order. */
+/** @file `epsilonflow ledger`: what each dataset has spent, its budget, which records it holds, and whether all is there. */
 
 import { userInfo } from 'node:os';
+import { join, resolve } from 'node:path';
 
 import type { Command } from 'commander';
 
 import { EpsilonflowError } from '../schemas/errors.ts';
-import type { AccountSummary, ExperimentSpending, Ledger } from '../privacy/ledger/index.ts';
+import type { AccountSummary, DatasetRegistration, Discontinuity, Ledger } from '../privacy/ledger/index.ts';
 import { ledgerUrl } from '../stack/paths.ts';
-import { action, formatTable, printJson, printLine, styled } from './output.ts';
+import { action, formatTable, printJson, printLine, shortPath, styled } from './output.ts';
 
 interface Output {
   json?: boolean;
 }
 
-async function withLedger<T>(work: (ledger: Ledger) => Promise<T>): Promise<T> {
-  const { openLedger } = await import('../privacy/ledger/index.ts');
-  const ledger = await openLedger(ledgerUrl());
+interface Why {
+  reason: string;
+  author: string;
+}
+
+/** The marker that a command in this folder is held against, unless it names another. */
+async function markerHere(named?: string): Promise<string> {
+  const { markerFile } = await import('../privacy/ledger/index.ts');
+  return named === undefined ? markerFile(join(process.cwd(), 'spec')) : resolve(named);
+}
+
+/** `unchecked`: also when the ledger is not what is remembered of it, as long as there is one. */
+async function withLedger<T>(
+  { marker, unchecked }: { marker: string; unchecked?: boolean },
+  work: (ledger: Ledger) => Promise<T>,
+): Promise<T> {
+  const { openProjectLedger, openUnchecked, requireLedger } = await import('../stack/project-ledger.ts');
+  requireLedger(marker);
+  const ledger = await (unchecked === true ? openUnchecked() : openProjectLedger(marker));
   try {
     return await work(ledger);
   } finally {
@@ -26,25 +43,33 @@ async function withLedger<T>(work: (ledger: Ledger) => Promise<T>): Promise<T> {
 const figure = (epsilon: number | null): string => (epsilon === null ? 'unbounded' : epsilon.toFixed(3));
 
 function printAccount(summary: AccountSummary): void {
-  const { account, delta, budget, committed, reserved, total, remaining, unbounded } = summary;
+  const { account, delta, budget, committed, reserved, total, accountant, remaining, unbounded, experiments } = summary;
   printLine(styled('bold', account) + styled('dim', `  epsilon at delta ${Number(delta.toPrecision(4))}`));
   printLine(
     `  budget ${budget === null ? 'none, recorded only' : budget}` +
       `   committed ${figure(committed)}   reserved ${figure(reserved)}   together ${figure(total)}` +
+      (accountant === null ? '' : ` (${accountant})`) +
       (remaining === null ? '' : `   remaining ${remaining.toFixed(3)}`),
   );
   if (unbounded > 0) printLine(`  ${unbounded} entries of training without DP`);
-  const states = ({ entries }: ExperimentSpending): string =>
+  const rows = experiments.map(({ workflowId, committed: done, reserved: open, plan, entries }) => [
+    `  ${workflowId}`,
+    figure(done),
+    figure(open),
+    plan === null ? 'unbounded' : `${figure(plan.epsilon)} (${plan.accountant})`,
     Object.entries(entries)
       .filter(([, count]) => count > 0)
       .map(([state, count]) => `${count} ${state}`)
-      .join(', ');
-  const rows = summary.experiments.map((line) => [`  ${line.workflowId}`, figure(line.epsilon), states(line)]);
-  if (rows.length > 0) printLine(formatTable(['  experiment', 'epsilon', 'entries'], rows));
+      .join(', '),
+  ]);
+  if (rows.length > 0) printLine(formatTable(['  experiment', 'committed', 'reserved', 'plan', 'entries'], rows));
 }
 
 async function show(dataset: string | undefined, { json }: Output): Promise<void> {
-  await withLedger(async (ledger) => {
+  const marker = await markerHere();
+  const { ledgerName } = await import('../privacy/ledger/index.ts');
+  const { discontinuitiesOf } = await import('../stack/project-ledger.ts');
+  await withLedger({ marker, unchecked: true }, async (ledger) => {
     const known = await ledger.accounts();
     if (dataset !== undefined && !known.includes(dataset)) {
       throw new EpsilonflowError('ARGUMENT_INVALID', `The ledger has no account ${dataset}.`, {
@@ -55,7 +80,12 @@ async function show(dataset: string | undefined, { json }: Output): Promise<void
     const summaries = (await Promise.all(names.map((name) => ledger.accountSummary(name)))).filter(
       (summary) => summary !== null,
     );
-    if (json) return printJson({ ledger: ledgerUrl(), head: await ledger.head(), accounts: summaries });
+    const problems = await discontinuitiesOf(ledger, marker);
+    if (json) {
+      const [identity, head] = [await ledger.identity(), await ledger.head()];
+      return printJson({ ledger: ledgerName(ledgerUrl()), identity, head, problems, accounts: summaries });
+    }
+    for (const problem of problems) printLine(styled('red', `Not the whole truth: ${describe(problem)}.`));
     if (summaries.length === 0) printLine('Nothing was spent yet.');
     summaries.forEach((summary, i) => {
       if (i > 0) printLine();
@@ -64,19 +94,86 @@ async function show(dataset: string | undefined, { json }: Output): Promise<void
   });
 }
 
+const describe = ({ problem, expected: { ledger, sequence } }: Discontinuity): string =>
+  problem === 'exchanged'
+    ? `ledger ${ledger}, with ${sequence} rows or more, is not this one`
+    : `row ${sequence}, written before, is not in this ledger`;
+
 async function verify({ json }: Output): Promise<void> {
-  const { rows } = await withLedger((ledger) => ledger.verify());
+  const marker = await markerHere();
+  const { requireContinuity } = await import('../stack/project-ledger.ts');
+  const { rows } = await withLedger({ marker, unchecked: true }, async (ledger) => {
+    const checked = await ledger.verify();
+    await requireContinuity(ledger, marker);
+    return checked;
+  });
   if (json) printJson({ rows, intact: true });
-  else printLine(`The chain of ${rows} rows is intact.`);
+  else printLine(`The chain of ${rows} rows is intact, and every sum and record is what its rows say.`);
 }
 
-async function setBudget(
-  dataset: string,
-  text: string,
-  { reason, author, json }: Output & { reason: string; author: string },
-): Promise<void> {
+interface RegisterOptions extends Output, Why {
+  joins?: string;
+  apartFrom: string[];
+  profile?: string;
+}
+
+async function register(spec: string, dataset: string, options: RegisterOptions): Promise<void> {
+  const { joins = null, apartFrom, author, reason, profile, json } = options;
+  if (joins === null && apartFrom.length === 0) {
+    throw new EpsilonflowError('ARGUMENT_INVALID', 'Say what was decided: --joins or --apart-from.');
+  }
+  const { compileSpec } = await import('../compiler/index.ts');
+  const { offlineHost } = await import('./compile-host.ts');
+  const { accountsAsked, registrationOf } = await import('./registrations.ts');
+  const { markerFile } = await import('../privacy/ledger/index.ts');
+  const { ensureMarker } = await import('../stack/project-ledger.ts');
+  const marker = markerFile(resolve(spec));
+  await withLedger({ marker }, async (ledger) => {
+    const asked: string[] = [];
+    const found: DatasetRegistration[] = [];
+    const host = offlineHost({
+      onRecords: async (source, digest, records) => {
+        if (source.sensitivity === 'public') return;
+        for (const account of accountsAsked(source)) {
+          asked.push(account);
+          if (account === dataset) found.push(await registrationOf(source, account, digest, records));
+        }
+      },
+    });
+    await compileSpec({ file: spec, profile }, host);
+    const [registration] = found;
+    if (registration === undefined) {
+      throw new EpsilonflowError('ARGUMENT_INVALID', `${shortPath(resolve(spec))} spends on no dataset ${dataset}.`, {
+        hint: asked.length === 0 ? 'Its data are public.' : `It has ${asked.join(', ')}.`,
+      });
+    }
+    const [registered] = await ledger.register([{ ...registration, decision: { joins, apartFrom, author, reason } }]);
+    const { account } = registered!;
+    const made = !registration.benchmark && (await ensureMarker(ledger, marker));
+    if (json) return printJson({ dataset, account });
+    printLine(`The records of ${dataset} are spent on in account ${account}.`);
+    if (made) printLine(`${shortPath(marker)} names the privacy ledger of this project's private data: commit it.`);
+  });
+}
+
+async function acknowledge({ marker: named, author, reason, json }: Output & Why & { marker?: string }): Promise<void> {
+  const marker = await markerHere(named);
+  const { acknowledgeLedger, openUnchecked } = await import('../stack/project-ledger.ts');
+  const ledger = await openUnchecked();
+  try {
+    const found = await acknowledgeLedger(ledger, marker, { author, reason });
+    if (json) return printJson({ acknowledged: found });
+    if (found.length === 0) printLine('Nothing is missing from this ledger.');
+    for (const problem of found) printLine(`Acknowledged: ${describe(problem)}.`);
+    if (found.some(({ problem }) => problem === 'exchanged')) printLine(`${shortPath(marker)} was changed: commit it.`);
+  } finally {
+    await ledger.close();
+  }
+}
+
+async function setBudget(dataset: string, text: string, { reason, author, json }: Output & Why): Promise<void> {
   const epsilon = text === 'none' ? null : Number(text);
-  await withLedger(async (ledger) => {
+  await withLedger({ marker: await markerHere() }, async (ledger) => {
     await ledger.setBudget(dataset, epsilon, { author, reason });
     if (json) printJson(await ledger.accountSummary(dataset));
     else printLine(`The budget of ${dataset} is now ${epsilon ?? 'none'}.`);
@@ -103,8 +200,38 @@ export function ledgerCommand(program: Command): void {
     .addHelpText('after', '\nExample: epsilonflow ledger set-budget reviews 12 --reason "consent form of May"')
     .action(action(setBudget));
   ledger
+    .command('register')
+    .description('Say what data are that share records with another account.')
+    .argument('<spec>', 'YAML file that names the data')
+    .argument('<dataset>', 'name of the dataset there; NAME/test for its test split')
+    .option('--joins <account>', 'they belong to this account, and are spent on there')
+    .option(
+      '--apart-from <account>',
+      "what they share with this account is nobody's (may be repeated)",
+      (account: string, accounts: string[]) => [...accounts, account],
+      [],
+    )
+    .requiredOption('--reason <text>', 'why')
+    .option('--author <name>', 'who decided', userInfo().username)
+    .option('--profile <name>', 'apply the overrides of a profile of the spec')
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      '\nExample: epsilonflow ledger register more.yaml opinions --joins reviews --reason "the same customers"',
+    )
+    .action(action(register));
+  ledger
+    .command('acknowledge')
+    .description('Go on with a ledger that is not the one, or an older copy of the one, that was used before.')
+    .option('--marker <file>', 'the marker that names the ledger (the one of this folder)')
+    .requiredOption('--reason <text>', 'why')
+    .option('--author <name>', 'who decided', userInfo().username)
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample: epsilonflow ledger acknowledge --reason "disk lost, backup of May restored"')
+    .action(action(acknowledge));
+  ledger
     .command('verify')
-    .description('Recompute the hash chain of the ledger.')
+    .description('Recompute chain, sums and records of the ledger, and look for rows that were there before.')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample: epsilonflow ledger verify')
     .action(action(verify));
