@@ -69,8 +69,10 @@ export function postgresKind(url: string): DatabaseKind {
       options: '-c synchronous_commit=on',
       ...timeouts,
     });
-    // A connection lost while nobody uses it is replaced by the next one; without a listener it would end the process.
+    // Queries on a lost connection fail by themselves. It also says so as an event, idle or between two queries of a
+    // transaction, which would end the process if nobody listened.
     pool.on('error', () => undefined);
+    pool.on('connect', (client) => client.on('error', () => undefined));
     return new Kysely<LedgerTables>({ dialect: new PostgresDialect({ pool }) });
   };
   return {
