@@ -13,7 +13,7 @@ interface KindInfo {
 export const kinds: Record<StepKind, KindInfo> = {
   pretrain: { version: 1, inputs: { corpus: { accepts: ['dataset'], split: 'train' } } },
   finetune: {
-    version: 1,
+    version: 2,
     inputs: {
       model: { accepts: ['model', 'pretrain'] },
       data: { accepts: ['dataset'], split: 'train', labelled: true },
@@ -21,7 +21,7 @@ export const kinds: Record<StepKind, KindInfo> = {
   },
   generate: { version: 1, inputs: { generator: { accepts: ['finetune'] } } },
   'train-classifier': {
-    version: 1,
+    version: 2,
     inputs: {
       train: { accepts: ['dataset', 'generate'], split: 'train', labelled: true },
       test: { accepts: ['dataset'], split: 'test', labelled: true },

@@ -9,9 +9,9 @@
  * as `info`, gives a 32-byte AES key; the stream is the AES-256-CTR keystream from counter zero. Distinct contexts give
  * distinct keys, so no counter range is shared.
  *
- * This is the `float` arithmetic: Gaussians are Box-Muller transforms of 53-bit uniforms, rounded to float32. Such
- * samples leave gaps among the floats that an attacker can exploit (Mironov 2012), so the privacy proof, which is about
- * real numbers, does not cover the low-order bits.
+ * `fillGaussian` is for initialisation and for mechanisms of `arithmetic: float`: Box-Muller transforms of 53-bit
+ * uniforms, rounded to float32. Such samples leave gaps among the floats that an attacker can exploit (Mironov 2012).
+ * Noise that a proof speaks of is made by `exact-gaussian.ts`.
  */
 
 import { createCipheriv, createHash, hkdfSync } from 'node:crypto';
@@ -23,6 +23,8 @@ export const noiseKeyBytes = 32;
 export interface KeyedStream {
   /** The next `count` bytes. */
   bytes(count: number): Buffer;
+  /** The next 32 bits as a natural number. */
+  word(): number;
   /** The next number in [0, 1), a multiple of 2^-53; consumes 8 bytes. */
   uniform(): number;
   /** Fills `out` with independent N(0, standardDeviation^2) samples; consumes 16 bytes a pair. */
@@ -39,12 +41,14 @@ export interface StepStreams {
 
 const salt = Buffer.from('epsilonflow/noise/1');
 /** Encrypting zeros gives the keystream. */
-const zeros = Buffer.alloc(1 << 12);
+const zeros = Buffer.alloc(1 << 14);
 
 /** AES-256-CTR keystream of a 32-byte key. */
 class CounterModeStream implements KeyedStream {
   private readonly cipher: ReturnType<typeof createCipheriv>;
   private block: Buffer = Buffer.alloc(0);
+  /** The same bytes; the supported machines are little-endian. */
+  private words: Uint32Array = new Uint32Array(0);
   private position = 0;
 
   constructor(key: Buffer) {
@@ -61,6 +65,15 @@ class CounterModeStream implements KeyedStream {
       this.position += copied;
     }
     return out;
+  }
+
+  word(): number {
+    if (this.position === this.block.length) this.refill();
+    // Reads of other sizes may have left an odd place.
+    if (this.position % 4 !== 0) return this.bytes(4).readUInt32LE(0);
+    const value = this.words[this.position / 4]!;
+    this.position += 4;
+    return value;
   }
 
   uniform(): number {
@@ -85,6 +98,7 @@ class CounterModeStream implements KeyedStream {
 
   private refill(): void {
     this.block = this.cipher.update(zeros);
+    this.words = new Uint32Array(this.block.buffer, this.block.byteOffset, this.block.length / 4);
     this.position = 0;
   }
 }

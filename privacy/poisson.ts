@@ -17,9 +17,12 @@ export function poissonBatch(stream: KeyedStream, records: number, samplingProba
   if (!(samplingProbability >= 0 && samplingProbability <= 1)) {
     throw new RangeError(`a sampling probability lies in [0, 1], not ${samplingProbability}`);
   }
+  // Numbers of the stream are multiples of 2^-53: below a threshold that is one too, each is drawn with exactly that
+  // probability, which is never above the one that is accounted for.
+  const threshold = Math.floor(samplingProbability * 2 ** 53) / 2 ** 53;
   const drawn: number[] = [];
   for (let record = 0; record < records; record++) {
-    if (stream.uniform() < samplingProbability) drawn.push(record);
+    if (stream.uniform() < threshold) drawn.push(record);
   }
   return Int32Array.from(drawn);
 }

@@ -5,6 +5,9 @@
  * gradient of its own copy of a low-rank matrix, is a small product [rank, in] or [out, rank] of its layer inputs and
  * output gradients, made where the backward pass meets the layer; the norm is taken of these products themselves, so
  * clipping is exact. (Book-keeping, Bu et al. 2023, arXiv:2210.00038, with direct norms instead of ghost norms.)
+ *
+ * In exact arithmetic each example's clipped gradient is truncated to integers, its norm is checked in these, and the
+ * integers are added up.
  */
 
 import { compile, disposeTree, type CompiledFunction } from '../compile/index.ts';
@@ -15,13 +18,17 @@ import { flatLogits, type Conditioning, type LinearHook } from '../decoder/forwa
 import { linear } from '../decoder/layers.ts';
 import { crossEntropy } from '../decoder/loss.ts';
 import { tf, type Tensor } from '../tensorflow.ts';
+import type { Microbatch } from './sequences.ts';
 
 type TensorRecord = Record<string, Tensor>;
 
 const groupNames: readonly ParameterGroup[] = ['lora', 'vectors', 'bias'];
 
-/** Largest norm of each group's part of an example's gradient; null: not clipped. */
-export type GroupClipNorms = Readonly<Record<ParameterGroup, number>> | null;
+/**
+ * Largest norm of each group's part of an example's gradient, in `step`s when there is one: gradients are then truncated
+ * to whole steps. Null: not clipped.
+ */
+export type Clipping = { bounds: Readonly<Record<ParameterGroup, number>>; step: number | null } | null;
 
 export type MicrobatchInputs = {
   /** Frozen. */
@@ -40,7 +47,8 @@ export type MicrobatchInputs = {
 export type MicrobatchOutputs = {
   /**
    * Sum over examples of clipped gradients by group, read with `parameterSums`: [size] of the LoRA matrices one after
-   * the other, [classes, size] of class rows side by side. A group without parameters is absent.
+   * the other, [classes, size] of class rows side by side. A group without parameters is absent. int32, in steps, in
+   * exact arithmetic, float32 otherwise.
    */
   sums: Record<ParameterGroup, Tensor>;
   /** [rows] float32: loss of each example, 0 for padding. */
@@ -119,14 +127,75 @@ function exampleGradients(
   return { losses: value as Tensor, gradients };
 }
 
-/** Share by which a clipped norm stays below its bound, for rounding in the norm and in the scaling. */
+/** Share by which a clipped norm stays below its bound in float arithmetic, for rounding in norm and scaling. */
 const clipMargin = 2e-6;
+
+/** Far below any square that matters, and a normal float32. */
+const leastSquare = 1e-30;
+
+/** Squares are added up in blocks of this size and then the blocks. */
+const block = 256;
+
+/** Bound of the relative error of `squaredNorms` for rows of this length, with room for a few more roundings. */
+const squaredNormError = (size: number): number => (block + Math.ceil(size / block) + 4) * 2 ** -24;
+
+/**
+ * Squared norm of each row of a matrix [rows, size] -> [rows]. In two stages and in whatever order inside of them: a sum
+ * of n squares with n roundings each at most is within n 2^-24 of the true one (Higham 2002, section 4.2), so the error
+ * is `squaredNormError` and does not grow with the size itself.
+ *
+ * @param between raises values a little; since it isn't linear, no compiler makes one stage of the two.
+ */
+function squaredNorms(matrix: Tensor, between: (sums: Tensor) => Tensor): Tensor {
+  const [rows, size] = matrix.shape as [number, number];
+  const squares = matrix.square();
+  const whole = size - (size % block);
+  const parts: Tensor[] = [];
+  if (whole > 0)
+    parts.push(
+      squares
+        .slice([0, 0], [rows, whole])
+        .reshape([rows, whole / block, block])
+        .sum(2),
+    );
+  if (whole < size) parts.push(squares.slice([0, whole], [rows, size - whole]).sum(1, true));
+  return between(tf.concat(parts, 1) as Tensor).sum(1);
+}
+
+/** A group's gradients, clipped. */
+interface ClippedGroup {
+  /** [rows, size]; not yet without the examples that don't count. */
+  contributions: Tensor;
+  /** [rows] bool: false where an example must not count. */
+  sound: Tensor;
+}
+
+/** Gradients [rows, size] of norms [rows] clipped in float32. */
+function clippedFloats(matrix: Tensor, norms: Tensor, bound: number | undefined): ClippedGroup {
+  const factor = bound === undefined ? tf.onesLike(norms) : tf.minimum(1, tf.div(bound * (1 - clipMargin), norms));
+  return { contributions: matrix.mul(factor.reshape([-1, 1])), sound: tf.isFinite(norms) };
+}
+
+/**
+ * Gradients [rows, size] of norms [rows] clipped and truncated toward zero to whole steps. Sound is what has a norm of at
+ * most `bound` steps as computed from the integers themselves, so that nothing before matters to the bound: squares of
+ * integers are 0 or at least 1, and their sum's error is known.
+ */
+function clippedSteps(matrix: Tensor, norms: Tensor, bound: number, step: number): ClippedGroup {
+  const error = squaredNormError(matrix.shape[1] as number);
+  // Rounding in `norms` and in the product can then not make it unsound.
+  const factor = tf.minimum(1 / step, tf.div(bound * (1 - 3 * error), norms));
+  const contributions = tf.cast(matrix.mul(factor.reshape([-1, 1])), 'int32');
+  const squared = squaredNorms(tf.cast(contributions, 'float32'), (sums) => tf.ceil(sums));
+  const sound = tf.logicalAnd(tf.isFinite(norms), tf.lessEqual(squared, bound ** 2 * (1 - 2 * error)));
+  return { contributions, sound };
+}
 
 /** The pure function that `compileMicrobatchGradient` compiles. */
 export function microbatchGradient(
   config: DecoderConfig,
   adapter: AdapterShape,
-  clipNorms: GroupClipNorms,
+  clipping: Clipping,
   inputs: MicrobatchInputs,
 ): MicrobatchOutputs {
   const rows = inputs.present.size;
@@ -139,21 +208,25 @@ export function microbatchGradient(
     .map((group) => {
       const flat = members(group).map(({ name }) => (gradients[name] as Tensor).reshape([rows, -1]));
       const matrix = tf.concat(flat, 1) as Tensor;
-      return { group, matrix, norm: matrix.square().sum(1).sqrt() as Tensor };
+      const norms = squaredNorms(matrix, (sums) => tf.maximum(sums, leastSquare)).sqrt();
+      const bound = clipping?.bounds[group];
+      const step = clipping?.step ?? null;
+      return {
+        group,
+        ...(bound === undefined || step === null
+          ? clippedFloats(matrix, norms, bound)
+          : clippedSteps(matrix, norms, bound, step)),
+      };
     });
-  // One non-finite number anywhere makes the whole example contribute zero, as padding does.
-  const finite = [...groups.map(({ norm }) => norm), losses].map((values) => tf.isFinite(values).toFloat());
-  const counts = tf.greater(
-    finite.reduce((all, part) => all.mul(part) as Tensor, inputs.present),
-    0,
+  // One non-finite number or unsound norm anywhere makes the whole example contribute zero, as padding does.
+  const counts = groups.reduce<Tensor>(
+    (all, { sound }) => tf.logicalAnd(all, sound),
+    tf.logicalAnd(tf.greater(inputs.present, 0), tf.isFinite(losses)),
   );
   const sums: Partial<Record<ParameterGroup, Tensor>> = {};
-  for (const { group, matrix, norm } of groups) {
-    const bound = clipNorms?.[group];
-    const factor = bound === undefined ? tf.onesLike(norm) : tf.minimum(1, tf.div(bound * (1 - clipMargin), norm));
-    const scaled = matrix.mul(factor.reshape([rows, 1]));
-    const kept = tf.where(counts.reshape([rows, 1]), scaled, tf.zerosLike(scaled)) as Tensor;
-    const classes = (): Tensor => tf.oneHot(inputs.labels as never, adapter.classes, 1, 0, 'float32');
+  for (const { group, contributions } of groups) {
+    const kept = tf.where(counts.reshape([rows, 1]), contributions, tf.zerosLike(contributions)) as Tensor;
+    const classes = (): Tensor => tf.oneHot(inputs.labels as never, adapter.classes, 1, 0, kept.dtype as 'int32');
     sums[group] = group === 'lora' ? kept.sum(0) : tf.matMul(classes(), kept as never, true, false);
   }
   return { sums: sums as Record<ParameterGroup, Tensor>, losses: tf.where(counts, losses, tf.zerosLike(losses)) };
@@ -180,11 +253,22 @@ export function* parameterSums(
   }
 }
 
+/** A microbatch as the inputs of its gradient; the caller disposes them. */
+export function microbatchTensors(batch: Microbatch): Omit<MicrobatchInputs, 'weights' | 'adapter'> {
+  const { rows, time } = batch.shape;
+  return {
+    tokens: tf.tensor2d(batch.tokens, [rows, time + 1], 'int32'),
+    lossWeights: tf.tensor2d(batch.lossWeights, [rows, time]),
+    labels: tf.tensor1d(batch.labels, 'int32'),
+    present: tf.tensor1d(batch.present),
+  };
+}
+
 /** Compiles the gradient of microbatches of `rows` examples with `time` predicted tokens. */
 export function compileMicrobatchGradient(
   config: DecoderConfig,
   adapter: AdapterShape,
-  clipNorms: GroupClipNorms,
+  clipping: Clipping,
   { rows, time }: { rows: number; time: number },
 ): MicrobatchGradient {
   const zeros = (shapes: Record<string, number[]>): TensorRecord =>
@@ -199,7 +283,7 @@ export function compileMicrobatchGradient(
     present: tf.zeros([rows]),
   };
   try {
-    return compile((inputs) => microbatchGradient(config, adapter, clipNorms, inputs), example);
+    return compile((inputs) => microbatchGradient(config, adapter, clipping, inputs), example);
   } finally {
     disposeTree(example);
   }

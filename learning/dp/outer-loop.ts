@@ -3,17 +3,20 @@
  * Poisson-sampled logical batches, one Gaussian draw a logical batch, division by the expected batch size.
  *
  * An example moves the sum by at most the clip norm C, so one Gaussian with standard deviation sigma * C on every
- * coordinate is the mechanism that is accounted for.
+ * coordinate is the mechanism that is accounted for. In exact arithmetic sums and noise are integers on a grid: their sum
+ * is the Gaussian mechanism's output rounded to the grid, and all that follows is post-processing of it.
  */
 
 import { createHash } from 'node:crypto';
 import { poissonBatch } from '../../privacy/poisson.ts';
-import { seededStream, stepStreams } from '../../privacy/noise.ts';
+import { roundedGaussian } from '../../privacy/exact-gaussian.ts';
+import { seededStream, stepStreams, type StepStreams } from '../../privacy/noise.ts';
 import type { MechanismProof } from '../../schemas/artifact.ts';
 import { EpsilonflowError } from '../../schemas/errors.ts';
-import type { Mechanism } from '../../schemas/plan.ts';
+import type { PoissonGaussianMechanism, TrainingMechanism } from '../../schemas/plan.ts';
 import { adamUpdate, learningRate, type Schedule } from './adam.ts';
 import type { NamedParameter, TrainingState } from './checkpoint.ts';
+import { checkRange, deviationOnGrid, gridFor } from './grid.ts';
 
 export interface LoopParameter extends NamedParameter {
   /** Learning rate of this parameter over that of the schedule. */
@@ -23,7 +26,7 @@ export interface LoopParameter extends NamedParameter {
 export interface LoopSettings {
   parameters: readonly LoopParameter[];
   schedule: Schedule;
-  mechanism: Mechanism;
+  mechanism: TrainingMechanism;
   /** Without DP: how batches are drawn. */
   unboundedBatch: { samplingProbability: number; expectedBatchSize: number; seed: number };
   /** With DP: secret of the noise and sampling. */
@@ -45,6 +48,8 @@ export interface BatchSums {
   loss: number;
   /** The norm that each example's gradient was clipped to; null without clipping. */
   clipNorm: number | null;
+  /** In exact arithmetic: sums are integers, in units of this. Null: they are plain numbers. */
+  step: number | null;
 }
 
 /** sha256 over a state's numbers: with the key and the step it decides batch and noise. */
@@ -80,16 +85,16 @@ export async function trainInSteps(
     const digest = stateDigest(settings.parameters, state);
     await hooks.beforeStep(step, digest);
     const { drawn, addNoise, expectedBatchSize } = stepDraws(settings, step, digest);
-    const { sums, loss, clipNorm } = await gradientSums(drawn);
-    if (mechanism.kind !== 'unbounded' && clipNorm !== mechanism.clipNorm) {
-      throw new EpsilonflowError('MECHANISM_MISMATCH', `Gradients were clipped to ${clipNorm}, not as reserved.`);
-    }
+    const { loss, ...batch } = await gradientSums(drawn);
+    if (mechanism.kind !== 'unbounded') checkSums(mechanism, batch);
+    const { sums } = batch;
+    const divisor = expectedBatchSize / (batch.step ?? 1);
     const rate = learningRate(settings.schedule, step);
     for (const { name, rateMultiple } of settings.parameters) {
       const gradient = sums[name] as Float64Array;
       addNoise(gradient);
       for (let index = 0; index < gradient.length; index++) {
-        gradient[index] = (gradient[index] as number) / expectedBatchSize;
+        gradient[index] = (gradient[index] as number) / divisor;
       }
       const parameter = {
         values: state.values[name] as Float32Array,
@@ -103,13 +108,23 @@ export async function trainInSteps(
   }
   if (mechanism.kind === 'unbounded') return null;
   // The values that stepDraws handed to sampler, noise and averaging, and the number of steps behind the state.
-  const { samplingProbability, noiseMultiplier, clipNorm, expectedBatchSize } = mechanism;
-  return { sampler: 'poisson', samplingProbability, noiseMultiplier, clipNorm, expectedBatchSize, steps: state.step };
+  const { kind: _, ...used } = mechanism;
+  return { sampler: 'poisson', ...used, steps: state.step };
+}
+
+/** Whether sums were made as the mechanism says. @throws EpsilonflowError MECHANISM_MISMATCH */
+function checkSums({ clipNorm, arithmetic }: PoissonGaussianMechanism, batch: Omit<BatchSums, 'loss'>): void {
+  if (batch.clipNorm !== clipNorm) {
+    throw new EpsilonflowError('MECHANISM_MISMATCH', `Gradients were clipped to ${batch.clipNorm}, not as reserved.`);
+  }
+  if (batch.step !== (arithmetic === 'exact' ? gridFor(clipNorm).step : null)) {
+    throw new EpsilonflowError('MECHANISM_MISMATCH', `Gradients are not in ${arithmetic} arithmetic, as was reserved.`);
+  }
 }
 
 interface StepDraws {
   drawn: Int32Array;
-  /** Adds the step's noise to a sum. */
+  /** Adds the step's noise to a sum; called for the parameters in their order. */
   addNoise(sum: Float64Array): void;
   expectedBatchSize: number;
 }
@@ -127,14 +142,26 @@ function stepDraws(settings: LoopSettings, step: number, digest: Buffer): StepDr
   }
   if (!secret) throw new TypeError('a DP mechanism needs a noise key');
   const streams = stepStreams(secret.key, secret.nodeKey, step, digest);
-  const deviation = mechanism.noiseMultiplier * mechanism.clipNorm;
   return {
     drawn: poissonBatch(streams.batch, records, mechanism.samplingProbability),
-    addNoise: (sum) => {
-      const noise = new Float32Array(sum.length);
-      streams.noise.fillGaussian(noise, deviation);
-      for (let index = 0; index < sum.length; index++) sum[index] = (sum[index] as number) + (noise[index] as number);
-    },
+    addNoise: mechanism.arithmetic === 'exact' ? exactNoise(mechanism, streams) : floatNoise(mechanism, streams),
     expectedBatchSize: mechanism.expectedBatchSize,
+  };
+}
+
+/** Noise in units of the grid. */
+function exactNoise({ noiseMultiplier, clipNorm }: PoissonGaussianMechanism, { noise }: StepStreams) {
+  const next = roundedGaussian(noise, deviationOnGrid(noiseMultiplier, gridFor(clipNorm)));
+  return (sum: Float64Array): void => {
+    checkRange(sum);
+    for (let index = 0; index < sum.length; index++) sum[index] = (sum[index] as number) + next();
+  };
+}
+
+function floatNoise({ noiseMultiplier, clipNorm }: PoissonGaussianMechanism, { noise }: StepStreams) {
+  return (sum: Float64Array): void => {
+    const values = new Float32Array(sum.length);
+    noise.fillGaussian(values, noiseMultiplier * clipNorm);
+    for (let index = 0; index < sum.length; index++) sum[index] = (sum[index] as number) + (values[index] as number);
   };
 }

@@ -64,13 +64,19 @@ export interface Microbatch {
   present: Float32Array;
 }
 
-function fill(shape: MicrobatchShape, records: readonly EncodedRecord[], padId: number): Microbatch {
+/** A microbatch of these rows; null, and what is missing, is an empty row. */
+export function fillMicrobatch(
+  shape: MicrobatchShape,
+  records: readonly (EncodedRecord | null)[],
+  padId: number,
+): Microbatch {
   const { rows, time } = shape;
   const tokens = new Int32Array(rows * (time + 1)).fill(padId);
   const lossWeights = new Float32Array(rows * time);
   const labels = new Int32Array(rows);
   const present = new Float32Array(rows);
   records.forEach((record, row) => {
+    if (record === null) return;
     tokens.set(record.tokens, row * (time + 1));
     const predicted = record.tokens.length - record.given;
     if (predicted > 0) lossWeights.fill(1 / predicted, row * time + record.given - 1, row * time + lengthOf(record));
@@ -78,6 +84,20 @@ function fill(shape: MicrobatchShape, records: readonly EncodedRecord[], padId: 
     present[row] = 1;
   });
   return { shape, tokens, lossWeights, labels, present };
+}
+
+/** The examples of a microbatch, each in a microbatch of one row. */
+export function singleRows({ shape, ...batch }: Microbatch): Microbatch[] {
+  const { time } = shape;
+  return Array.from(batch.present.keys())
+    .filter((row) => batch.present[row] === 1)
+    .map((row) => ({
+      shape: { rows: 1, time },
+      tokens: batch.tokens.slice(row * (time + 1), (row + 1) * (time + 1)),
+      lossWeights: batch.lossWeights.slice(row * time, (row + 1) * time),
+      labels: batch.labels.slice(row, row + 1),
+      present: batch.present.slice(row, row + 1),
+    }));
 }
 
 /**
@@ -101,7 +121,7 @@ export function microbatches(
     for (; next < end; next += shape.rows) {
       const rows = ordered.slice(next, Math.min(end, next + shape.rows));
       result.push(
-        fill(
+        fillMicrobatch(
           shape,
           rows.map((index) => records[index] as EncodedRecord),
           padId,

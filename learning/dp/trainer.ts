@@ -2,11 +2,11 @@
  * @file DP-SGD on an adapter: the outer loop over microbatches of fixed shape, clipping each example's gradient by group.
  *
  * The groups' clip norms are shares of the clip norm C whose squares sum to 1, so an example moves the whole sum by at
- * most C.
+ * most C. In exact arithmetic sums are integers: int32 in a microbatch, which cannot overflow, then in doubles.
  */
 
 import type { MechanismProof } from '../../schemas/artifact.ts';
-import type { Mechanism } from '../../schemas/plan.ts';
+import type { TrainingMechanism } from '../../schemas/plan.ts';
 import {
   adapterParameters,
   sizeOf,
@@ -21,31 +21,41 @@ import { rateMultiples, type Schedule } from './adam.ts';
 import type { TrainingState } from './checkpoint.ts';
 import {
   compileMicrobatchGradient,
+  microbatchTensors,
   parameterSums,
-  type GroupClipNorms,
+  type Clipping,
   type MicrobatchGradient,
   type MicrobatchOutputs,
 } from './gradients.ts';
+import { gridFor, groupBounds, mostRows } from './grid.ts';
 import { trainInSteps, type BatchSums, type LoopHooks } from './outer-loop.ts';
-import { microbatches, type EncodedRecord, type Microbatch, type MicrobatchShape } from './sequences.ts';
+import { rowsAreIndependent } from './row-independence.ts';
+import { microbatches, singleRows, type EncodedRecord, type Microbatch, type MicrobatchShape } from './sequences.ts';
 
 /** Shares of the clip norm with class conditioning; without it LoRA has all of it. */
 const biasShare = 0.6;
 const vectorShare = 0.4;
 const loraShare = Math.sqrt(1 - biasShare ** 2 - vectorShare ** 2);
 
-/** Clip norm of each group for a joint clip norm; null without clipping. */
-export function groupClipNorms(clipNorm: number | null, adapter: AdapterShape): GroupClipNorms {
-  if (clipNorm === null) return null;
-  if (adapter.classes === 0) return { lora: clipNorm, vectors: 0, bias: 0 };
-  return { lora: clipNorm * loraShare, vectors: clipNorm * vectorShare, bias: clipNorm * biasShare };
+/** How each group is clipped under a mechanism. */
+export function clippingFor(mechanism: TrainingMechanism, { classes }: Pick<AdapterShape, 'classes'>): Clipping {
+  if (mechanism.kind === 'unbounded') return null;
+  const { clipNorm, arithmetic } = mechanism;
+  const shares =
+    classes === 0 ? { lora: 1, vectors: 0, bias: 0 } : { lora: loraShare, vectors: vectorShare, bias: biasShare };
+  if (arithmetic === 'exact') {
+    const grid = gridFor(clipNorm);
+    return { bounds: groupBounds(grid, shares), step: grid.step };
+  }
+  const { lora, vectors, bias } = shares;
+  return { bounds: { lora: clipNorm * lora, vectors: clipNorm * vectors, bias: clipNorm * bias }, step: null };
 }
 
 export interface TrainerSettings {
   config: DecoderConfig;
   adapter: AdapterShape;
   schedule: Schedule;
-  mechanism: Mechanism;
+  mechanism: TrainingMechanism;
   /** Without DP: how batches are drawn. */
   unboundedBatch: { samplingProbability: number; expectedBatchSize: number; seed: number };
   /** With DP: secret of the noise and sampling. */
@@ -61,6 +71,12 @@ export interface TrainerHooks extends LoopHooks {
   compiling(shape: MicrobatchShape): Promise<void>;
 }
 
+/** A compiled microbatch gradient. */
+interface Program {
+  rows: number;
+  run: MicrobatchGradient;
+}
+
 const upload = (parameters: readonly Parameter[], state: TrainingState): Record<string, Tensor> =>
   Object.fromEntries(
     parameters.map(({ name, shape }) => [name, tf.tensor(state.values[name] as Float32Array, shape) as Tensor]),
@@ -72,8 +88,8 @@ export class AdapterTrainer {
   private readonly weights: Record<string, Tensor>;
   private readonly records: readonly EncodedRecord[];
   private readonly clipNorm: number | null;
-  private readonly clipNorms: GroupClipNorms;
-  private readonly compiled = new Map<number, MicrobatchGradient>();
+  private readonly clipping: Clipping;
+  private readonly compiled = new Map<number, Program>();
 
   /** @param weights of the frozen base model; the caller keeps and disposes them. */
   constructor(settings: TrainerSettings, weights: Record<string, Tensor>, records: readonly EncodedRecord[]) {
@@ -83,7 +99,12 @@ export class AdapterTrainer {
     this.parameters = adapterParameters(settings.config, settings.adapter);
     const { mechanism } = settings;
     this.clipNorm = mechanism.kind === 'unbounded' ? null : mechanism.clipNorm;
-    this.clipNorms = groupClipNorms(this.clipNorm, settings.adapter);
+    this.clipping = clippingFor(mechanism, settings.adapter);
+    if (this.clipping !== null && this.clipping.step !== null) {
+      const most = mostRows(Math.max(...Object.values(this.clipping.bounds)));
+      const rows = Math.max(...settings.layout.map((shape) => shape.rows));
+      if (rows > most) throw new RangeError(`sums over ${rows} rows do not fit 32 bits: at most ${most}`);
+    }
   }
 
   /** Trains from `state`, which it changes, to the end of the schedule. Returns as `trainInSteps` does. */
@@ -98,7 +119,7 @@ export class AdapterTrainer {
 
   /** Frees compiled programs. */
   dispose(): void {
-    for (const step of this.compiled.values()) step.dispose();
+    for (const { run } of this.compiled.values()) run.dispose();
     this.compiled.clear();
   }
 
@@ -115,41 +136,49 @@ export class AdapterTrainer {
     const adapter = upload(this.parameters, state);
     try {
       for (const [index, batch] of batches.entries()) {
-        const gradient = await this.gradientFor(batch.shape, hooks);
-        const outputs = this.run(gradient, batch, adapter);
-        for (const { name, values } of parameterSums(this.parameters, outputs.sums)) {
-          const sum = sums[name] as Float64Array;
-          for (let place = 0; place < sum.length; place++) sum[place] = (sum[place] as number) + values(place);
+        const program = await this.gradientFor(batch.shape, hooks);
+        for (const part of program.rows === batch.shape.rows ? [batch] : singleRows(batch)) {
+          const outputs = this.run(program.run, part, adapter);
+          for (const { name, values } of parameterSums(this.parameters, outputs.sums)) {
+            const sum = sums[name] as Float64Array;
+            for (let place = 0; place < sum.length; place++) sum[place] = (sum[place] as number) + values(place);
+          }
+          for (const value of outputs.losses.dataSync()) loss += value;
+          disposeTree(outputs);
         }
-        for (const value of outputs.losses.dataSync()) loss += value;
-        disposeTree(outputs);
         await hooks.between({ step: state.step, microbatch: index + 1, of: batches.length });
       }
     } finally {
       disposeTree(adapter);
     }
-    return { sums, loss, clipNorm: this.clipNorm };
+    return { sums, loss, clipNorm: this.clipNorm, step: this.clipping?.step ?? null };
   }
 
-  private async gradientFor(shape: MicrobatchShape, hooks: TrainerHooks): Promise<MicrobatchGradient> {
-    let gradient = this.compiled.get(shape.time);
-    if (!gradient) {
-      await hooks.compiling(shape);
+  /**
+   * The compiled gradient for a shape, of as many rows. In exact arithmetic, where the machine doesn't treat all rows
+   * alike, of a single row: slow, but an example's contribution is then its own.
+   */
+  private async gradientFor(shape: MicrobatchShape, hooks: TrainerHooks): Promise<Program> {
+    const known = this.compiled.get(shape.time);
+    if (known) return known;
+    const compiled = async (rows: number): Promise<Program> => {
+      await hooks.compiling({ rows, time: shape.time });
       const { config, adapter } = this.settings;
-      gradient = compileMicrobatchGradient(config, adapter, this.clipNorms, shape);
-      this.compiled.set(shape.time, gradient);
+      return { rows, run: compileMicrobatchGradient(config, adapter, this.clipping, { rows, time: shape.time }) };
+    };
+    let program = await compiled(shape.rows);
+    const { config, adapter } = this.settings;
+    const isExact = this.clipping !== null && this.clipping.step !== null;
+    if (isExact && !rowsAreIndependent(program.run, { config, adapter, weights: this.weights }, shape)) {
+      program.run.dispose();
+      program = await compiled(1);
     }
-    return gradient;
+    this.compiled.set(shape.time, program);
+    return program;
   }
 
   private run(gradient: MicrobatchGradient, batch: Microbatch, adapter: Record<string, Tensor>): MicrobatchOutputs {
-    const { rows, time } = batch.shape;
-    const data = {
-      tokens: tf.tensor2d(batch.tokens, [rows, time + 1], 'int32') as Tensor,
-      lossWeights: tf.tensor2d(batch.lossWeights, [rows, time]) as Tensor,
-      labels: tf.tensor1d(batch.labels, 'int32') as Tensor,
-      present: tf.tensor1d(batch.present) as Tensor,
-    };
+    const data = microbatchTensors(batch);
     try {
       return gradient({ weights: this.weights, adapter, ...data });
     } finally {

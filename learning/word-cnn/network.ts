@@ -133,6 +133,25 @@ export class WordCnn {
     return { ...words, products };
   }
 
+  /**
+   * The table of all words there are, for any of `texts` by its number: nothing in it depends on which texts are looked
+   * at. Takes [buckets, rows] numbers.
+   */
+  vocabularyTable(texts: EncodedTexts): WordTable {
+    const { buckets, embedding } = this.shape;
+    const products = multiply(this.weights.embedding, this.weights.convolution, {
+      a: [buckets, embedding],
+      b: [this.sizes.rows, embedding],
+      transposeB: true,
+    });
+    return {
+      numbers: Int32Array.from({ length: buckets }, (_, number) => number),
+      places: texts.words,
+      starts: texts.starts,
+      products,
+    };
+  }
+
   newPass(): TextPass {
     const { features } = this.sizes;
     return {
@@ -293,7 +312,6 @@ export class WordCnn {
   wordGradients(
     table: WordTable,
     gradient: BatchGradient,
-    wanted: { embedding: boolean },
   ): { convolution: Float32Array; vectors: Float32Array | null } {
     const count = table.numbers.length;
     const { rows } = this.sizes;
@@ -304,7 +322,6 @@ export class WordCnn {
       b: [count, embedding],
       transposeA: true,
     });
-    if (!wanted.embedding) return { convolution, vectors: null };
     const vectors = multiply(gradient.products, this.weights.convolution, {
       a: [count, rows],
       b: [rows, embedding],

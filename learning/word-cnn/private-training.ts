@@ -1,18 +1,25 @@
-/** @file DP-SGD of the word-CNN: exact per-example clipping over all trained weights, outer loop of `learning/dp`. */
+/**
+ * @file DP-SGD of the word-CNN: exact per-example clipping over all trained weights, in integers on a grid, and the outer
+ * loop of `learning/dp`.
+ *
+ * What a text contributes is computed from the text and the weights alone: products of words and filters are made for the
+ * whole vocabulary, and each text goes through loops of its own.
+ */
 
 import { type AdapterValues } from '../adapter/parameters.ts';
 import type { Schedule } from '../dp/adam.ts';
 import type { TrainingState } from '../dp/checkpoint.ts';
+import { gridFor, type Grid } from '../dp/grid.ts';
 import { trainInSteps, type BatchSums, type LoopHooks, type LoopParameter } from '../dp/outer-loop.ts';
 import type { MechanismProof } from '../../schemas/artifact.ts';
 import type { PoissonGaussianMechanism } from '../../schemas/plan.ts';
 import type { WordCnn } from './network.ts';
-import { type BatchGradient, type TextPass, type WordTable } from './network.ts';
+import { type TextPass, type WordTable } from './network.ts';
 import { type WordCnnShape, wordCnnSizes, wordCnnWeights, type WordCnnWeights } from './parameters.ts';
 import type { LabelledTexts } from './training.ts';
 import { paddingWord } from './words.ts';
 
-/** Records whose word table is made at once: bounds memory, and is part of what a checkpoint must agree with. */
+/** Records between two reports of progress. */
 export const privateMicrobatch = 256;
 
 /**
@@ -21,8 +28,8 @@ export const privateMicrobatch = 256;
  */
 export const privateVectorNorm = 0.05;
 
-/** Share by which a clipped norm stays below its bound, for rounding in the norm and in the float32 sums. */
-export const clipMargin = 1e-5;
+/** Share by which a clipped norm stays below its bound: a thousand times the rounding of a norm in double precision. */
+const clipMargin = 1e-9;
 
 /** The trained weights by name, as the outer loop and checkpoints hold them. */
 export function trainedParameters(shape: WordCnnShape): LoopParameter[] {
@@ -84,16 +91,15 @@ export async function trainPrivately(
 ): Promise<MechanismProof> {
   const parameters = trainedParameters(model.shape);
   const { schedule, mechanism, secret } = settings;
-  const clipper = new ClippedGradients(model, mechanism.clipNorm);
   const gradientSums = async (drawn: Int32Array): Promise<BatchSums> => {
-    const total = clipper.newSums();
+    const clipped = new ClippedGradients(model, data, mechanism.clipNorm);
     const of = Math.ceil(drawn.length / privateMicrobatch);
     for (let microbatch = 0; microbatch < of; microbatch++) {
       const chosen = drawn.subarray(microbatch * privateMicrobatch, (microbatch + 1) * privateMicrobatch);
-      clipper.add(data, chosen, total);
+      clipped.add(chosen);
       await hooks.between({ step: state.step, microbatch: microbatch + 1, of });
     }
-    return total;
+    return clipped.sums;
   };
   // An unbounded mechanism is never run here, so how its batches are drawn plays no part.
   const unboundedBatch = { samplingProbability: 0, expectedBatchSize: 1, seed: 0 };
@@ -114,83 +120,87 @@ export async function trainPrivately(
   return proof!;
 }
 
-function squaredLength(values: Float32Array, start: number, count: number): number {
-  let total = 0;
-  for (let at = start; at < start + count; at++) total += values[at]! * values[at]!;
-  return total;
+/** A piece of one text's gradient, and where it belongs. */
+interface Piece {
+  values: Float64Array;
+  into: Float64Array;
+  /** Place of the first value in `into`. */
+  place: number;
 }
 
-/** Sums of clipped per-example gradients. */
+/** Sums of clipped per-example gradients at one state of the weights, in whole steps of the grid. */
 export class ClippedGradients {
+  readonly sums: BatchSums;
   private readonly model: WordCnn;
-  private readonly clipNorm: number;
+  private readonly data: LabelledTexts;
+  private readonly grid: Grid;
+  private readonly table: WordTable;
   private readonly pass: TextPass;
   private readonly responses: Float32Array;
-  /** Place in `hit` of a table row, -1 when the text at hand has not met it. */
-  private slots = new Int32Array(0);
-  private vectors = new Float64Array(0);
+  private readonly dense: Float64Array;
+  private readonly convolution: Float64Array;
+  /** One for each distinct word of the text at hand, reused. */
+  private readonly vectors: Float64Array[] = [];
+  /** [buckets] place of a word of the text at hand in `vectors`, -1 elsewhere. */
+  private readonly slots: Int32Array;
 
-  constructor(model: WordCnn, clipNorm: number) {
+  constructor(model: WordCnn, data: LabelledTexts, clipNorm: number) {
+    const { features, rows } = model.sizes;
+    const { buckets, classes, embedding } = model.shape;
     this.model = model;
-    this.clipNorm = clipNorm;
+    this.data = data;
+    this.grid = gridFor(clipNorm);
+    this.table = model.vocabularyTable(data.texts);
     this.pass = model.newPass();
-    this.responses = new Float32Array(model.sizes.features);
+    this.responses = new Float32Array(features);
+    this.dense = new Float64Array(features * classes);
+    this.convolution = new Float64Array(rows * embedding);
+    this.slots = new Int32Array(buckets).fill(-1);
+    const views = Object.entries(namedWeights(model.weights));
+    const sums = Object.fromEntries(views.map(([name, view]) => [name, new Float64Array(view.length)]));
+    this.sums = { sums, loss: 0, clipNorm, step: this.grid.step };
   }
 
-  newSums(): BatchSums {
-    const sums: Record<string, Float64Array> = {};
-    for (const [name, view] of Object.entries(namedWeights(this.model.weights))) {
-      sums[name] = new Float64Array(view.length);
-    }
-    return { sums, loss: 0, clipNorm: this.clipNorm };
-  }
-
-  /** Adds the clipped gradients of some records to `total`. */
-  add(data: LabelledTexts, chosen: Int32Array, total: BatchSums): void {
-    const { model, pass, responses } = this;
-    const table = model.table(data.texts, chosen);
-    const gradient = model.newGradient(table);
-    for (let index = 0; index < chosen.length; index++) {
-      model.forward(table, index, pass, null);
-      const loss = model.lossGradient(pass, data.labels[chosen[index]!]!);
+  /** Adds the clipped gradients of some records. */
+  add(chosen: Int32Array): void {
+    const { model, pass, responses, table, grid } = this;
+    const bound = Math.floor(grid.clipNorm);
+    for (const text of chosen) {
+      model.forward(table, text, pass, null);
+      const loss = model.lossGradient(pass, this.data.labels[text]!);
       model.responseGradient(pass, responses, null);
-      const norm = Math.sqrt(this.squaredNorm(table, index));
+      const pieces = this.gradientOf(text);
+      const norm = Math.sqrt(squaredNorm(pieces));
       // A non-finite gradient contributes zero, whatever its neighbours are.
       if (!Number.isFinite(norm) || !Number.isFinite(loss)) continue;
-      total.loss += loss;
-      const bound = this.clipNorm * (1 - clipMargin);
-      model.accumulate(table, index, pass, responses, norm > bound ? bound / norm : 1, gradient);
+      truncate(pieces, Math.min(1 / grid.step, (bound * (1 - clipMargin)) / norm));
+      // Integers: exact up to 2^53, and what is larger than that is larger than the bound.
+      if (!(squaredNorm(pieces) <= bound * bound)) continue;
+      for (const { values, into, place } of pieces) {
+        for (let at = 0; at < values.length; at++) into[place + at]! += values[at]!;
+      }
+      this.sums.loss += loss;
     }
-    this.spread(table, gradient, total);
   }
 
   /**
-   * Squared norm of one text's gradient over all weights.
+   * Gradient of one text over all weights.
    *
    * Dense layer: outer product of pooled features and logit gradient. A filter's gradient is its response gradient
-   * times the vectors of its window. A word's vector collects from every filter and every place where the word stands,
-   * so contributions of one word are added before the norm is taken.
+   * times the vectors of its window. A word's vector collects from every filter and every place where the word stands.
    */
-  private squaredNorm(table: WordTable, index: number): number {
+  private gradientOf(text: number): Piece[] {
     const { shape, weights } = this.model;
-    const { filters, widths, embedding: dim } = shape;
+    const { filters, widths, classes, embedding: dim } = shape;
     const { pooled, windows, outputs } = this.pass;
-    const { responses } = this;
-    let logits = 0;
-    for (let c = 0; c < outputs.length; c++) logits += outputs[c]! * outputs[c]!;
-    let features = 0;
-    let biases = 0;
+    const { responses, dense, convolution, slots, table } = this;
+    const { sums } = this.sums;
     for (let f = 0; f < pooled.length; f++) {
-      features += pooled[f]! * pooled[f]!;
-      biases += responses[f]! * responses[f]!;
+      for (let c = 0; c < classes; c++) dense[f * classes + c] = pooled[f]! * outputs[c]!;
     }
-    let total = logits * (1 + features) + biases;
-
-    const first = table.starts[index]!;
-    const slots = this.slotsFor(table.numbers.length);
-    const vectors = this.vectorsFor((table.starts[index + 1]! - first) * dim);
-    const squares: number[] = [];
+    convolution.fill(0);
     const met: number[] = [];
+    const first = table.starts[text]!;
     let row = 0;
     for (let k = 0; k < widths.length; k++) {
       const width = widths[k]!;
@@ -198,57 +208,49 @@ export class ClippedGradients {
         const slope = responses[k * filters + f]!;
         if (slope === 0) continue;
         const start = first + windows[k * filters + f]!;
-        let window = 0;
         for (let offset = 0; offset < width; offset++) {
-          const place = table.places[start + offset]!;
-          const number = table.numbers[place]!;
-          if (number === paddingWord) continue;
-          let slot = slots[place]!;
-          if (slot < 0) {
-            slot = slots[place] = met.length;
-            met.push(place);
-            vectors.fill(0, slot * dim, (slot + 1) * dim);
-            squares[slot] = squaredLength(weights.embedding, number * dim, dim);
+          const word = table.places[start + offset]!;
+          if (word === paddingWord) continue;
+          if (slots[word]! < 0) {
+            slots[word] = met.length;
+            (this.vectors[met.length] ??= new Float64Array(dim)).fill(0);
+            met.push(word);
           }
-          window += squares[slot]!;
-          const into = slot * dim;
+          const vector = this.vectors[slots[word]!]!;
           const weight = (row + offset * filters + f) * dim;
-          for (let d = 0; d < dim; d++) vectors[into + d]! += slope * weights.convolution[weight + d]!;
+          for (let d = 0; d < dim; d++) {
+            convolution[weight + d] = slope * weights.embedding[word * dim + d]!;
+            vector[d]! += slope * weights.convolution[weight + d]!;
+          }
         }
-        total += slope * slope * window;
       }
       row += width * filters;
     }
-    for (let at = 0; at < met.length * dim; at++) total += vectors[at]! * vectors[at]!;
-    for (const place of met) slots[place] = -1;
-    return total;
-  }
-
-  /** Turns a microbatch's gradient by the table into gradients by the weights and adds them. */
-  private spread(table: WordTable, gradient: BatchGradient, { sums }: BatchSums): void {
-    const { convolution, vectors } = this.model.wordGradients(table, gradient, { embedding: true });
-    const dim = this.model.shape.embedding;
-    if (vectors !== null) {
-      const into = sums['embedding']!;
-      for (let place = 0; place < table.numbers.length; place++) {
-        const start = table.numbers[place]! * dim;
-        for (let d = 0; d < dim; d++) into[start + d]! += vectors[place * dim + d]!;
-      }
+    const whole = (name: string, values: Float64Array): Piece => ({ values, into: sums[name]!, place: 0 });
+    const pieces = [
+      whole('denseBias', outputs),
+      whole('dense', dense),
+      whole('convolutionBias', Float64Array.from(responses)),
+      whole('convolution', convolution),
+    ];
+    for (const word of met) {
+      const values = this.vectors[slots[word]!]!;
+      pieces.push({ values, into: sums['embedding']!, place: word * dim });
+      slots[word] = -1;
     }
-    const { convolutionBias, dense, denseBias } = gradient;
-    for (const [name, part] of Object.entries({ convolution, convolutionBias, dense, denseBias })) {
-      const into = sums[name]!;
-      for (let at = 0; at < part.length; at++) into[at]! += part[at]!;
-    }
+    return pieces;
   }
+}
 
-  private slotsFor(count: number): Int32Array {
-    if (this.slots.length < count) this.slots = new Int32Array(count).fill(-1);
-    return this.slots;
-  }
+function squaredNorm(pieces: readonly Piece[]): number {
+  let total = 0;
+  for (const { values } of pieces) for (let at = 0; at < values.length; at++) total += values[at]! * values[at]!;
+  return total;
+}
 
-  private vectorsFor(count: number): Float64Array {
-    if (this.vectors.length < count) this.vectors = new Float64Array(count);
-    return this.vectors;
+/** Scales to steps of the grid and drops what is behind the point. */
+function truncate(pieces: readonly Piece[], factor: number): void {
+  for (const { values } of pieces) {
+    for (let at = 0; at < values.length; at++) values[at] = Math.trunc(values[at]! * factor);
   }
 }

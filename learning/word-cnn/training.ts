@@ -158,7 +158,7 @@ class AdamTrainer {
     const { model } = this;
     const table = model.table(data.texts, batch);
     const gradient = batchGradient(model, table, data, batch, dropout(batch.length));
-    const { convolution, vectors } = model.wordGradients(table, gradient, { embedding: true });
+    const { convolution, vectors } = model.wordGradients(table, gradient);
     this.steps += 1;
     const { embedding: width } = model.shape;
     if (vectors !== null) {

@@ -84,6 +84,7 @@ const privacy = (bounded: boolean): NodePrivacy => ({
         steps: 40,
         clipNorm: 1,
         expectedBatchSize: 150,
+        arithmetic: 'exact',
       }
     : { kind: 'unbounded' },
   digest: 'mechanism',

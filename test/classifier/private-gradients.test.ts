@@ -1,10 +1,11 @@
 import type { Rank, Tensor2D, Tensor3D } from '@tensorflow/tfjs-node-gpu';
 import { describe, expect, it } from 'vitest';
 
+import { gridFor } from '../../learning/dp/grid.ts';
 import { tf } from '../../learning/tensorflow.ts';
 import { WordCnn } from '../../learning/word-cnn/network.ts';
 import { initialWeights, wordCnnSizes, type WordCnnShape } from '../../learning/word-cnn/parameters.ts';
-import { clipMargin, ClippedGradients, namedWeights } from '../../learning/word-cnn/private-training.ts';
+import { ClippedGradients, namedWeights } from '../../learning/word-cnn/private-training.ts';
 import { encodeTexts, type EncodedTexts } from '../../learning/word-cnn/words.ts';
 import { seededStream } from '../../privacy/noise.ts';
 
@@ -86,7 +87,15 @@ function largestDifference(a: Record<string, ArrayLike<number>>, b: Record<strin
   return largest;
 }
 
-const all = Int32Array.from(texts, (_, index) => index);
+const all = texts.map((_, index) => index);
+
+/** Sums over some texts as plain numbers, in the gradient's own unit. */
+function clippedSums(of: WordCnn, clipNorm: number, chosen: readonly number[]): Record<string, Float64Array> {
+  const clipped = new ClippedGradients(of, data, clipNorm);
+  clipped.add(Int32Array.from(chosen));
+  const { sums, step } = clipped.sums;
+  return Object.fromEntries(Object.entries(sums).map(([name, sum]) => [name, sum.map((units) => units * step!)]));
+}
 
 describe('clipped gradients of the word-CNN', () => {
   it('are the sum of the clipped gradients that automatic differentiation gives for each text', () => {
@@ -97,56 +106,55 @@ describe('clipped gradients of the word-CNN', () => {
     const clipNorm = [...norms].sort((a, b) => a - b)[3]! * 1.001;
     const expected: Record<string, Float64Array> = {};
     singles.forEach((gradient, text) => {
-      const factor = Math.min(1, (clipNorm * (1 - clipMargin)) / norms[text]!);
+      const factor = Math.min(1, clipNorm / norms[text]!);
       for (const [name, values] of Object.entries(gradient)) {
         const sum = (expected[name] ??= new Float64Array(values.length));
         for (let i = 0; i < sum.length; i++) sum[i]! += factor * values[i]!;
       }
     });
-    const clipper = new ClippedGradients(cnn, clipNorm);
-    const total = clipper.newSums();
-    clipper.add(data, all, total);
-    expect(norm(total.sums)).toBeGreaterThan(0.1);
-    expect(largestDifference(expected, total.sums)).toBeLessThan(1e-5);
+    const sums = clippedSums(cnn, clipNorm, all);
+    expect(norm(sums)).toBeGreaterThan(0.1);
+    expect(largestDifference(expected, sums)).toBeLessThan(1e-5);
   });
 
-  it('stay within the clip norm for every text, and near it when clipped', () => {
+  it('are integers that stay within the clip norm for every text, and near it when clipped', () => {
     const cnn = model();
     for (const clipNorm of [1e-3, 0.5]) {
-      const clipper = new ClippedGradients(cnn, clipNorm);
+      const grid = gridFor(clipNorm);
       for (const text of all) {
-        const total = clipper.newSums();
-        clipper.add(data, Int32Array.of(text), total);
-        expect(norm(total.sums)).toBeLessThanOrEqual(clipNorm);
-        expect(norm(total.sums)).toBeGreaterThan(clipNorm * 0.9999);
+        const clipped = new ClippedGradients(cnn, data, clipNorm);
+        clipped.add(Int32Array.of(text));
+        expect(clipped.sums.step).toBe(grid.step);
+        let squares = 0n;
+        for (const units of Object.values(clipped.sums.sums)) for (const unit of units) squares += BigInt(unit) ** 2n;
+        // As integers: the bound holds exactly.
+        expect(squares <= BigInt(Math.floor(grid.clipNorm)) ** 2n).toBe(true);
+        expect(Math.sqrt(Number(squares))).toBeGreaterThan(grid.clipNorm * 0.9999);
       }
     }
   });
 
-  it('do not depend on how a batch is cut, to rounding', () => {
+  it('do not depend on neighbours, order or cutting by a single bit', () => {
     const cnn = model();
-    const clipper = new ClippedGradients(cnn, 0.7);
-    const whole = clipper.newSums();
-    clipper.add(data, all, whole);
-    const cut = clipper.newSums();
-    for (const text of all) clipper.add(data, Int32Array.of(text), cut);
-    clipper.add(data, new Int32Array(0), cut);
-    expect(largestDifference(whole.sums, cut.sums)).toBeLessThan(1e-6);
-    expect(cut.loss).toBeCloseTo(whole.loss, 5);
+    const grid = clippedSums(cnn, 0.7, all);
+    expect(clippedSums(cnn, 0.7, [...all].reverse())).toEqual(grid);
+    const added = clippedSums(cnn, 0.7, []);
+    for (const text of all) {
+      for (const [name, sum] of Object.entries(clippedSums(cnn, 0.7, [text]))) {
+        sum.forEach((value, index) => (added[name]![index]! += value));
+      }
+    }
+    expect(added).toEqual(grid);
   });
 
-  it('leave out a text whose gradient is not finite, and only that', () => {
+  it('leave out a text whose gradient is not finite, and change no bit of others', () => {
     const cnn = model();
-    const alone = new ClippedGradients(cnn, 0.7);
-    const finite = alone.newSums();
-    alone.add(data, Int32Array.of(2), finite);
     const word = data.texts.words[data.texts.starts[4]!]!;
     expect(data.texts.words.subarray(data.texts.starts[2]!, data.texts.starts[3]!)).not.toContain(word);
     cnn.weights.embedding[word * shape.embedding] = 3e38;
-    const clipper = new ClippedGradients(cnn, 0.7);
-    const total = clipper.newSums();
-    clipper.add(data, Int32Array.of(2, 4), total);
-    expect(Number.isFinite(norm(total.sums))).toBe(true);
-    expect(largestDifference(finite.sums, total.sums)).toBeLessThan(1e-6);
+    const finite = clippedSums(cnn, 0.7, [2]);
+    expect(norm(finite)).toBeGreaterThan(0.01);
+    expect(clippedSums(cnn, 0.7, [4, 2, 4])).toEqual(finite);
+    expect(norm(clippedSums(cnn, 0.7, [4]))).toBe(0);
   });
 });

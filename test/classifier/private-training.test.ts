@@ -4,6 +4,7 @@ import { join } from 'node:path';
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
+import { deviationOnGrid, gridFor } from '../../learning/dp/grid.ts';
 import { zeroState } from '../../learning/dp/adam.ts';
 import { readCheckpoint, writeCheckpoint, type TrainingState } from '../../learning/dp/checkpoint.ts';
 import { stateDigest } from '../../learning/dp/outer-loop.ts';
@@ -19,6 +20,7 @@ import {
 } from '../../learning/word-cnn/private-training.ts';
 import type { LabelledTexts } from '../../learning/word-cnn/training.ts';
 import { encodeTexts } from '../../learning/word-cnn/words.ts';
+import { roundedGaussian } from '../../privacy/exact-gaussian.ts';
 import { seededStream, stepStreams } from '../../privacy/noise.ts';
 import type { PoissonGaussianMechanism } from '../../schemas/plan.ts';
 
@@ -31,6 +33,7 @@ const mechanism: PoissonGaussianMechanism = {
   steps: 6,
   clipNorm: 0.5,
   expectedBatchSize: 40,
+  arithmetic: 'exact',
 };
 const settings = {
   schedule: privateSchedule({ lr: 0.05, steps: mechanism.steps }),
@@ -108,12 +111,13 @@ describe('DP training of the word-CNN', () => {
 
   it('adds the noise of the keyed stream once a step, over the expected batch size', async () => {
     const { model, state } = start();
-    const noise = stepStreams(settings.secret.key, 'node', 0, stateDigest(parameters, state)).noise;
+    const { noise } = stepStreams(settings.secret.key, 'node', 0, stateDigest(parameters, state));
+    const grid = gridFor(mechanism.clipNorm);
+    const next = roundedGaussian(noise, deviationOnGrid(mechanism.noiseMultiplier, grid));
     const single = { ...settings, schedule: { ...settings.schedule, steps: 1 } };
     await trainPrivately(model, nothing, single, state, quiet);
     for (const { name, shape: size } of parameters) {
-      const expected = new Float32Array(size.reduce((a, b) => a * b, 1));
-      noise.fillGaussian(expected, mechanism.noiseMultiplier * mechanism.clipNorm);
+      const expected = Float64Array.from({ length: size.reduce((a, b) => a * b, 1) }, () => next() * grid.step);
       // Adam's first moment after one step is 0.1 of the gradient.
       const gradient = Array.from(state.first[name]!, (value) => value * 10 * mechanism.expectedBatchSize);
       gradient.forEach((value, index) => expect(value).toBeCloseTo(expected[index]!, 5));

@@ -27,6 +27,7 @@ const mechanism: PoissonGaussianMechanism = {
   steps: 14,
   clipNorm: 0.5,
   expectedBatchSize: 12,
+  arithmetic: 'exact',
 };
 
 let root: string;

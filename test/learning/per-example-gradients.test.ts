@@ -3,10 +3,16 @@ import { adapted } from '../../learning/adapter/apply.ts';
 import { adapterParameters, type ParameterGroup } from '../../learning/adapter/parameters.ts';
 import { flatLogits } from '../../learning/decoder/forward.ts';
 import { crossEntropy } from '../../learning/decoder/loss.ts';
-import { compileMicrobatchGradient, parameterSums, type MicrobatchGradient } from '../../learning/dp/gradients.ts';
+import {
+  compileMicrobatchGradient,
+  microbatchTensors,
+  parameterSums,
+  type MicrobatchGradient,
+} from '../../learning/dp/gradients.ts';
 import { encodeRecord, microbatches, type EncodedRecord, type Microbatch } from '../../learning/dp/sequences.ts';
-import { groupClipNorms } from '../../learning/dp/trainer.ts';
+import { clippingFor } from '../../learning/dp/trainer.ts';
 import { tf, type Tensor } from '../../learning/tensorflow.ts';
+import type { PoissonGaussianMechanism } from '../../schemas/plan.ts';
 import { seededStream } from '../../privacy/noise.ts';
 import { adapterTensors, randomAdapter, smallAdapter, smallConfig, smallWeights } from './small-model.ts';
 
@@ -15,7 +21,12 @@ vi.setConfig({ testTimeout: 240_000 });
 
 const parameters = adapterParameters(smallConfig, smallAdapter);
 const clipNorm = 0.5;
-const clipNorms = groupClipNorms(clipNorm, smallAdapter) as Record<ParameterGroup, number>;
+const mechanism = (arithmetic: 'exact' | 'float'): PoissonGaussianMechanism => ({
+  ...{ kind: 'poisson-gaussian', samplingProbability: 0.1, noiseMultiplier: 1, steps: 1, expectedBatchSize: 1 },
+  ...{ clipNorm, arithmetic },
+});
+const clipping = clippingFor(mechanism('float'), smallAdapter)!;
+const clipNorms = clipping.bounds;
 const shape = { rows: 6, time: 12 };
 
 /** Records of different lengths and classes, with a prefix of two tokens. */
@@ -35,18 +46,11 @@ let gradient: MicrobatchGradient;
 beforeAll(() => {
   weights = smallWeights();
   adapter = adapterTensors(parameters, randomAdapter(parameters));
-  gradient = compileMicrobatchGradient(smallConfig, smallAdapter, clipNorms, shape);
+  gradient = compileMicrobatchGradient(smallConfig, smallAdapter, clipping, shape);
 });
 afterAll(() => gradient.dispose());
 
-const inputsOf = (batch: Microbatch) => ({
-  weights,
-  adapter,
-  tokens: tf.tensor2d(batch.tokens, [batch.shape.rows, batch.shape.time + 1], 'int32') as Tensor,
-  lossWeights: tf.tensor2d(batch.lossWeights, [batch.shape.rows, batch.shape.time]) as Tensor,
-  labels: tf.tensor1d(batch.labels, 'int32') as Tensor,
-  present: tf.tensor1d(batch.present) as Tensor,
-});
+const inputsOf = (batch: Microbatch) => ({ weights, adapter, ...microbatchTensors(batch) });
 
 /** Loss and plain gradient of one record by itself, without padding, by the adapted model as generation uses it. */
 function alone(record: EncodedRecord): { loss: number; gradient: Record<string, Float32Array> } {
