@@ -7,6 +7,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { destroyNoiseKey, ensureNoiseKey, readNoiseKey } from '../../privacy/noise-key.ts';
 import { seededStream, stepStreams } from '../../privacy/noise.ts';
 import { poissonBatch } from '../../privacy/poisson.ts';
+import { normalCdf } from './normal-distribution.ts';
 
 const key = Buffer.alloc(32, 7);
 const state = Buffer.alloc(32, 1);
@@ -61,19 +62,6 @@ describe('seeded streams', () => {
     expect(seededStream(1, 'a').bytes(16)).not.toEqual(seededStream(1, 'b').bytes(16));
   });
 });
-
-/** Distribution function of N(0, 1), from the error function's series (Abramowitz and Stegun 7.1.5). */
-function normalCdf(x: number): number {
-  const z = x / Math.SQRT2;
-  if (Math.abs(z) > 4) return z > 0 ? 1 : 0;
-  let term = z;
-  let sum = z;
-  for (let n = 1; n < 100; n++) {
-    term *= (-z * z) / n;
-    sum += term / (2 * n + 1);
-  }
-  return 0.5 + sum / Math.sqrt(Math.PI);
-}
 
 describe('Gaussian noise', () => {
   const n = 200_000;

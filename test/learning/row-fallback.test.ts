@@ -1,0 +1,66 @@
+import { expect, it, vi } from 'vitest';
+import { adapterParameters, initialAdapter } from '../../learning/adapter/parameters.ts';
+import { zeroState } from '../../learning/dp/adam.ts';
+import { rowsAreIndependent } from '../../learning/dp/row-independence.ts';
+import { encodeRecord } from '../../learning/dp/sequences.ts';
+import { AdapterTrainer, type TrainerSettings } from '../../learning/dp/trainer.ts';
+import type { TrainingState } from '../../learning/dp/checkpoint.ts';
+import { seededStream } from '../../privacy/noise.ts';
+import { smallAdapter, smallConfig, smallWeights } from './small-model.ts';
+
+// Programs are compiled: slow on a busy machine.
+vi.setConfig({ testTimeout: 240_000 });
+vi.mock(import('../../learning/dp/row-independence.ts'), () => ({ rowsAreIndependent: vi.fn(() => true) }));
+
+const config = { ...smallConfig, layers: 1 };
+const parameters = adapterParameters(config, smallAdapter);
+const settings: TrainerSettings = {
+  config,
+  adapter: smallAdapter,
+  schedule: { lr: 5e-3, warmup: 1, finalLr: 0.1, steps: 1 },
+  mechanism: {
+    ...{ kind: 'poisson-gaussian', samplingProbability: 0.5, noiseMultiplier: 0.8, steps: 1, clipNorm: 0.5 },
+    ...{ expectedBatchSize: 6, arithmetic: 'exact' },
+  },
+  unboundedBatch: { samplingProbability: 0.5, expectedBatchSize: 6, seed: 1 },
+  secret: { key: Buffer.alloc(32, 3), nodeKey: 'a' },
+  layout: [{ rows: 4, time: 8 }],
+  padId: 1,
+};
+const records = Array.from({ length: 12 }, (_, index) => {
+  const text = Int32Array.from({ length: 1 + (index % 7) }, (__, at) => 2 + ((index * 5 + at * 3) % 38));
+  return encodeRecord({ bosId: 1, eosId: 1, prefix: new Int32Array(0), text, label: index % 2 }, 8);
+});
+
+async function oneStep(): Promise<{ state: TrainingState; compiled: number[] }> {
+  const weights = smallWeights(config);
+  const trainer = new AdapterTrainer(settings, weights, records);
+  const stream = seededStream(9, 'test initial');
+  const values = initialAdapter(parameters, () => stream.uniform());
+  const state = { step: 0, values, ...zeroState(values) };
+  const compiled: number[] = [];
+  await trainer.train(state, {
+    beforeStep: () => Promise.resolve(),
+    between: () => Promise.resolve(),
+    afterStep: () => Promise.resolve(),
+    compiling: async ({ rows }) => void compiled.push(rows),
+  });
+  trainer.dispose();
+  return { state, compiled };
+}
+
+it('trains in single rows where rows of a microbatch are not alike, with the same sums to rounding', async () => {
+  const usual = await oneStep();
+  expect(usual.compiled).toEqual([4]);
+  vi.mocked(rowsAreIndependent).mockReturnValue(false);
+  const single = await oneStep();
+  expect(single.compiled).toEqual([4, 1]);
+  for (const { name } of parameters) {
+    const other = usual.state.first[name]!;
+    single.state.first[name]!.forEach((value, index) => expect(Math.abs(value - other[index]!)).toBeLessThan(1e-7));
+  }
+});
+
+it('refuses microbatches whose sums could overflow 32 bits', () => {
+  expect(() => new AdapterTrainer({ ...settings, layout: [{ rows: 4096, time: 8 }] }, {}, records)).toThrow(/32 bits/);
+});
