@@ -5,7 +5,7 @@ import sys
 import time
 
 import dp_accounting
-from dp_accounting.pld import PLDAccountant
+from dp_accounting.pld import PLDAccountant, privacy_loss_distribution
 
 ADD_OR_REMOVE_ONE = dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE
 
@@ -34,6 +34,16 @@ def calibration(request):
 
 
 def increments(request):
+    """One step after another, its distribution built only once; epsilon at the end."""
+    one = privacy_loss_distribution.from_gaussian_mechanism(request["sigma"], sampling_prob=request["q"])
+    running = one
+    for _ in range(request["steps"] - 1):
+        running = running.compose(one)
+    return running.get_epsilon_for_delta(request["delta"])
+
+
+def readings(request):
+    """Epsilon after each step, by the accountant."""
     running = accountant()
     for _ in range(request["steps"]):
         running.compose(step(request["q"], request["sigma"]))
@@ -41,7 +51,7 @@ def increments(request):
     return epsilon
 
 
-tasks = {"query": query, "calibration": calibration, "increments": increments}
+tasks = {"query": query, "calibration": calibration, "increments": increments, "readings": readings}
 print("ready", flush=True)
 for line in sys.stdin:
     asked = json.loads(line)

@@ -5,13 +5,22 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
-import { composedEpsilon, type MechanismEvent } from '../privacy/accounting/index.ts';
+import { composedEpsilon, mergeEvents, type MechanismEvent } from '../privacy/accounting/index.ts';
 import { calibrateNoiseMultiplier } from '../privacy/calibration.ts';
 import { packageRoot } from '../stack/paths.ts';
 import { median, type Bench, type BenchCase, type MeasureOptions } from './bench-case.ts';
 import { peerPython } from './peer-environment.ts';
 
-const pins = ['dp-accounting==0.6.0', 'numpy==2.2.6', 'scipy==1.15.3'];
+const pins = [
+  'dp-accounting==0.6.0',
+  'absl-py==2.5.1',
+  'attrs==23.2.0',
+  'dm-tree==0.1.10',
+  'mpmath==1.4.1',
+  'numpy==2.2.6',
+  'scipy==1.15.3',
+  'wrapt==2.5.2',
+];
 const peerName = 'dp-accounting 0.6.0';
 const goal = 10;
 
@@ -139,7 +148,7 @@ export const accounting: Bench = {
     latency('sigma-calibration', ({ quick, say }) =>
       contest(
         {
-          rounds: quick ? 1 : 5,
+          rounds: quick ? 1 : 3,
           agreement: 2e-3,
           request: (round) => {
             const [q, steps, target] = [0.01, 1000, vary(3, round)];
@@ -159,16 +168,36 @@ export const accounting: Bench = {
         say,
       ),
     ),
-    // One step at a time, epsilon read after each, as a training loop that shows what it has spent.
     latency('1000-incremental-compositions', ({ quick, say }) =>
       contest(
         {
-          rounds: quick ? 1 : 3,
+          rounds: quick ? 1 : 2,
           agreement: 2e-3,
           request: (round) => {
-            const [q, sigma, steps] = [0.01, vary(1, round), quick ? 100 : 1000];
+            const [q, sigma, steps] = [0.01, vary(1, round), quick || round === 0 ? 100 : 1000];
             return {
               peer: { task: 'increments', q, sigma, steps, delta },
+              ours: () => {
+                let composed: MechanismEvent[] = [];
+                for (let done = 0; done < steps; done += 1) composed = mergeEvents([...composed, step(q, sigma, 1)]);
+                return composedEpsilon(composed, delta, 'pld').epsilon;
+              },
+            };
+          },
+        },
+        say,
+      ),
+    ),
+    // Epsilon after each of 50 steps, as a training loop shows it.
+    latency('epsilon-after-each-step', ({ quick, say }) =>
+      contest(
+        {
+          rounds: quick ? 1 : 2,
+          agreement: 2e-3,
+          request: (round) => {
+            const [q, sigma, steps] = [0.01, vary(1, round), quick || round === 0 ? 10 : 50];
+            return {
+              peer: { task: 'readings', q, sigma, steps, delta },
               ours: () => {
                 let epsilon = 0;
                 for (let done = 1; done <= steps; done += 1) {
