@@ -1,0 +1,180 @@
+import { spawnSync } from 'node:child_process';
+import { cpSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+import { withCompileHost } from '../../cli/compile-host.ts';
+import { registerPlan } from '../../cli/registrations.ts';
+import { compile } from '../../compiler/index.ts';
+import { markerName } from '../../privacy/ledger/marker.ts';
+import { packageRoot } from '../../stack/paths.ts';
+import { openProjectLedger } from '../../stack/project-ledger.ts';
+import { openWorkspace } from '../compiler/workspace.ts';
+import { entry, envelope } from '../privacy/ledger-fixture.ts';
+
+const workspace = openWorkspace();
+const ledgerFolder = join(workspace.folder, 'ledger');
+const planted = 'the very private words of one person';
+
+Object.assign(process.env, {
+  EPSILONFLOW_HOME: join(workspace.folder, 'state'),
+  EPSILONFLOW_LEDGER_URL: `sqlite:${join(ledgerFolder, 'ledger.db')}`,
+});
+afterAll(() => workspace.remove());
+
+interface Outcome {
+  code: number | null;
+  printed: Record<string, unknown>;
+  output: string;
+}
+
+/** Runs the command with `--json` in the folder of the specs. */
+function epsilonflow(...args: string[]): Outcome {
+  const { status, stdout, stderr } = spawnSync(
+    process.execPath,
+    [join(packageRoot, 'cli', 'epsilonflow.mjs'), ...args, '--json'],
+    { cwd: workspace.folder, encoding: 'utf8', env: { ...process.env, FORCE_COLOR: '' } },
+  );
+  return { code: status, printed: JSON.parse(stdout) as Record<string, unknown>, output: stdout + stderr };
+}
+
+const specOf = (name: string, train: string): string => `version: 1
+name: ${name}
+datasets:
+  ${name}:
+    files: { train: ${train} }
+    label: { values: [neg, pos] }
+    privacy: { size: 20000, budget: { epsilon: 10 } }
+models:
+  base: { path: model }
+steps:
+  generator:
+    uses: finetune
+    with: { model: base, data: ${name}, epsilon: 2, seed: 1 }
+`;
+
+const rows = (texts: string[]): string =>
+  texts.map((text, row) => `${JSON.stringify({ text, label: row % 2 === 0 ? 'neg' : 'pos' })}\n`).join('');
+
+beforeAll(async () => {
+  workspace.write('reviews.jsonl', rows([planted, 'two', 'three', 'four']));
+  workspace.write('opinions.jsonl', rows([planted, 'two', 'three', 'five']));
+  workspace.write('opinions.yaml', specOf('opinions', 'opinions.jsonl'));
+  const file = workspace.write('reviews.yaml', specOf('reviews', 'reviews.jsonl'));
+  await withCompileHost(async (host) => {
+    const { plan } = await compile({ file }, host);
+    await registerPlan(plan, host.registrations, () => undefined);
+    const { digest } = plan.datasets['reviews']!;
+    const ledger = await openProjectLedger(join(workspace.folder, markerName));
+    await ledger.reserve(envelope('reviews/1', [entry('a')], 10, { digest }));
+    await ledger.close();
+  });
+});
+
+describe('records of another account', () => {
+  it('are refused by plan with exit code 3, a hint and no private word', () => {
+    const { code, printed, output } = epsilonflow('plan', 'opinions.yaml');
+    expect(code).toBe(3);
+    expect(printed).toMatchObject({
+      errors: [
+        {
+          code: 'DATASET_OVERLAP',
+          message: expect.stringContaining('opinions shares records with account reviews') as string,
+          hint: expect.stringContaining('epsilonflow ledger register') as string,
+        },
+      ],
+    });
+    expect(output).not.toContain(planted);
+  });
+
+  it('need a decision, which must say what it is', () => {
+    const undecided = epsilonflow('ledger', 'register', 'opinions.yaml', 'opinions', '--reason', 'x');
+    expect(undecided).toMatchObject({ code: 2, printed: { errors: [{ code: 'ARGUMENT_INVALID' }] } });
+    const unknown = epsilonflow(
+      'ledger',
+      'register',
+      'opinions.yaml',
+      'opinion',
+      '--joins',
+      'reviews',
+      '--reason',
+      'x',
+    );
+    expect(unknown).toMatchObject({ code: 2, printed: { errors: [{ hint: 'It has opinions, opinions/test.' }] } });
+  });
+
+  it('are spent on in the account that they join', () => {
+    const decided = ['--joins', 'reviews', '--author', 'board', '--reason', 'the same customers'];
+    expect(epsilonflow('ledger', 'register', 'opinions.yaml', 'opinions', ...decided)).toMatchObject({
+      code: 0,
+      printed: { dataset: 'opinions', account: 'reviews' },
+    });
+    const { code, printed } = epsilonflow('plan', 'opinions.yaml');
+    expect(code).toBe(0);
+    const { before } = (printed['privacy'] as Record<string, { before: number }>)['opinions']!;
+    expect(before).toBeGreaterThan(1);
+  });
+});
+
+it('show gives each account with its experiments, and the tight figure of each plan', () => {
+  const { printed } = epsilonflow('ledger', 'show');
+  expect(printed).toMatchObject({
+    identity: expect.stringMatching(/^[0-9a-f-]{36}$/) as string,
+    problems: [],
+    accounts: [
+      {
+        account: 'reviews',
+        budget: 10,
+        experiments: [
+          {
+            workflowId: 'reviews/1',
+            plan: { epsilon: expect.any(Number) as number, accountant: 'pld' },
+            entries: { reserved: 1 },
+          },
+        ],
+      },
+    ],
+  });
+  expect((printed['accounts'] as { digests: string[] }[])[0]!.digests).toHaveLength(2);
+});
+
+it('an older copy is shown for what it is, refused, and used again once acknowledged', () => {
+  const copy = join(workspace.folder, 'copy');
+  cpSync(ledgerFolder, copy, { recursive: true });
+  const raise = ['ledger', 'set-budget', 'reviews', '12', '--reason', 'consent of May'];
+  expect(epsilonflow(...raise).code).toBe(0);
+  rmSync(ledgerFolder, { recursive: true });
+  cpSync(copy, ledgerFolder, { recursive: true });
+
+  expect(epsilonflow('ledger', 'show').printed).toMatchObject({ problems: [{ problem: 'rolled-back' }] });
+  for (const command of [['ledger', 'verify'], raise, ['plan', 'reviews.yaml']]) {
+    expect(epsilonflow(...command)).toMatchObject({ code: 3, printed: { errors: [{ code: 'LEDGER_ROLLED_BACK' }] } });
+  }
+  const acknowledged = epsilonflow('ledger', 'acknowledge', '--author', 'board', '--reason', 'backup of May');
+  expect(acknowledged).toMatchObject({ code: 0, printed: { acknowledged: [{ problem: 'rolled-back' }] } });
+  expect(epsilonflow('ledger', 'verify')).toMatchObject({ code: 0, printed: { intact: true } });
+});
+
+it('a lost ledger is refused by every command but the one that begins another', () => {
+  rmSync(ledgerFolder, { recursive: true });
+  for (const command of [
+    ['ledger', 'show'],
+    ['ledger', 'verify'],
+    ['plan', 'reviews.yaml'],
+  ]) {
+    expect(epsilonflow(...command)).toMatchObject({ code: 3, printed: { errors: [{ code: 'LEDGER_MISMATCH' }] } });
+  }
+  const acknowledged = epsilonflow('ledger', 'acknowledge', '--reason', 'the disk is lost');
+  expect(acknowledged).toMatchObject({ code: 0, printed: { acknowledged: [{ problem: 'exchanged' }] } });
+  expect(epsilonflow('plan', 'reviews.yaml').code).toBe(0);
+});
+
+it.each(['show', 'register', 'acknowledge', 'set-budget', 'verify'])('help of %s has an example', (command) => {
+  const { stdout } = spawnSync(
+    process.execPath,
+    [join(packageRoot, 'cli', 'epsilonflow.mjs'), 'ledger', command, '--help'],
+    { encoding: 'utf8' },
+  );
+  expect(stdout).toContain(`Example: epsilonflow ledger ${command}`);
+});
