@@ -4,8 +4,9 @@ import { parseArgs } from 'node:util';
 
 import { accounting } from './accounting.ts';
 import { benchRow, type Bench } from './bench-case.ts';
+import { ledger } from './ledger.ts';
 
-const benches: readonly Bench[] = [accounting];
+const benches: readonly Bench[] = [accounting, ledger];
 
 const say = (text: string): void => {
   process.stderr.write(`${text}\n`);
