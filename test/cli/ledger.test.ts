@@ -1,14 +1,13 @@
-import { spawnSync } from 'node:child_process';
 import { cpSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 
 import { withCompileHost } from '../../cli/compile-host.ts';
+import { main } from '../../cli/main.ts';
 import { registerPlan } from '../../cli/registrations.ts';
 import { compile } from '../../compiler/index.ts';
 import { markerName } from '../../privacy/ledger/marker.ts';
-import { packageRoot } from '../../stack/paths.ts';
 import { openProjectLedger } from '../../stack/project-ledger.ts';
 import { openWorkspace } from '../compiler/workspace.ts';
 import { entry, envelope } from '../privacy/ledger-fixture.ts';
@@ -21,22 +20,37 @@ Object.assign(process.env, {
   EPSILONFLOW_HOME: join(workspace.folder, 'state'),
   EPSILONFLOW_LEDGER_URL: `sqlite:${join(ledgerFolder, 'ledger.db')}`,
 });
-afterAll(() => workspace.remove());
+const startedIn = process.cwd();
+process.chdir(workspace.folder);
+afterAll(() => {
+  process.chdir(startedIn);
+  workspace.remove();
+});
 
 interface Outcome {
-  code: number | null;
+  code: number;
   printed: Record<string, unknown>;
   output: string;
 }
 
-/** Runs the command with `--json` in the folder of the specs. */
-function epsilonflow(...args: string[]): Outcome {
-  const { status, stdout, stderr } = spawnSync(
-    process.execPath,
-    [join(packageRoot, 'cli', 'epsilonflow.mjs'), ...args, '--json'],
-    { cwd: workspace.folder, encoding: 'utf8', env: { ...process.env, FORCE_COLOR: '' } },
-  );
-  return { code: status, printed: JSON.parse(stdout) as Record<string, unknown>, output: stdout + stderr };
+/** What the command prints, in the folder of the specs, and its exit code. */
+async function output(...args: string[]): Promise<{ code: number; text: string }> {
+  let text = '';
+  const write = vi.spyOn(process.stdout, 'write').mockImplementation((chunk) => {
+    text += String(chunk);
+    return true;
+  });
+  process.exitCode = undefined;
+  await main(args);
+  const code = Number(process.exitCode ?? 0);
+  process.exitCode = undefined;
+  write.mockRestore();
+  return { code, text };
+}
+
+async function epsilonflow(...args: string[]): Promise<Outcome> {
+  const { code, text } = await output(...args, '--json');
+  return { code, printed: JSON.parse(text) as Record<string, unknown>, output: text };
 }
 
 const specOf = (name: string, train: string): string => `version: 1
@@ -73,8 +87,8 @@ beforeAll(async () => {
 });
 
 describe('records of another account', () => {
-  it('are refused by plan with exit code 3, a hint and no private word', () => {
-    const { code, printed, output } = epsilonflow('plan', 'opinions.yaml');
+  it('are refused by plan with exit code 3, a hint and no private word', async () => {
+    const { code, printed, output } = await epsilonflow('plan', 'opinions.yaml');
     expect(code).toBe(3);
     expect(printed).toMatchObject({
       errors: [
@@ -88,10 +102,10 @@ describe('records of another account', () => {
     expect(output).not.toContain(planted);
   });
 
-  it('need a decision, which must say what it is', () => {
-    const undecided = epsilonflow('ledger', 'register', 'opinions.yaml', 'opinions', '--reason', 'x');
+  it('need a decision, which must say what it is', async () => {
+    const undecided = await epsilonflow('ledger', 'register', 'opinions.yaml', 'opinions', '--reason', 'x');
     expect(undecided).toMatchObject({ code: 2, printed: { errors: [{ code: 'ARGUMENT_INVALID' }] } });
-    const unknown = epsilonflow(
+    const unknown = await epsilonflow(
       'ledger',
       'register',
       'opinions.yaml',
@@ -104,21 +118,21 @@ describe('records of another account', () => {
     expect(unknown).toMatchObject({ code: 2, printed: { errors: [{ hint: 'It has opinions, opinions/test.' }] } });
   });
 
-  it('are spent on in the account that they join', () => {
+  it('are spent on in the account that they join', async () => {
     const decided = ['--joins', 'reviews', '--author', 'board', '--reason', 'the same customers'];
-    expect(epsilonflow('ledger', 'register', 'opinions.yaml', 'opinions', ...decided)).toMatchObject({
+    expect(await epsilonflow('ledger', 'register', 'opinions.yaml', 'opinions', ...decided)).toMatchObject({
       code: 0,
       printed: { dataset: 'opinions', account: 'reviews' },
     });
-    const { code, printed } = epsilonflow('plan', 'opinions.yaml');
+    const { code, printed } = await epsilonflow('plan', 'opinions.yaml');
     expect(code).toBe(0);
     const { before } = (printed['privacy'] as Record<string, { before: number }>)['opinions']!;
     expect(before).toBeGreaterThan(1);
   });
 });
 
-it('show gives each account with its experiments, and the tight figure of each plan', () => {
-  const { printed } = epsilonflow('ledger', 'show');
+it('show gives each account with its experiments, and the tight figure of each plan', async () => {
+  const { printed } = await epsilonflow('ledger', 'show');
   expect(printed).toMatchObject({
     identity: expect.stringMatching(/^[0-9a-f-]{36}$/) as string,
     problems: [],
@@ -139,42 +153,43 @@ it('show gives each account with its experiments, and the tight figure of each p
   expect((printed['accounts'] as { digests: string[] }[])[0]!.digests).toHaveLength(2);
 });
 
-it('an older copy is shown for what it is, refused, and used again once acknowledged', () => {
+it('an older copy is shown for what it is, refused, and used again once acknowledged', async () => {
   const copy = join(workspace.folder, 'copy');
   cpSync(ledgerFolder, copy, { recursive: true });
   const raise = ['ledger', 'set-budget', 'reviews', '12', '--reason', 'consent of May'];
-  expect(epsilonflow(...raise).code).toBe(0);
+  expect((await epsilonflow(...raise)).code).toBe(0);
   rmSync(ledgerFolder, { recursive: true });
   cpSync(copy, ledgerFolder, { recursive: true });
 
-  expect(epsilonflow('ledger', 'show').printed).toMatchObject({ problems: [{ problem: 'rolled-back' }] });
+  expect((await epsilonflow('ledger', 'show')).printed).toMatchObject({ problems: [{ problem: 'rolled-back' }] });
   for (const command of [['ledger', 'verify'], raise, ['plan', 'reviews.yaml']]) {
-    expect(epsilonflow(...command)).toMatchObject({ code: 3, printed: { errors: [{ code: 'LEDGER_ROLLED_BACK' }] } });
+    expect(await epsilonflow(...command)).toMatchObject({
+      code: 3,
+      printed: { errors: [{ code: 'LEDGER_ROLLED_BACK' }] },
+    });
   }
-  const acknowledged = epsilonflow('ledger', 'acknowledge', '--author', 'board', '--reason', 'backup of May');
+  const acknowledged = await epsilonflow('ledger', 'acknowledge', '--author', 'board', '--reason', 'backup of May');
   expect(acknowledged).toMatchObject({ code: 0, printed: { acknowledged: [{ problem: 'rolled-back' }] } });
-  expect(epsilonflow('ledger', 'verify')).toMatchObject({ code: 0, printed: { intact: true } });
+  expect(await epsilonflow('ledger', 'verify')).toMatchObject({ code: 0, printed: { intact: true } });
 });
 
-it('a lost ledger is refused by every command but the one that begins another', () => {
+it('a lost ledger is refused by every command but the one that begins another', async () => {
   rmSync(ledgerFolder, { recursive: true });
   for (const command of [
     ['ledger', 'show'],
     ['ledger', 'verify'],
     ['plan', 'reviews.yaml'],
   ]) {
-    expect(epsilonflow(...command)).toMatchObject({ code: 3, printed: { errors: [{ code: 'LEDGER_MISMATCH' }] } });
+    expect(await epsilonflow(...command)).toMatchObject({
+      code: 3,
+      printed: { errors: [{ code: 'LEDGER_MISMATCH' }] },
+    });
   }
-  const acknowledged = epsilonflow('ledger', 'acknowledge', '--reason', 'the disk is lost');
+  const acknowledged = await epsilonflow('ledger', 'acknowledge', '--reason', 'the disk is lost');
   expect(acknowledged).toMatchObject({ code: 0, printed: { acknowledged: [{ problem: 'exchanged' }] } });
-  expect(epsilonflow('plan', 'reviews.yaml').code).toBe(0);
+  expect((await epsilonflow('plan', 'reviews.yaml')).code).toBe(0);
 });
 
-it.each(['show', 'register', 'acknowledge', 'set-budget', 'verify'])('help of %s has an example', (command) => {
-  const { stdout } = spawnSync(
-    process.execPath,
-    [join(packageRoot, 'cli', 'epsilonflow.mjs'), 'ledger', command, '--help'],
-    { encoding: 'utf8' },
-  );
-  expect(stdout).toContain(`Example: epsilonflow ledger ${command}`);
+it.each(['show', 'register', 'acknowledge', 'set-budget', 'verify'])('help of %s has an example', async (command) => {
+  expect((await output('ledger', command, '--help')).text).toContain(`Example: epsilonflow ledger ${command}`);
 });
