@@ -232,15 +232,17 @@ function chooseWindow(plan: Plan, saddle: number, epsilon: number, finest: numbe
   const exponent = (tilt: number): number => cumulants(sketches, tilt).value - tilt * epsilon;
   const least = exponent(saddle);
   const affordable = Math.log(AFFORDABLE_NOISE / count);
+  // Tilts that resolve single cells of the grid would bound the sketch and not the grid: moving masses within a cell
+  // adds up to count (t step)^2 / 8 to log E exp(t L), which stays below 1.
+  const furthest = Math.min(0.5, Math.sqrt(8 / count)) / finest;
   let best: Window | null = null;
   for (const part of [1, 0.6, 0.3, 0]) {
     const tilt = part * saddle;
     const slack = Math.max(0, exponent(tilt) - least);
     if (best !== null && slack > affordable) break;
     const wrapped = Math.log(WRAPPED) - slack;
-    // Tilts that resolve single cells of the grid would bound the sketch and not the grid.
-    const upper = tiltedEnd(sketches, tilt, 1, -wrapped, 0.5 / finest);
-    const lower = tiltedEnd(sketches, tilt, -1, -wrapped, 0.5 / finest);
+    const upper = tiltedEnd(sketches, tilt, 1, -wrapped, furthest);
+    const lower = tiltedEnd(sketches, tilt, -1, -wrapped, furthest);
     // On the grid each application may reach two cells further than its law.
     const high = Math.min(plan.highest + 2 * count * finest, upper.end);
     const low = Math.max(plan.lowest - 2 * count * finest, Math.min(lower.end, high));
