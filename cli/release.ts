@@ -14,13 +14,12 @@ async function release(reference: string, instance: string, options: ReleaseOpti
   const { resolveRun } = await import('../tracking/runs.ts');
   const { guarantee } = await import('../tracking/statement.ts');
   const { openStore } = await import('../store/index.ts');
-  const { openLedger } = await import('../privacy/ledger/index.ts');
-  const { ledgerUrl } = await import('../stack/paths.ts');
+  const { openProjectLedger } = await import('../stack/project-ledger.ts');
 
   const run = resolveRun(reference);
   const store = openStore();
   const plan = await store.loadPlan(run.record.planDigest);
-  const ledger = await openLedger(ledgerUrl());
+  const ledger = await openProjectLedger(null);
   try {
     const { to, withAdapter, json } = options;
     const released = await releaseInstance({
