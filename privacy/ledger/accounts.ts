@@ -11,6 +11,8 @@ export interface Account {
   delta: number;
   /** Budget that binds the present envelope. */
   budget: number | null;
+  /** See `accounts.fixed_plan`. */
+  fixedPlan: string | null;
 }
 
 /** The lower of two budgets; null is none. */
@@ -63,5 +65,5 @@ export async function openAccount(
       payload: { digest, dataset: stated.dataset, workflowId },
     });
   }
-  return { name, delta: kept.delta, budget: leastBudget(kept.budget, asked) };
+  return { name, delta: kept.delta, budget: leastBudget(kept.budget, asked), fixedPlan: known?.fixed_plan ?? null };
 }

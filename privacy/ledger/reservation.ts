@@ -36,6 +36,13 @@ interface AccountRequest {
   /** See `entries.stated_budget`. */
   statedBudget: number | null;
   asks: Ask[];
+  standing: Standing;
+}
+
+/** What requests for one account share, and change one after the other. */
+interface Standing {
+  /** See `accounts.fixed_plan`. */
+  fixedPlan: string | null;
   /** All entries of the workflow on the account, whatever their state. */
   own: EntryRow[];
 }
@@ -98,11 +105,11 @@ export async function readRequests(
     requests.set(stated.dataset, await openRequest(writer, stated, workflowId, asking));
   const known = await entriesOfWorkflow(writer.transaction, workflowId);
   const byId = new Map(known.map((row) => [row.id, row]));
-  const byAccount = new Map<string, EntryRow[]>();
+  const standings = new Map<string, Standing>();
   for (const request of requests.values()) {
-    const own = byAccount.get(request.account) ?? known.filter((row) => row.account === request.account);
-    byAccount.set(request.account, own);
-    request.own = own;
+    request.standing.own = known.filter((row) => row.account === request.account);
+    request.standing = standings.get(request.account) ?? request.standing;
+    standings.set(request.account, request.standing);
   }
   const seen = new Set<string>();
   for (const entry of envelope.entries) {
@@ -132,9 +139,17 @@ async function openRequest(
   workflowId: string,
   asking: boolean,
 ): Promise<AccountRequest> {
-  const { name, delta, budget } = await openAccount(writer, stated, workflowId, asking);
+  const { name, delta, budget, fixedPlan } = await openAccount(writer, stated, workflowId, asking);
   const statedBudget = stated.benchmark === true ? (stated.budget?.epsilon ?? null) : null;
-  return { dataset: stated.dataset, account: name, delta, budget, statedBudget, asks: [], own: [] };
+  return {
+    dataset: stated.dataset,
+    account: name,
+    delta,
+    budget,
+    statedBudget,
+    asks: [],
+    standing: { fixedPlan, own: [] },
+  };
 }
 
 export interface OpenQuestion extends AdmissionQuestion {
@@ -147,13 +162,9 @@ export async function questionOf(
   workflowId: string,
   request: AccountRequest,
 ): Promise<OpenQuestion> {
-  const { dataset, account, delta, budget, asks, own } = request;
+  const { dataset, account, delta, budget, asks } = request;
+  const { fixedPlan, own } = request.standing;
   const { transaction } = writer;
-  const { fixed_plan: fixedPlan } = await transaction
-    .selectFrom('accounts')
-    .select('fixed_plan')
-    .where('name', '=', account)
-    .executeTakeFirstOrThrow();
   const isFresh = asks.some(({ existing }) => existing === null);
   const hasBegun = own.some(({ fence }) => fence > 0);
   const fixed =
@@ -183,7 +194,7 @@ export async function admit(
   request: AccountRequest,
   { fixed, by }: { fixed: boolean; by: Decision['by'] | null },
 ): Promise<void> {
-  const { account, asks, own, statedBudget } = request;
+  const { account, asks, standing, statedBudget } = request;
   const { workflowId, experiment, planDigest } = envelope;
   const added: EntryRow[] = [];
   for (const { id, entry, existing, applications } of asks) {
@@ -230,11 +241,14 @@ export async function admit(
   }
   await writer.insertEntries(added);
   // Another dataset of the envelope may be the same account: it is judged with these there.
-  own.push(...added);
+  standing.own.push(...added);
   await writer.hold(
     account,
     asks.map(({ entry, applications }) => ({ mechanism: entry.mechanism, applications })),
   );
+  const fixedPlan = fixed ? workflowId : null;
+  if (fixedPlan === standing.fixedPlan && by !== 'fixed-plan') return;
+  standing.fixedPlan = fixedPlan;
   await recordPlan(writer, account, { fixed, by, workflowId });
 }
 
