@@ -4,9 +4,9 @@ import { checkReceipts, proofDifference, type FencingToken } from '../privacy/le
 import type { MechanismProof } from '../schemas/artifact.ts';
 import { chargesOf } from '../schemas/charges.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
+import { failpoint } from '../schemas/failpoints.ts';
 import type { PlanNode } from '../schemas/plan.ts';
 import type { StepReceipt } from './contract.ts';
-import { failpoint } from './failpoints.ts';
 import type { AnnouncedCharge, StepOutput } from './job.ts';
 import type { WorkerParts } from './worker-parts.ts';
 
@@ -37,7 +37,7 @@ export async function takeAuthority(
   const ledger = await parts.ledger();
   const tokens: FencingToken[] = [];
   for (const receipt of receipts) tokens.push(await ledger.begin(receipt, attempt));
-  failpoint('begun');
+  failpoint('attempt: begun');
   return {
     receipts,
     tokens,

@@ -4,6 +4,7 @@ import { mkdir } from 'node:fs/promises';
 import { envelopeAccount, envelopeEntry, type Envelope, type KnownHead } from '../privacy/ledger/index.ts';
 import { accountOf, chargesOf } from '../schemas/charges.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
+import { failpoint } from '../schemas/failpoints.ts';
 import type { Plan } from '../schemas/plan.ts';
 import { writeDurably } from '../store/disk.ts';
 import { ledgerHeadFile } from '../tracking/runs.ts';
@@ -44,6 +45,7 @@ export function createBudgetActivities({ store, ledger }: WorkerParts): BudgetAc
         if ((await (await ledger()).entryState(receipt)) !== 'reserved') return headFor(run);
       }
       await createNoiseKey(privateWorkFolder(receipts), receipts);
+      failpoint('attempt: keyed');
       return headFor(run);
     },
 
@@ -57,8 +59,10 @@ export function createBudgetActivities({ store, ledger }: WorkerParts): BudgetAc
         const { token, proof } = commits[index]!;
         await (await ledger()).commit(receipt, token, proof);
       }
+      failpoint('attempt: committed');
       const plan = await store.loadPlan(run.planDigest);
       recordCompleted(plan, request, nodeOf(plan, nodeId), outcome);
+      failpoint('attempt: told');
       await destroyWorkFolder(privateWorkFolder(receipts));
       return headFor(run);
     },

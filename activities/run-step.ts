@@ -7,6 +7,7 @@ import { Context } from '@temporalio/activity';
 import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import type { OpenedArtifact } from '../schemas/artifact.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
+import { failpoint } from '../schemas/failpoints.ts';
 import type { Plan, PlanNode, StepKind } from '../schemas/plan.ts';
 import { isPaidBy } from '../store/index.ts';
 import { doorOf, readsPrivate } from '../tracking/door.ts';
@@ -14,7 +15,6 @@ import { lineageOf } from '../schemas/lineage.ts';
 import type { StepActivities, StepOutcome, StepReceipt, StepRequest } from './contract.ts';
 import { stepError } from './errors.ts';
 import { checkedProofs, takeAuthority, type Authority } from './authority.ts';
-import { failpoint } from './failpoints.ts';
 import { JobCancelled, type JobInput, type StepOutput } from './job.ts';
 import { clearProgress, writeProgress } from './live-progress.ts';
 import { encodeProcess, thisProcess } from './process-identity.ts';
@@ -86,7 +86,7 @@ async function runStep(parts: WorkerParts, request: StepRequest): Promise<StepOu
   try {
     const artifact = await executeStep(parts, { plan, node, inputs, paidBy }, request, work, authority);
     const result = outcome(artifact);
-    if (authority) failpoint('published');
+    if (authority) failpoint('attempt: published');
     else {
       recordCompleted(plan, request, node, result);
       await destroyWorkFolder(work);

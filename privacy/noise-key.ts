@@ -5,6 +5,7 @@ import { chmod, link, mkdir, open, readFile, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
 import { EpsilonflowError } from '../schemas/errors.ts';
+import { failpoint } from '../schemas/failpoints.ts';
 import { noiseKeyBytes } from './noise.ts';
 
 /**
@@ -22,9 +23,11 @@ export async function ensureNoiseKey(file: string, key: Uint8Array = randomBytes
   } finally {
     await handle.close();
   }
+  failpoint('key: drafted');
   try {
     // A hard link fails when the name is taken: unlike a rename, it never replaces the key of an earlier attempt.
     await link(draft, file);
+    failpoint('key: linked');
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
   } finally {
@@ -68,5 +71,7 @@ export async function destroyNoiseKey(file: string): Promise<void> {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
   }
+  failpoint('key: overwritten');
   await rm(file, { force: true });
+  failpoint('key: removed');
 }

@@ -8,6 +8,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ArtifactManifest, OpenedArtifact } from '../schemas/artifact.ts';
+import { failpoint } from '../schemas/failpoints.ts';
 import type { Label } from '../schemas/plan.ts';
 import { exists, listFiles, makePrivateFolder, naming, sha256OfFile, syncPath, writeDurably } from './disk.ts';
 
@@ -81,6 +82,7 @@ export class ArtifactStore {
    */
   async publish(stage: Stage, unpublished: UnpublishedManifest): Promise<OpenedArtifact> {
     return naming(stage.root, async () => {
+      failpoint('publish: asked');
       const files: ArtifactManifest['files'] = {};
       for (const file of await listFiles(stage.directory)) {
         const path = join(stage.directory, file);
@@ -89,6 +91,7 @@ export class ArtifactStore {
       }
       const manifest: ArtifactManifest = { ...unpublished, files, createdAt: new Date().toISOString() };
       await writeDurably(join(stage.directory, manifestFile), JSON.stringify(manifest, null, 2) + '\n');
+      failpoint('publish: described');
       return this.reveal(stage, manifest);
     });
   }
@@ -105,6 +108,7 @@ export class ArtifactStore {
       for (const root of [this.roots.shared, this.roots.private]) await setAside(root, manifest);
       // Another attempt may have been faster by a moment.
       if (!(await renameUnless('ENOTEMPTY', stage.directory, destination))) continue;
+      failpoint('publish: renamed');
       await syncPath(join(destination, '..'));
       return { nodeId: manifest.nodeId, key: manifest.key, directory: destination, manifest };
     }

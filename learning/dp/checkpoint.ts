@@ -6,6 +6,7 @@
 import { open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { EpsilonflowError } from '../../schemas/errors.ts';
+import { failpoint } from '../../schemas/failpoints.ts';
 import type { AdapterValues } from '../adapter/parameters.ts';
 import { readSafetensorsFile, writeSafetensors, type HostTensors } from '../formats/safetensors.ts';
 import type { OptimiserState } from './adam.ts';
@@ -66,8 +67,10 @@ export async function writeCheckpoint(
   try {
     await writeSafetensors(draft, tensors, { step: String(state.step), identity: JSON.stringify(identity) });
     await flush(draft);
+    failpoint('checkpoint: drafted');
     await allowed();
     await rename(draft, fileIn(directory));
+    failpoint('checkpoint: renamed');
     await flush(directory);
   } finally {
     await rm(draft, { force: true });

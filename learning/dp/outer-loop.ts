@@ -11,8 +11,10 @@ import { createHash } from 'node:crypto';
 import { poissonBatch } from '../../privacy/poisson.ts';
 import { roundedGaussian } from '../../privacy/exact-gaussian.ts';
 import { seededStream, stepStreams, type StepStreams } from '../../privacy/noise.ts';
+import { logSpending } from '../../privacy/spending-log.ts';
 import type { MechanismProof } from '../../schemas/artifact.ts';
 import { EpsilonflowError } from '../../schemas/errors.ts';
+import { failpoint } from '../../schemas/failpoints.ts';
 import type { PoissonGaussianMechanism, TrainingMechanism } from '../../schemas/plan.ts';
 import { adamUpdate, learningRate, type Schedule } from './adam.ts';
 import type { NamedParameter, TrainingState } from './checkpoint.ts';
@@ -83,7 +85,9 @@ export async function trainInSteps(
   while (state.step < settings.schedule.steps) {
     const { step } = state;
     const digest = stateDigest(settings.parameters, state);
+    failpoint('step: reached');
     await hooks.beforeStep(step, digest);
+    failpoint('step: announced');
     const { drawn, addNoise, expectedBatchSize } = stepDraws(settings, step, digest);
     const { loss, ...batch } = await gradientSums(drawn);
     if (mechanism.kind !== 'unbounded') checkSums(mechanism, batch);
@@ -104,6 +108,9 @@ export async function trainInSteps(
       adamUpdate(parameter, gradient, step, rate * rateMultiple);
     }
     state.step = step + 1;
+    failpoint('step: updated');
+    if (settings.secret && mechanism.kind !== 'unbounded') logSpending(settings.secret, { step, digest, mechanism });
+    failpoint('step: done');
     await hooks.afterStep(step, drawn.length > 0 ? loss / drawn.length : null);
   }
   if (mechanism.kind === 'unbounded') return null;

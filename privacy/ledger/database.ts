@@ -3,6 +3,7 @@
 import type { Kysely } from 'kysely';
 
 import { EpsilonflowError } from '../../schemas/errors.ts';
+import { failpoint } from '../../schemas/failpoints.ts';
 import { postgresKind, postgresName } from './postgres.ts';
 import { migrate, type LedgerTables } from './schema.ts';
 import { sqliteKind } from './sqlite.ts';
@@ -71,9 +72,11 @@ interface SharedDatabase {
 const open = new Map<string, SharedDatabase>();
 
 async function connect(kind: DatabaseKind): Promise<LedgerDatabase> {
+  failpoint('open: asked');
   const database = kind.connect();
   try {
     await retry(kind, () => migrate(database, kind), false);
+    failpoint('open: done');
   } catch (error) {
     // A database that was never reached has nothing to close.
     await database.destroy().catch(() => undefined);

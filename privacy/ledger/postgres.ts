@@ -4,6 +4,7 @@ import { Kysely, PostgresDialect } from 'kysely';
 import pg from 'pg';
 
 import { EpsilonflowError } from '../../schemas/errors.ts';
+import { logStatement } from '../../schemas/failpoints.ts';
 import type { DatabaseKind } from './database.ts';
 import type { LedgerTables } from './schema.ts';
 
@@ -73,7 +74,7 @@ export function postgresKind(url: string): DatabaseKind {
     // transaction, which would end the process if nobody listened.
     pool.on('error', () => undefined);
     pool.on('connect', (client) => client.on('error', () => undefined));
-    return new Kysely<LedgerTables>({ dialect: new PostgresDialect({ pool }) });
+    return new Kysely<LedgerTables>({ dialect: new PostgresDialect({ pool }), log: logStatement });
   };
   return {
     identity: url,

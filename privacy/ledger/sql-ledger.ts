@@ -2,6 +2,7 @@
 
 import type { MechanismProof } from '../../schemas/artifact.ts';
 import { EpsilonflowError } from '../../schemas/errors.ts';
+import { failpoint } from '../../schemas/failpoints.ts';
 import { applicationsOf, filterEpsilon, judge, spendingOf, spentEpsilon, type AdmissionQuestion } from './admission.ts';
 
 import { begin, commit, entryOf, recordCharged, recordExtended } from './attempts.ts';
@@ -17,8 +18,8 @@ import type {
   Envelope,
   EntryState,
   FencingToken,
-  KnownHead,
   Ledger,
+  LedgerMemory,
   Receipt,
   RegisteredDataset,
 } from './ledger.ts';
@@ -49,10 +50,15 @@ export class SqlLedger implements Ledger {
    * One transaction under the write lock; run again from the start while another process holds it. `bridging`: also
    * after a lost connection, whether or not the change was made before.
    */
-  #write<T>(work: (writer: LedgerWriter) => Promise<T>, options?: { bridging: boolean }): Promise<T> {
+  async #write<T>(
+    operation: string,
+    work: (writer: LedgerWriter) => Promise<T>,
+    options?: { bridging: boolean },
+  ): Promise<T> {
     const { database, isPostgres, retry } = this.#opened;
     const transaction = database.transaction().setIsolationLevel('read committed');
-    return retry(
+    failpoint(`${operation}: asked`);
+    const done = await retry(
       () =>
         transaction.execute(async (transaction) => {
           const head = await transaction
@@ -67,10 +73,13 @@ export class SqlLedger implements Ledger {
           );
           const result = await work(writer);
           await writer.finish();
+          failpoint(`${operation}: written`);
           return result;
         }),
       options,
     );
+    failpoint(`${operation}: durable`);
+    return done;
   }
 
   /** One transaction that adds no row to the chain. */
@@ -88,7 +97,7 @@ export class SqlLedger implements Ledger {
   }
 
   register(registrations: readonly DatasetRegistration[]): Promise<RegisteredDataset[]> {
-    return this.#write((writer) => registerAll(writer, registrations));
+    return this.#write('register', (writer) => registerAll(writer, registrations));
   }
 
   isRegistered(data: Pick<DatasetRegistration, 'dataset' | 'digest'>): Promise<boolean> {
@@ -98,7 +107,7 @@ export class SqlLedger implements Ledger {
   async reserve(envelope: Envelope): Promise<Receipt[]> {
     prepareFigures(envelope);
     let refused: AdmissionQuestion | null = null;
-    const reserving = this.#write(async (writer) => {
+    const reserving = this.#write('reserve', async (writer) => {
       refused = null;
       // Two datasets of the envelope may share an account: each is judged after the ones before it are written.
       for (const request of await readRequests(writer, envelope, false)) {
@@ -121,7 +130,7 @@ export class SqlLedger implements Ledger {
 
   async quote(envelope: Envelope, registrations: readonly DatasetRegistration[] = []): Promise<Admission[]> {
     const questions: AdmissionQuestion[] = [];
-    await this.#write(async (writer) => {
+    await this.#write('quote', async (writer) => {
       questions.length = 0;
       await registerAll(writer, registrations);
       for (const request of await readRequests(writer, envelope, true)) {
@@ -135,22 +144,26 @@ export class SqlLedger implements Ledger {
   }
 
   begin(receipt: Receipt, attempt: number | string): Promise<FencingToken> {
-    return this.#write((writer) => begin(writer, receipt, attempt), { bridging: true });
+    return this.#write('begin', (writer) => begin(writer, receipt, attempt), { bridging: true });
   }
 
   async recordStep(receipt: Receipt, token: FencingToken, step: number, stateDigest: string): Promise<void> {
     const record = { step, stateDigest };
     const bridging = { bridging: true };
-    const isDone = await this.#transact(
-      (transaction) => recordCharged(transaction, receipt, token, record, this.#opened),
-      bridging,
-    );
+    failpoint('record: asked');
+    const isDone = await this.#transact(async (transaction) => {
+      const charged = await recordCharged(transaction, receipt, token, record, this.#opened);
+      failpoint('record: written');
+      return charged;
+    }, bridging);
+    failpoint('record: durable');
     if (isDone) return;
     let refused: AdmissionQuestion | null = null;
-    const extending = this.#write(async (writer) => {
+    const extend = async (writer: LedgerWriter): Promise<void> => {
       refused = await recordExtended(writer, receipt, token, record);
       if (refused !== null) throw new Undone();
-    }, bridging);
+    };
+    const extending = this.#write('extend', extend, bridging);
     await extending.catch((error: unknown) => {
       throw error instanceof Undone && refused !== null ? refusal(judge(refused)) : error;
     });
@@ -167,18 +180,18 @@ export class SqlLedger implements Ledger {
   }
 
   commit(receipt: Receipt, token: FencingToken, proof: MechanismProof | null): Promise<void> {
-    return this.#write((writer) => commit(writer, receipt, token, proof), { bridging: true });
+    return this.#write('commit', (writer) => commit(writer, receipt, token, proof), { bridging: true });
   }
 
   release(workflowId: string): Promise<number> {
-    return this.#write((writer) => giveBack(writer, workflowId));
+    return this.#write('release', (writer) => giveBack(writer, workflowId));
   }
 
   async setBudget(account: string, epsilon: number | null, why: { author: string; reason: string }): Promise<void> {
     if (epsilon !== null && !(epsilon > 0 && Number.isFinite(epsilon))) {
       throw new EpsilonflowError('ARGUMENT_INVALID', `A budget must be a positive number, not ${epsilon}.`);
     }
-    await this.#write(async (writer) => {
+    await this.#write('set-budget', async (writer) => {
       const { numUpdatedRows } = await writer.transaction
         .updateTable('accounts')
         .set({ budget: epsilon })
@@ -240,12 +253,12 @@ export class SqlLedger implements Ledger {
     return this.#transact(ledgerIdentity);
   }
 
-  discontinuities(heads: readonly KnownHead[]): Promise<Discontinuity[]> {
-    return this.#transact((transaction) => findDiscontinuities(transaction, heads));
+  discontinuities(memory: LedgerMemory): Promise<Discontinuity[]> {
+    return this.#transact((transaction) => findDiscontinuities(transaction, memory));
   }
 
   acknowledge(found: readonly Discontinuity[], why: { author: string; reason: string }): Promise<void> {
-    return this.#write((writer) => acknowledgeDiscontinuities(writer, found, why));
+    return this.#write('acknowledge', (writer) => acknowledgeDiscontinuities(writer, found, why));
   }
 
   async head(): Promise<ChainHead> {

@@ -8,6 +8,7 @@ import type { DatabaseConnection, Dialect, SqliteDatabase, TransactionSettings }
 import Database from 'libsql';
 
 import { EpsilonflowError } from '../../schemas/errors.ts';
+import { logStatement } from '../../schemas/failpoints.ts';
 import type { DatabaseKind } from './database.ts';
 import { corrupt } from './refusals.ts';
 import type { LedgerTables } from './schema.ts';
@@ -83,7 +84,7 @@ export function sqliteKind(url: string): DatabaseKind {
   return {
     identity: `sqlite:${file}`,
     isPostgres: false,
-    connect: () => new Kysely<LedgerTables>({ dialect }),
+    connect: () => new Kysely<LedgerTables>({ dialect, log: logStatement }),
     mishap: (error) => {
       if (isOf(error, 'SQLITE_CORRUPT', 'SQLITE_NOTADB')) throw corrupt('its file is not a whole SQLite database');
       return isOf(error, 'SQLITE_BUSY') ? 'busy' : null;

@@ -180,7 +180,7 @@ describe('a run whose worker is killed', () => {
       expect(lastStep()).toBeGreaterThan(saved);
       kills.push({ eventsBefore: events().length, saved });
       // The last of these workers dies once more, between publish and commit.
-      worker = await startWorker(kills.length === 3 ? 'published' : undefined);
+      worker = await startWorker(kills.length === 3 ? 'attempt: published' : undefined);
     }
     await until('the worker has died', () => (isProcessAlive(worker) ? null : true));
     const ledger = await openLedger(ledgerUrl());
