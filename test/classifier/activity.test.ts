@@ -167,6 +167,8 @@ describe('train-classifier', () => {
       samplingProbability: 0.25,
       noiseMultiplier: 0.6,
       clipNorm: 1,
+      expectedBatchSize: 150,
+      arithmetic: 'exact',
       steps: 40,
       sampler: 'poisson',
     });

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, it, vi } from 'vitest';
 import { run } from '../../activities/finetune.ts';
 import { JobCancelled, type JobContext, type JobInput } from '../../activities/job.ts';
+import { readDigested } from '../../datasets/index.ts';
 import { readAdapter } from '../../learning/adapter/files.ts';
 import { disposeTree } from '../../learning/compile/index.ts';
 import type { DecoderConfig } from '../../learning/decoder/config.ts';
@@ -60,6 +61,9 @@ beforeAll(async () => {
   await writeFile(join(root, 'noise.key'), Buffer.alloc(32, 9), { mode: 0o600 });
 });
 
+/** Keys the digest of private data. */
+const datasetSecret = Buffer.alloc(32, 5);
+
 interface Variant {
   params?: Partial<FinetuneParams>;
   sensitivity?: PlanDataset['sensitivity'];
@@ -74,14 +78,17 @@ async function job({ params, sensitivity = 'benchmark', mechanism: given = mecha
   const [outputDirectory, checkpointDirectory] = [join(folder, 'output'), join(folder, 'checkpoints')];
   await mkdir(outputDirectory);
   await mkdir(checkpointDirectory);
-  const dataset: PlanDataset = {
+  const source = {
     name: 'speech',
-    files: { train: { path: join(root, 'train.jsonl'), format: 'jsonl', compression: 'none' } },
+    files: { train: { path: join(root, 'train.jsonl'), format: 'jsonl' as const, compression: 'none' as const } },
     text: 'text',
     label: { column: 'label', values: ['old', 'new'] },
     sensitivity,
+  };
+  const dataset: PlanDataset = {
+    ...source,
     privacy: { unit: 'record', size: 60, counted: false, delta: 1e-3, budget: null },
-    digest: 'd',
+    digest: (await readDigested(source, datasetSecret)).digest,
   };
   return {
     node: {
@@ -121,7 +128,7 @@ async function job({ params, sensitivity = 'benchmark', mechanism: given = mecha
     outputDirectory,
     checkpointDirectory,
     noiseKeyFile: join(root, 'noise.key'),
-    datasetSecret: null,
+    datasetSecret: datasetSecret.toString('hex'),
   };
 }
 
@@ -170,6 +177,8 @@ describe('the finetune step', () => {
     expect(output.proof).toEqual({
       samplingProbability: 0.2,
       noiseMultiplier: 0.7,
+      expectedBatchSize: 12,
+      arithmetic: 'exact',
       clipNorm: 0.5,
       steps: 14,
       sampler: 'poisson',
