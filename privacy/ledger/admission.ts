@@ -137,8 +137,13 @@ export interface AdmissionQuestion {
   asked: Spending;
   /** The whole of the fixed plan that has the account to itself now; null without one. */
   heldPlan: Spending | null;
-  /** The same once `asked` is added, given back parts and all; null when rule (a) is not open. */
+  /** The same once `asked` is added, given back parts and all; null when it is not fixed or not alone. */
   plan: Spending | null;
+  /**
+   * Whether the tight figure of `plan` may decide. Which of the two rules guards a plan must be settled before any of
+   * it begins: left open, the guarantee would be at twice delta.
+   */
+  isTightOpen: boolean;
 }
 
 export interface Decision {
@@ -148,18 +153,21 @@ export interface Decision {
 }
 
 /** The rule itself, without figures for people: it computes the tight one only where the filter refuses. */
-export function decide({ budget, delta, held, asked, plan }: AdmissionQuestion): Decision {
+export function decide({ budget, delta, held, asked, plan, isTightOpen }: AdmissionQuestion): Decision {
   if (budget === null) return { admitted: true, by: 'recorded' };
   if (filterEpsilon(addSpending(held, asked), delta) <= budget) return { admitted: true, by: 'renyi-filter' };
-  if (plan === null) return { admitted: false, by: 'renyi-filter' };
+  if (plan === null || !isTightOpen) return { admitted: false, by: 'renyi-filter' };
   const tight = spentEpsilon(plan, delta);
   return { admitted: tight !== null && tight <= budget, by: 'fixed-plan' };
 }
 
 /** See `Admission.rule`. An account with a budget admits nothing unbounded. */
 export function judge(question: AdmissionQuestion): Admission {
-  const { dataset, account, budget, delta, held, asked, heldPlan, plan } = question;
-  const after = accountFigure(addSpending(held, asked), plan, delta).epsilon;
+  const { dataset, account, budget, delta, held, asked, heldPlan, plan, isTightOpen } = question;
+  const together = addSpending(held, asked);
+  const after = accountFigure(together, plan, delta).epsilon;
+  const rule = plan !== null && isTightOpen ? 'fixed-plan' : 'renyi-filter';
+  const filtered = filterEpsilon(together, delta);
   return {
     dataset,
     account,
@@ -169,7 +177,7 @@ export function judge(question: AdmissionQuestion): Admission {
     experiment: spentEpsilon(asked, delta),
     after,
     admitted: decide(question).admitted,
-    rule: budget === null ? 'recorded' : plan === null ? 'renyi-filter' : 'fixed-plan',
-    decisive: budget === null ? null : after,
+    rule: budget === null ? 'recorded' : rule,
+    decisive: budget === null ? null : rule === 'fixed-plan' ? after : Number.isFinite(filtered) ? filtered : null,
   };
 }

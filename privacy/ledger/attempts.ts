@@ -4,7 +4,7 @@ import { canonicalJson } from '../../schemas/canonical-json.ts';
 import { EpsilonflowError } from '../../schemas/errors.ts';
 import type { MechanismProof } from '../../schemas/artifact.ts';
 import type { Mechanism } from '../../schemas/plan.ts';
-import { applicationsOf, decide, spendingOf, type AdmissionQuestion } from './admission.ts';
+import { applicationsOf, decide, filterEpsilon, spendingOf, type AdmissionQuestion } from './admission.ts';
 import { leastBudget } from './accounts.ts';
 import { stepsHash } from './chain.ts';
 import type { FencingToken, Receipt } from './ledger.ts';
@@ -157,20 +157,36 @@ async function extensionQuestion(transaction: LedgerTransaction, entry: EntryRow
     .selectAll()
     .where('name', '=', entry.account)
     .executeTakeFirstOrThrow();
-  const isAlone =
-    account.fixed_plan === entry.workflow_id && !(await isShared(transaction, account.name, entry.workflow_id));
+  const { name, delta } = account;
+  const budget = leastBudget(account.budget, entry.stated_budget);
+  const isAlone = account.fixed_plan === entry.workflow_id && !(await isShared(transaction, name, entry.workflow_id));
   // The record is written already, so the plan as it stands includes it.
-  const plan = isAlone ? await planOf(transaction, account.name, entry.workflow_id) : null;
+  const plan = isAlone ? await planOf(transaction, name, entry.workflow_id) : null;
   return {
-    dataset: account.name,
-    account: account.name,
-    budget: leastBudget(account.budget, entry.stated_budget),
-    delta: account.delta,
-    held: await heldBy(transaction, account.name),
+    dataset: name,
+    account: name,
+    budget,
+    delta,
+    held: await heldBy(transaction, name),
     asked: spendingOf([{ mechanism: mechanismOf(entry), applications: entry.records - entry.charged }]),
     heldPlan: plan,
     plan,
+    isTightOpen: account.whole === 1 && isAlone && !(await passesFilter(transaction, account, entry, budget)),
   };
+}
+
+/**
+ * Whether the filter admits the entry's plan as it was fixed. Then it guards the plan, repetitions included, and the
+ * tight figure does not: known from the plan alone, whatever happened since.
+ */
+async function passesFilter(
+  transaction: LedgerTransaction,
+  { name, delta }: { name: string; delta: number },
+  entry: EntryRow,
+  budget: number | null,
+): Promise<boolean> {
+  const planned = await planOf(transaction, name, entry.workflow_id, { repeated: false });
+  return budget === null || planned === null || filterEpsilon(planned, delta) <= budget;
 }
 
 export async function commit(

@@ -82,15 +82,17 @@ export async function isShared(transaction: LedgerTransaction, account: string, 
 const entriesOfWorkflow = (transaction: LedgerTransaction, workflowId: string): Promise<EntryRow[]> =>
   transaction.selectFrom('entries').selectAll().where('workflow_id', '=', workflowId).orderBy('id').execute();
 
-/** The whole of the plan that has the account to itself; null without one. */
+/** The whole of the plan that has the account to itself, what was repeated of it included or not; null without one. */
 export async function planOf(
   transaction: LedgerTransaction,
   account: string,
   workflowId: string | null,
+  { repeated }: { repeated: boolean } = { repeated: true },
 ): Promise<Spending | null> {
   if (workflowId === null) return null;
-  const entries = await entriesOfWorkflow(transaction, workflowId);
-  return planSpending(entries.filter((entry) => entry.account === account).map(plannedEntry));
+  const entries = (await entriesOfWorkflow(transaction, workflowId)).filter((entry) => entry.account === account);
+  const planned = entries.map(plannedEntry);
+  return planSpending(repeated ? planned : planned.map((entry) => ({ ...entry, repeated: 0 })));
 }
 
 /** What the envelope asks of each account, by its datasets in order. Opens accounts that are not there. */
@@ -179,6 +181,7 @@ export async function questionOf(
     asked: spendingOf(asks.map(({ entry, applications }) => ({ mechanism: entry.mechanism, applications }))),
     heldPlan: await planOf(transaction, account, fixedPlan),
     plan: fixed ? planSpending([...own.map(plannedEntry), ...added]) : null,
+    isTightOpen: fixed && !hasBegun,
     fixed,
   };
 }

@@ -7,7 +7,12 @@ import { ledgerDatabases } from './ledger-databases.ts';
 import { delta, entry, envelope, registration, stateDigest } from './ledger-fixture.ts';
 
 const events = (entries: number) => [
-  { mechanism: 'poisson-gaussian', samplingProbability: 0.01, noiseMultiplier: 1, count: Math.round(1000 * entries) } as const,
+  {
+    mechanism: 'poisson-gaussian',
+    samplingProbability: 0.01,
+    noiseMultiplier: 1,
+    count: Math.round(1000 * entries),
+  } as const,
 ];
 const epsilonOf = (entries: number): number => composedEpsilon(events(entries), delta).epsilon;
 const filteredOf = (entries: number): number => filterEpsilon({ events: events(entries), unbounded: 0 }, delta);
@@ -89,6 +94,19 @@ describe.each(ledgerDatabases('plans admitted by their tight figure alone'))('on
     expect(await ledger.release('w')).toBe(3);
     await ledger.reserve(plan('other', ['x', 'y'], wide));
     expect((await ledger.accountSummary('reviews'))?.total).toBe(filteredOf(2.001));
+  });
+
+  test('a plan that the filter admits is guarded by it to the end: its tight figure admits no repetition', async () => {
+    const exact = filteredOf(3) * (1 + 1e-9);
+    expect(epsilonOf(4)).toBeLessThan(exact);
+    const [first] = await ledger.reserve(plan('w', ['a', 'b', 'c'], exact));
+    const token = await ledger.begin(first!, 1);
+    for (let step = 0; step < 1000; step += 1) await ledger.recordStep(first!, token, step, stateDigest);
+    const repeat = ledger.recordStep(first!, token, 0, 'e'.repeat(64));
+    await expect(repeat).rejects.toMatchObject({
+      code: 'BUDGET_REFUSED',
+      message: expect.stringContaining('Renyi') as string,
+    });
   });
 
   test('cancelled before anything of it began, it leaves the account as new', async () => {
