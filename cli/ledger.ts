@@ -94,10 +94,16 @@ async function show(dataset: string | undefined, { json }: Output): Promise<void
   });
 }
 
-const describe = ({ problem, expected: { ledger, sequence } }: Discontinuity): string =>
-  problem === 'exchanged'
-    ? `ledger ${ledger}, with ${sequence} rows or more, is not this one`
-    : `row ${sequence}, written before, is not in this ledger`;
+function describe(one: Discontinuity): string {
+  switch (one.problem) {
+    case 'exchanged':
+      return `ledger ${one.expected.ledger}, with ${one.expected.sequence} rows or more, is not this one`;
+    case 'rolled-back':
+      return `row ${one.expected.sequence}, written before, is not in this ledger`;
+    case 'secret-lost':
+      return 'the dataset secret is another one, so that records of old and new data can not be compared';
+  }
+}
 
 async function verify({ json }: Output): Promise<void> {
   const marker = await markerHere();

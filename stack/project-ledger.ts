@@ -8,9 +8,11 @@ import { mkdir } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 
 import {
+  ledgerSecret,
   markerText,
   openLedger,
   readMarker,
+  rowsOf,
   type Discontinuity,
   type KnownHead,
   type Ledger,
@@ -59,13 +61,19 @@ export function requireLedger(marker: string | null): void {
 export async function requireContinuity(ledger: Ledger, marker: string | null): Promise<void> {
   const [first] = await discontinuitiesOf(ledger, marker);
   if (first === undefined) return;
-  const { problem, expected } = first;
-  if (problem === 'exchanged' && marker !== null) {
-    throw mismatch(`The privacy ledger is not the one that ${marker} names.`, marker, expected);
+  if (first.problem === 'secret-lost') {
+    throw new EpsilonflowError('LEDGER_MISMATCH', 'The dataset secret is not the one that the ledger was kept with.', {
+      hint:
+        'Restore it from a backup. If it is lost, records of old and new data can not be compared any more; ' +
+        `if you go on all the same: epsilonflow ledger acknowledge ${markerOption(marker)}--reason "..."`,
+    });
+  }
+  if (first.problem === 'exchanged' && marker !== null) {
+    throw mismatch(`The privacy ledger is not the one that ${marker} names.`, marker, first.expected);
   }
   throw new EpsilonflowError(
     'LEDGER_ROLLED_BACK',
-    `The privacy ledger lacks row ${expected.sequence}, which was written to it before: it is an older copy.`,
+    `The privacy ledger lacks row ${first.expected.sequence}, which was written to it before: it is an older copy.`,
     {
       hint:
         'Put the newest copy back. If that is lost, what it held in addition can not be counted any more; ' +
@@ -93,7 +101,7 @@ export async function discontinuitiesOf(ledger: Ledger, marker: string | null): 
   const identity = await ledger.identity();
   const seen = rememberedHeads()[identity];
   if (seen !== undefined) heads.push({ ledger: identity, ...seen });
-  return ledger.discontinuities(heads);
+  return ledger.discontinuities({ heads, rowKey: rowsOf([], await ledgerSecret(ledgerUrl())).key });
 }
 
 /**

@@ -1,6 +1,6 @@
 /** @file Whether a ledger is the one that others remember, with all that was ever in it. */
 
-import type { Discontinuity, KnownHead } from './ledger.ts';
+import type { Discontinuity, KnownHead, LedgerMemory } from './ledger.ts';
 import type { LedgerTransaction, LedgerWriter } from './writer.ts';
 
 /** The random id that was made with the ledger's tables. */
@@ -10,22 +10,28 @@ export async function ledgerIdentity(transaction: LedgerTransaction): Promise<st
 }
 
 /**
- * Those of the remembered heads whose row the chain does not hold: heads of other ledgers, and heads that lie beyond
- * its end or on another branch. Those that were acknowledged are left out.
+ * Remembered heads whose row the chain does not hold: those of other ledgers, and those that lie beyond its end or on
+ * another branch; and a secret that is not the one which the row hashes are under. What was acknowledged is left out.
  */
 export async function findDiscontinuities(
   transaction: LedgerTransaction,
-  heads: readonly KnownHead[],
+  { heads, rowKey }: LedgerMemory,
 ): Promise<Discontinuity[]> {
-  const identity = await ledgerIdentity(transaction);
+  const { ledger, row_key: known } = await transaction
+    .selectFrom('ledger_identity')
+    .select(['ledger', 'row_key'])
+    .executeTakeFirstOrThrow();
   const found: Discontinuity[] = [];
   for (const expected of heads) {
-    if (expected.ledger !== identity) found.push({ problem: 'exchanged', expected });
+    if (expected.ledger !== ledger) found.push({ problem: 'exchanged', expected });
     else if (!(await holds(transaction, expected))) found.push({ problem: 'rolled-back', expected });
   }
+  if (known !== null && known !== rowKey) {
+    found.push({ problem: 'secret-lost', expected: { key: known }, found: { key: rowKey } });
+  }
   if (found.length === 0) return found;
-  const acknowledged = await acknowledgedHeads(transaction);
-  return found.filter(({ problem, expected }) => !acknowledged.has(nameOf(problem, expected)));
+  const acknowledged = await acknowledgedBefore(transaction);
+  return found.filter((one) => !acknowledged.has(nameOf(one)));
 }
 
 async function holds(transaction: LedgerTransaction, { sequence, hash }: KnownHead): Promise<boolean> {
@@ -38,33 +44,39 @@ async function holds(transaction: LedgerTransaction, { sequence, hash }: KnownHe
   return row?.hash === hash;
 }
 
-/** One who lost a ledger has lost all of its rows; one who lost rows may lose others later. */
-const nameOf = (problem: string, { ledger, sequence, hash }: KnownHead): string =>
-  problem === 'exchanged' ? ledger : `${ledger}/${sequence}/${hash}`;
+/** One who lost a ledger has lost all of its rows; one who lost rows or a secret may lose others later. */
+function nameOf(one: Discontinuity): string {
+  if (one.problem === 'secret-lost') return `${one.expected.key}/${one.found.key}`;
+  const { ledger, sequence, hash } = one.expected;
+  return one.problem === 'exchanged' ? ledger : `${ledger}/${sequence}/${hash}`;
+}
 
-async function acknowledgedHeads(transaction: LedgerTransaction): Promise<Set<string>> {
+async function acknowledgedBefore(transaction: LedgerTransaction): Promise<Set<string>> {
   const rows = await transaction
     .selectFrom('ledger_rows')
     .select('payload')
     .where('kind', '=', 'acknowledged')
     .execute();
-  return new Set(
-    rows.map(({ payload }) => {
-      const { problem, expected } = JSON.parse(payload) as Discontinuity;
-      return nameOf(problem, expected);
-    }),
-  );
+  return new Set(rows.map(({ payload }) => nameOf(JSON.parse(payload) as Discontinuity)));
 }
 
-/** The account of these rows is empty: they concern all. */
+/**
+ * Appends a row for each; its account is empty, since it concerns all. After a lost secret new row hashes are under the
+ * new one, and have nothing in common with the old ones: only names join old and new data then.
+ */
 export async function acknowledgeDiscontinuities(
   writer: LedgerWriter,
   found: readonly Discontinuity[],
   why: { author: string; reason: string },
 ): Promise<void> {
-  for (const { problem, expected } of found) {
-    const { ledger, sequence, hash } = expected;
-    const payload = { problem, expected: { ledger, sequence, hash }, ...why };
+  for (const one of found) {
+    if (one.problem === 'secret-lost') {
+      await writer.transaction.updateTable('ledger_identity').set({ row_key: one.found.key }).execute();
+      await writer.append({ kind: 'acknowledged', account: '', entryId: null, payload: { ...one, ...why } });
+      continue;
+    }
+    const { ledger, sequence, hash } = one.expected;
+    const payload = { problem: one.problem, expected: { ledger, sequence, hash }, ...why };
     await writer.append({ kind: 'acknowledged', account: '', entryId: null, payload });
   }
 }

@@ -234,6 +234,35 @@ describe.each(ledgerDatabases('accounts of the ledger'))('on $name', (database) 
     });
   });
 
+  describe('what is remembered of a ledger', () => {
+    const { key } = rowsOf([], secret);
+    const remembered = async () => ({ ledger: await ledger.identity(), ...(await ledger.head()) });
+
+    test('is what it holds, now and before', async () => {
+      const empty = await remembered();
+      await ledger.register([data('reviews', texts(0, 50))]);
+      const heads = [empty, await remembered()];
+      await ledger.register([data('mails', texts(50, 100))]);
+      expect(await ledger.discontinuities({ heads, rowKey: key })).toEqual([]);
+    });
+
+    test('shows another ledger, rows that are gone and a secret that is another one, until acknowledged', async () => {
+      await ledger.register([data('reviews', texts(0, 50))]);
+      const head = await remembered();
+      const memory = {
+        heads: [head, { ...head, ledger: 'another' }, { ...head, sequence: 9 }, { ...head, hash: 'e'.repeat(64) }],
+        rowKey: rowsOf([], Buffer.alloc(32, 9)).key,
+      };
+      const found = await ledger.discontinuities(memory);
+      expect(found.map(({ problem }) => problem)).toEqual(['exchanged', 'rolled-back', 'rolled-back', 'secret-lost']);
+      await ledger.acknowledge(found, why);
+      expect(await ledger.discontinuities(memory)).toEqual([]);
+      const later = [{ ...head, sequence: 10 }];
+      expect(await ledger.discontinuities({ ...memory, heads: later })).toHaveLength(1);
+      await ledger.verify();
+    });
+  });
+
   describe('the record of it', () => {
     const planted = 'a very private sentence of one person';
 
