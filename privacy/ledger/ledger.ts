@@ -82,11 +82,20 @@ export interface KnownHead {
   hash: string;
 }
 
-/** What someone remembers and this ledger does not hold: it is another ledger, or an older copy of this one. */
-export interface Discontinuity {
-  problem: 'exchanged' | 'rolled-back';
-  expected: KnownHead;
+/** What is remembered of a ledger from outside of it. */
+export interface LedgerMemory {
+  heads: readonly KnownHead[];
+  /** `DatasetRows.key` of the dataset secret that is there now. */
+  rowKey: string;
 }
+
+/**
+ * What is remembered and this ledger does not hold: it is another ledger, an older copy of this one, or its dataset
+ * secret is another one.
+ */
+export type Discontinuity =
+  | { problem: 'exchanged' | 'rolled-back'; expected: KnownHead }
+  | { problem: 'secret-lost'; expected: { key: string }; found: { key: string } };
 
 /** Proof of a reservation; JSON, so that workflows can carry it. */
 export interface Receipt {
@@ -220,8 +229,8 @@ export interface Ledger {
   entryState(receipt: Receipt): Promise<EntryState>;
   /** Random id that was made with the ledger. */
   identity(): Promise<string>;
-  /** Those of the remembered heads that the chain neither holds nor has acknowledged. */
-  discontinuities(heads: readonly KnownHead[]): Promise<Discontinuity[]>;
+  /** What of the memory the ledger neither holds nor has acknowledged. */
+  discontinuities(memory: LedgerMemory): Promise<Discontinuity[]>;
   /** Accepts the ledger in spite of them: a row of its own each, with author and reason. */
   acknowledge(found: readonly Discontinuity[], why: { author: string; reason: string }): Promise<void>;
   /** Sequence number and hash of the newest row of the chain. */
