@@ -4,7 +4,7 @@
  */
 
 import { composedEpsilon } from '../privacy/accounting/index.ts';
-import { mechanismEvent } from '../privacy/ledger/admission.ts';
+import { mechanismEvent } from '../privacy/ledger/index.ts';
 import { accountOf, chargesOf, splitOfAccount } from '../schemas/charges.ts';
 import type { DatasetPrivacy, NodeCharge, Plan, PlanNode, Sensitivity } from '../schemas/plan.ts';
 import { lineageOf } from '../schemas/lineage.ts';
@@ -17,8 +17,8 @@ export interface PrivacyStatement {
   datasets: DatasetStatement[];
   /** Base models by name with their digests: epsilon does not cover what they were trained on. */
   models: { name: string; digest: string }[];
-  /** `float`: the noise is added in ordinary floating-point arithmetic, which the mechanism's proof does not model. */
-  arithmetic: 'float';
+  /** `float`: some noise is added in ordinary floating-point arithmetic, which the mechanism's proof does not model. */
+  arithmetic: 'exact' | 'float';
   waivers: { name: string; reason: string }[];
   notCovered: string[];
 }
@@ -67,10 +67,12 @@ const notCovered = [
   'access to the data other than through Epsilonflow and its ledger, and modified code or workers',
   'several ledgers for one dataset: two clones with a file each do not know of each other',
   'timing and other side channels of the machine',
-  'floating-point arithmetic: the proof is about real numbers, the noise is drawn and added as floats',
   'choices made by people who saw non-private figures, such as test accuracies of a benchmark',
   'what the base model was trained on',
 ];
+
+const notCoveredByFloats =
+  'floating-point arithmetic: the proof is about real numbers, the noise is drawn and added as floats';
 
 /**
  * Statement about a whole run (`instance` null) or about one instance and what stands behind it.
@@ -106,6 +108,9 @@ export function privacyStatement(
   const models = new Set(
     behind.flatMap((node) => Object.values(node.inputs).flatMap((input) => ('model' in input ? [input.model] : []))),
   );
+  const floats = [...accounts.values()]
+    .flat()
+    .some(({ mechanism }) => 'arithmetic' in mechanism && mechanism.arithmetic === 'float');
   const waivers = instance ? plan.waivers.filter(({ name }) => instance.waivers.includes(name)) : plan.waivers;
   return {
     subject: instance ? instance.id : plan.name,
@@ -117,9 +122,9 @@ export function privacyStatement(
     models: Object.values(plan.models)
       .filter(({ name }) => models.has(name))
       .map(({ name, digest }) => ({ name, digest })),
-    arithmetic: 'float',
+    arithmetic: floats ? 'float' : 'exact',
     waivers,
-    notCovered,
+    notCovered: floats ? [...notCovered, notCoveredByFloats] : notCovered,
   };
 }
 

@@ -12,10 +12,10 @@ export function describeMechanism({ mechanism }: Pick<NodeCharge, 'mechanism'>):
   if (mechanism.kind === 'discrete-laplace') {
     return `test counts with discrete Laplace noise of scale ${short(mechanism.scale)} on each cell`;
   }
-  const { samplingProbability, noiseMultiplier, steps, clipNorm } = mechanism;
+  const { samplingProbability, noiseMultiplier, steps, clipNorm, arithmetic } = mechanism;
   return (
     `Poisson-subsampled Gaussian: sampling probability ${short(samplingProbability)}, noise multiplier ` +
-    `${short(noiseMultiplier)}, ${steps} steps, clip norm ${short(clipNorm)}`
+    `${short(noiseMultiplier)}, ${steps} steps, clip norm ${short(clipNorm)}, ${arithmetic} arithmetic`
   );
 }
 

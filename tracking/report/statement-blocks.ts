@@ -69,10 +69,11 @@ function parameters(mechanism: MechanismStatement['mechanism']): string[] {
   }
 }
 
-function arithmetic({ models }: PrivacyStatement): string {
+function arithmetic({ arithmetic, models }: PrivacyStatement): string {
   const named = models.map(({ name, digest }) => `${name} (${digest.slice(0, 12)})`).join(', ');
   return (
-    'Arithmetic: float. Noise is drawn from a keyed cryptographic generator and added in floating point.' +
+    `Arithmetic: ${arithmetic}. Noise is drawn from a keyed cryptographic generator and added ` +
+    (arithmetic === 'exact' ? 'to integers, as the proof has it.' : 'in floating point.') +
     (models.length > 0 ? ` Base model${models.length === 1 ? '' : 's'}: ${named}.` : '')
   );
 }
