@@ -84,17 +84,19 @@ async function charge(ledger: Ledger): Promise<void> {
 
 let written = 0;
 
-/** Three rows, each in a transaction of its own. */
+/** A transaction of one row. */
+async function writeRow(database: LedgerDatabase): Promise<void> {
+  written += 1;
+  await database.transaction().execute((transaction) =>
+    transaction
+      .insertInto('entry_steps')
+      .values({ entry_id: `bare-${written}`, ordinal: 1, step: 0, digest: '' })
+      .execute(),
+  );
+}
+
 async function writeRows(database: LedgerDatabase): Promise<void> {
-  for (let row = 0; row < 3; row += 1) {
-    written += 1;
-    await database.transaction().execute((transaction) =>
-      transaction
-        .insertInto('entry_steps')
-        .values({ entry_id: `bare-${written}`, ordinal: 1, step: 0, digest: '' })
-        .execute(),
-    );
-  }
+  for (let row = 0; row < 3; row += 1) await writeRow(database);
 }
 
 async function times(rounds: number, work: () => Promise<void>): Promise<number[]> {
@@ -110,20 +112,45 @@ async function times(rounds: number, work: () => Promise<void>): Promise<number[
 const perSecond = (milliseconds: readonly number[]): number =>
   (1000 * milliseconds.length) / milliseconds.reduce((sum, value) => sum + value, 0);
 
-async function throughput({ fresh }: Place, { quick }: MeasureOptions): Promise<{ ours: number; peer: number }> {
+type Figures = Promise<{ ours: number[]; peer: number[] }>;
+
+/** Times `ours` of a new ledger and `bare` of its database in turns, so that both meet the same disk. */
+async function inTurns(
+  { fresh }: Place,
+  { quick }: MeasureOptions,
+  ours: (ledger: Ledger) => Promise<() => Promise<void>>,
+  bare: (database: LedgerDatabase) => Promise<void>,
+): Figures {
   const url = await fresh();
-  const ledger = await openLedger(url);
+  const opened = await openLedger(url);
   const { database, close } = await openDatabase(url);
-  const ours: number[] = [];
-  const peer: number[] = [];
-  // In turns, so that both meet the same disk.
+  const work = await ours(opened);
+  const taken: Awaited<Figures> = { ours: [], peer: [] };
   for (let turn = 0; turn < (quick ? 2 : 10); turn += 1) {
-    peer.push(...(await times(50, () => writeRows(database))));
-    ours.push(...(await times(50, () => charge(ledger))));
+    taken.peer.push(...(await times(50, () => bare(database))));
+    taken.ours.push(...(await times(50, work)));
   }
   await close();
-  await ledger.close();
+  await opened.close();
+  return taken;
+}
+
+async function throughput(place: Place, options: MeasureOptions): Promise<{ ours: number; peer: number }> {
+  const { ours, peer } = await inTurns(place, options, (opened) => Promise.resolve(() => charge(opened)), writeRows);
   return { ours: perSecond(ours), peer: perSecond(peer) };
+}
+
+/** What the ledger adds to a step of training. */
+async function stepCost(place: Place, options: MeasureOptions): Promise<{ ours: number; peer: number }> {
+  const training = { ...entryNamed('trained'), mechanism: { ...mechanism, steps: 1e5 } };
+  const start = async (opened: Ledger): Promise<() => Promise<void>> => {
+    const [receipt] = await opened.reserve(envelopeOf('trained', [training]));
+    const token = await opened.begin(receipt!, 1);
+    let step = 0;
+    return () => opened.recordStep(receipt!, token, step, jsonDigest(`state ${(step += 1)}`));
+  };
+  const { ours, peer } = await inTurns(place, options, start, writeRow);
+  return { ours: median(ours), peer: median(peer) };
 }
 
 /** Entries of one envelope while the history is filled. */
@@ -169,6 +196,14 @@ export const ledger: Bench = {
       peerName: 'three bare transactions of one row',
       goal: null,
       measure: (options) => throughput(place, options),
+    },
+    {
+      name: `${place.name}-step`,
+      unit: 'ms',
+      better: 'less',
+      peerName: 'a bare transaction of one row',
+      goal: null,
+      measure: (options) => stepCost(place, options),
     },
     {
       name: `${place.name}-million-entries`,
