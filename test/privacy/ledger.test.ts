@@ -226,6 +226,7 @@ describe.each(ledgerDatabases('the ledger'))('on $name', (database) => {
       ['samplingProbability', { ...proof, samplingProbability: 0.02 }],
       ['clipNorm', { ...proof, clipNorm: 1 }],
       ['expectedBatchSize', { ...proof, expectedBatchSize: 99 }],
+      ['arithmetic', { ...proof, arithmetic: 'float' as const }],
       ['no proof', null],
     ])('a proof with another mechanism is refused: %s', async (reason, wrong) => {
       const receipt = await reserveOne();
