@@ -11,6 +11,7 @@ import { exitCodeHelp, exitCodes, reportError } from './output.ts';
 import { ledgerCommand } from './ledger.ts';
 import { doctorCommand } from './doctor.ts';
 import { downCommand } from './down.ts';
+import { exportCommand } from './export.ts';
 import { planCommand } from './plan.ts';
 import { privacyCommand } from './privacy.ts';
 import { upCommand } from './up.ts';
@@ -22,6 +23,7 @@ import { reportCommand } from './report.ts';
 import { runCommand } from './run.ts';
 import { statusCommand } from './status.ts';
 import { validateCommand } from './validate.ts';
+import { verifyCommand } from './verify.ts';
 import { workerCommand } from './worker.ts';
 
 /** Each adds its command to the program. Work is imported inside the actions, so that `--help` stays quick. */
@@ -40,6 +42,8 @@ const commands: ((program: Command) => void)[] = [
   statusCommand,
   reportCommand,
   releaseCommand,
+  exportCommand,
+  verifyCommand,
   publishCommand,
 ];
 

@@ -46,7 +46,7 @@ async function run(spec: string, options: RunOptions): Promise<number> {
   const { temporal } = services;
   const client = await connectTemporal(temporal);
   try {
-    const started = await startRun(client, plan, async () => {
+    const started = await startRun(client, compiled, async () => {
       refuseIfOverdrawn(compiled);
       await registerPlan(plan, registrations, (line) => view.say(line));
     });

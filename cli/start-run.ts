@@ -6,6 +6,7 @@ import { WorkflowExecutionAlreadyStartedError, WorkflowIdReusePolicy, type Clien
 import { acquireLock } from '../stack/setup/lock.mjs';
 import { statePaths } from '../stack/paths.ts';
 import { openStore } from '../store/index.ts';
+import type { Compiled } from '../compiler/index.ts';
 import type { Plan } from '../schemas/plan.ts';
 import { readEvents } from '../tracking/events.ts';
 import { claimRunNumber, listRuns, writeRun, type RunFolder, type RunRecord } from '../tracking/runs.ts';
@@ -22,7 +23,11 @@ export interface StartedRun extends RunFolder {
  * A run of the same plan that has not ended is taken up again; otherwise a new one is started, unless `admit` throws.
  * Killed at any point and called again, it starts one run.
  */
-export async function startRun(client: Client, plan: Plan, admit: () => Promise<void>): Promise<StartedRun> {
+export async function startRun(
+  client: Client,
+  { plan, specText }: Pick<Compiled, 'plan' | 'specText'>,
+  admit: () => Promise<void>,
+): Promise<StartedRun> {
   await openStore().savePlan(plan);
   const lock = await acquireLock(`${statePaths.runs()}/.start.lock`, { purpose: `starting a run of ${plan.name}` });
   try {
@@ -33,11 +38,11 @@ export async function startRun(client: Client, plan: Plan, admit: () => Promise<
       if (state === 'running') return { ...folder, isNew: false };
       // Written down, and then its start was interrupted: Temporal has never heard of it.
       if (state === 'unknown' && readEvents(folder.directory).events.length === 0)
-        return await begin(client, plan, folder.record);
+        return await begin(client, plan, folder.record, specText);
     }
     await admit();
     const number = claimRunNumber(plan.name);
-    return await begin(client, plan, {
+    const record = {
       name: plan.name,
       number,
       // The ledger knows an experiment by this id for good, also after run folders and numbers are gone.
@@ -45,14 +50,15 @@ export async function startRun(client: Client, plan: Plan, admit: () => Promise<
       planDigest: plan.digest,
       specFile: resolve(plan.spec.file),
       startedAt: new Date().toISOString(),
-    });
+    };
+    return await begin(client, plan, record, specText);
   } finally {
     lock.release();
   }
 }
 
-async function begin(client: Client, plan: Plan, record: RunRecord): Promise<StartedRun> {
-  const directory = writeRun(record);
+async function begin(client: Client, plan: Plan, record: RunRecord, specText: string): Promise<StartedRun> {
+  const directory = writeRun(record, specText);
   const { name, number, workflowId, planDigest } = record;
   const run: RunIdentity = { name, number, workflowId, planDigest };
   try {

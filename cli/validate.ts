@@ -2,6 +2,8 @@
 
 import type { Command } from 'commander';
 
+import type { CompileHost } from '../compiler/index.ts';
+import { type EpsilonflowError, SpecFaults } from '../schemas/errors.ts';
 import { action, printJson, printLine, styled } from './output.ts';
 
 export function validateCommand(program: Command): void {
@@ -19,6 +21,7 @@ export function validateCommand(program: Command): void {
         const { offlineHost } = await import('./compile-host.ts');
         const host = offlineHost({ inspectPrivate: options.inspect === true });
         const plan = await compileSpec({ file: spec, profile: options.profile }, host);
+        if (options.profile === undefined) await validateProfiles(spec, host);
         if (options.json) printJson({ errors: [] });
         else
           printLine(
@@ -26,4 +29,19 @@ export function validateCommand(program: Command): void {
           );
       }),
     );
+}
+
+/** Every profile must make a sound spec too; a fault that several of them have is told once. */
+async function validateProfiles(spec: string, host: CompileHost): Promise<void> {
+  const { compileSpec, profilesOf } = await import('../compiler/index.ts');
+  const faults = new Map<string, EpsilonflowError>();
+  for (const profile of profilesOf(await host.readSpec(spec), spec)) {
+    try {
+      await compileSpec({ file: spec, profile }, host);
+    } catch (error) {
+      if (!(error instanceof SpecFaults)) throw error;
+      for (const fault of error.faults) faults.set(JSON.stringify([fault.position, fault.message]), fault);
+    }
+  }
+  if (faults.size > 0) throw new SpecFaults([...faults.values()]);
 }

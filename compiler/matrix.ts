@@ -39,6 +39,8 @@ export function readMatrix(source: Source | undefined, replaced: ReadonlySet<str
   for (const [name, { key, value }] of entriesOf(source)) {
     if (name !== 'include' && name !== 'exclude') axes.push({ name, at: key.at, values: readAxis(value, faults) });
   }
+  // Values that only `include` brings belong to its combinations alone.
+  const listed = axes.map(({ values }) => values.length);
   const included = itemsOf(child(source, 'include')).map((item) =>
     readCombination(item, axes, 'include', replaced, faults),
   );
@@ -46,7 +48,6 @@ export function readMatrix(source: Source | undefined, replaced: ReadonlySet<str
     readCombination(item, axes, 'exclude', replaced, faults),
   );
   const isKnown = (entry: Map<number, number> | undefined): entry is Map<number, number> => entry !== undefined;
-  const listed = axes.map(({ values }) => values.length);
   const components = split(axes.length, [...excluded, ...included].filter(isKnown));
   const expanded = components.map((members) =>
     expand(members, listed, excluded.filter(isKnown), included.filter(isKnown)),

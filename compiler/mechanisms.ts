@@ -23,7 +23,8 @@ export interface TrainingRequest {
   clip: number;
 }
 
-const seal = (dataset: PlanDataset, mechanism: Mechanism): string =>
+/** Ties a mechanism to the data and the delta that it is accounted for at: see `NodePrivacy.digest`. */
+export const sealMechanism = (dataset: PlanDataset, mechanism: Mechanism): string =>
   jsonDigest({ dataset: dataset.digest, delta: dataset.privacy!.delta, mechanism });
 
 /** Plans the mechanisms of one compilation; each different request is calibrated once. */
@@ -62,7 +63,7 @@ export class MechanismPlanner {
       delta,
       accountant: composed.accountant,
       mechanism,
-      digest: seal(dataset, mechanism),
+      digest: sealMechanism(dataset, mechanism),
     };
   }
 
@@ -77,7 +78,7 @@ export class MechanismPlanner {
         delta,
         accountant: 'rdp',
         mechanism,
-        digest: seal(dataset, mechanism),
+        digest: sealMechanism(dataset, mechanism),
       };
     }
     const samplingProbability = batch / size;
@@ -98,7 +99,7 @@ export class MechanismPlanner {
       delta,
       accountant: noise.accountant,
       mechanism,
-      digest: seal(dataset, mechanism),
+      digest: sealMechanism(dataset, mechanism),
     };
   }
 }

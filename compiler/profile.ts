@@ -4,7 +4,7 @@ import type { FaultList } from './faults.ts';
 import { suggestion } from './faults.ts';
 import { isExpression } from './expressions.ts';
 import { partOf } from './spec-schema.ts';
-import { child, entriesOf, type Source, type SourceEntry, type SourceMap } from './source.ts';
+import { child, entriesOf, parseSource, type Source, type SourceEntry, type SourceMap } from './source.ts';
 
 const overridable = ['datasets', 'models', 'matrix', 'steps', 'failure', 'waive', 'description'];
 const stepKeys = ['uses', 'with', 'needs'];
@@ -34,6 +34,10 @@ export function applyProfile(root: Source, profile: string | undefined, faults: 
   }
   return replaced;
 }
+
+/** Names of the profiles of a spec that has no fault in its syntax. */
+export const profilesOf = (text: string, file: string): string[] =>
+  entriesOf(partOf(parseSource(text, file).root, 'profiles')).map(([name]) => name);
 
 function resolvePath(
   root: Source,

@@ -120,7 +120,6 @@ function checkDeclaration(draft: DatasetDraft, faults: FaultList): boolean {
       at,
       'Set privacy.size to a public number of training records, or to "counted" if their number is public.',
     );
-    return false;
   }
   if (child(privacy, 'budget') === undefined) {
     faults.add(
@@ -129,7 +128,6 @@ function checkDeclaration(draft: DatasetDraft, faults: FaultList): boolean {
       at,
       'Set privacy.budget.epsilon to the most that all experiments together may spend on it.',
     );
-    return false;
   }
   return draft.size !== undefined && draft.budget !== undefined;
 }

@@ -191,13 +191,14 @@ class TreeBuilder {
     }
     const range = (node as Node | null)?.range;
     const at = range ? this.#positionAt(range[0]) : fallback;
-    if (isMap(node)) return { type: 'map', entries: this.#entries(node.items, at), at };
+    if (isMap(node)) return { type: 'map', entries: this.#entries(node.items, at, epsilon), at };
     if (isSeq(node)) return { type: 'list', items: node.items.map((item) => this.build(item, at, epsilon)), at };
     if (isScalar(node)) return { type: 'scalar', value: this.#scalar(node, at, epsilon), at };
     return { type: 'scalar', value: null, at: fallback };
   }
 
-  #entries(pairs: Pair[], at: Position): Map<string, SourceEntry> {
+  /** @param epsilon the mapping stands under a key `epsilon`: its values are labelled epsilons. */
+  #entries(pairs: Pair[], at: Position, epsilon: boolean): Map<string, SourceEntry> {
     const entries = new Map<string, SourceEntry>();
     for (const pair of pairs) {
       const keyNode = isScalar(pair.key) ? pair.key : null;
@@ -211,7 +212,7 @@ class TreeBuilder {
       if (entries.has(name)) continue;
       entries.set(name, {
         key: { type: 'scalar', value: name, at: keyAt },
-        value: this.build(pair.value, keyAt, name === 'epsilon' || name.endsWith('.epsilon')),
+        value: this.build(pair.value, keyAt, epsilon || name === 'epsilon' || name.endsWith('.epsilon')),
       });
     }
     return entries;

@@ -202,7 +202,14 @@ function report(error: ErrorObject, root: Source, faults: FaultList): void {
       return;
     case 'minItems':
     case 'minProperties':
-      faults.add('SPEC_SCHEMA', `${called} is empty`, value.at, 'It needs at least one entry.');
+      {
+        const { limit } = parameters as { limit: number };
+        const [fault, hint] =
+          limit === 1
+            ? ['is empty', 'It needs at least one entry.']
+            : ['is too short', `It needs at least ${limit} entries.`];
+        faults.add('SPEC_SCHEMA', `${called} ${fault}`, value.at, hint);
+      }
       return;
     case 'uniqueItems': {
       const { i, j } = parameters as { i: number; j: number };

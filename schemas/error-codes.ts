@@ -103,6 +103,11 @@ export const errorCodes = define({
     retryable: false,
     summary: 'Something not labelled dp or public was asked to be released.',
   },
+  BUNDLE_INVALID: {
+    exit: 2,
+    retryable: false,
+    summary: 'A folder of evidence lacks a file, or one was changed.',
+  },
   // Running
   STEP_FAILED: { exit: 1, retryable: false, summary: 'A step failed in a way that a retry would repeat.' },
   COMPILE_REFUSED: {

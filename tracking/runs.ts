@@ -35,6 +35,9 @@ export interface RunFolder {
 /** Row of the privacy ledger that the run knows of last: `{ledger, sequence, hash}`. */
 export const ledgerHeadFile = (directory: string): string => join(directory, 'ledger-head.json');
 
+/** The spec as the run read it, whatever becomes of the file. */
+export const specCopy = (directory: string): string => join(directory, 'spec.yaml');
+
 const recordFile = (directory: string): string => join(directory, 'run.json');
 
 /**
@@ -54,10 +57,11 @@ export function claimRunNumber(name: string): number {
   }
 }
 
-/** Writes `run.json` whole or not at all; returns the run's folder. */
-export function writeRun(record: RunRecord): string {
+/** Writes the copy of the spec, then `run.json`, each whole or not at all; returns the run's folder. */
+export function writeRun(record: RunRecord, specText: string): string {
   const directory = statePaths.run(record.name, record.number);
   mkdirSync(directory, { recursive: true });
+  writeFileAtomically(specCopy(directory), specText);
   writeFileAtomically(recordFile(directory), JSON.stringify(record, null, 2) + '\n');
   return directory;
 }

@@ -11,6 +11,8 @@ export { envelopeAccount, envelopeEntry } from './envelope.ts';
 export { markerFile, markerText, readMarker, type Marker } from './marker.ts';
 export { paymentOf } from './payment.ts';
 export { checkReceipts } from './receipt.ts';
+export { mechanismEvent } from './admission.ts';
+export { followChain, type ChainedRow } from './chain.ts';
 export { proofDifference } from './refusals.ts';
 export { rowsOf } from './rows.ts';
 

@@ -3,6 +3,7 @@
 import type { Accountant } from '../accounting/index.ts';
 import type { MechanismProof } from '../../schemas/artifact.ts';
 import type { Mechanism } from '../../schemas/plan.ts';
+import type { ChainedRow } from './chain.ts';
 import type { DatasetRows } from './rows.ts';
 
 /**
@@ -225,6 +226,8 @@ export interface Ledger {
   accounts(): Promise<string[]>;
   /** Those of the entries that are committed in this ledger, by id. */
   committedEntries(entryIds: readonly string[]): Promise<Map<string, CommittedEntry>>;
+  /** Rows of the chain about the entries of a workflow and the given ones, and about their accounts, in order. */
+  rowsBehind(workflowId: string, entryIds: readonly string[]): Promise<ChainedRow[]>;
   /** State of the receipt's entry. Throws RECEIPT_INVALID when this ledger has none. */
   entryState(receipt: Receipt): Promise<EntryState>;
   /** Random id that was made with the ledger. */

@@ -8,7 +8,9 @@ import { applicationsOf, filterEpsilon, judge, spendingOf, spentEpsilon, type Ad
 import { begin, commit, entryOf, recordCharged, recordExtended } from './attempts.ts';
 import type { ChainHead } from './chain.ts';
 import { acknowledgeDiscontinuities, findDiscontinuities, ledgerIdentity } from './continuity.ts';
+import type { ChainedRow } from './chain.ts';
 import type { OpenedDatabase } from './database.ts';
+import { rowsBehind } from './rows-behind.ts';
 import type {
   AccountSummary,
   Admission,
@@ -247,6 +249,10 @@ export class SqlLedger implements Ledger {
       }
     }
     return found;
+  }
+
+  rowsBehind(workflowId: string, entryIds: readonly string[]): Promise<ChainedRow[]> {
+    return this.#snapshot((transaction) => rowsBehind(transaction, workflowId, entryIds));
   }
 
   identity(): Promise<string> {

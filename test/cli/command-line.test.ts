@@ -135,6 +135,16 @@ describe('validate', () => {
     });
   });
 
+  it('checks every profile too, unless one is named', () => {
+    const profiles = `${spec('')}profiles:\n  quick: { matrix.seed: [1] }\n  wrong: { steps.generator.lr: fast, matrix.seed: [] }\n`;
+    const file = workspace.write('profiles.yaml', profiles);
+    const { code, stderr } = epsilonflow(['validate', file]);
+    expect(code).toBe(2);
+    expect(stderr).toContain('Unknown key "lr"');
+    expect(stderr).toContain('is empty');
+    expect(epsilonflow(['validate', file, '--profile', 'quick'])).toMatchObject({ code: 0, stderr: '' });
+  });
+
   it('says of a file that is not there what to do', () => {
     const { code, stderr } = epsilonflow(['validate', 'nowhere.yaml']);
     expect(code).toBe(2);
@@ -189,7 +199,7 @@ describe('plan', () => {
     expect(code).toBe(3);
     expect(stdout).toContain('generator[epsilon=4,seed=2]');
     expect(stderr).toMatch(
-      /poor\.yaml:8:37 error BUDGET_REFUSED: Dataset "reviews" has a budget of 5: epsilon [\d.]+ would exceed it by [\d.]+\n {2}hint: /,
+      /poor\.yaml:19:3 error BUDGET_REFUSED: Dataset "reviews" has a budget of 5: epsilon [\d.]+ would exceed it by [\d.]+; generator\[epsilon=4,seed=2\] is the first that does not fit\n {2}hint: /,
     );
   });
 });

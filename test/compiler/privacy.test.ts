@@ -134,6 +134,14 @@ describe('a private dataset', () => {
     ],
     ['needs a budget', { privacy: '{ size: 20000 }' }, ['4:3 SPEC_PRIVACY Private dataset "records" has no budget']],
     [
+      'needs both',
+      { privacy: '{ unit: record }' },
+      [
+        '4:3 SPEC_PRIVACY Private dataset "records" declares no size',
+        '4:3 SPEC_PRIVACY Private dataset "records" has no budget',
+      ],
+    ],
+    [
       'is not trained on without DP',
       { epsilon: '.inf', test: 'open' },
       [
@@ -271,7 +279,7 @@ describe('a budget', () => {
     const { plan, refusals } = await workspace.compile(budgeted(5));
     const excess = plan.privacy['records']!.experiment - 5;
     expect(refusals).toHaveLength(1);
-    expect(refusals[0]).toMatchObject({ code: 'BUDGET_REFUSED', exitCode: 3, position: { line: 8, column: 37 } });
+    expect(refusals[0]).toMatchObject({ code: 'BUDGET_REFUSED', exitCode: 3, position: { line: 19, column: 3 } });
     expect(refusals[0]!.message).toContain(`exceed it by ${excess.toPrecision(4).replace(/0+$/, '')}`);
   });
 });

@@ -21,7 +21,6 @@ import { jobProcesses, openTinyWorld, type TinyWorld } from '../orchestration/ti
 
 const steps = 36;
 /** As `activities/finetune.ts` writes them. */
-const checkpointEvery = 10;
 
 const spec = `
 version: 1
@@ -98,7 +97,7 @@ async function startWorker(failpoint?: string): Promise<ProcessIdentity> {
 
 async function startRun(): Promise<{ result: Promise<unknown> }> {
   await openStore().savePlan(plan);
-  writeRun({ ...run, planDigest: plan.digest, specFile: plan.spec.file, startedAt: new Date().toISOString() });
+  writeRun({ ...run, planDigest: plan.digest, specFile: plan.spec.file, startedAt: new Date().toISOString() }, '');
   const handle = await client.workflow.start('experimentWorkflow', {
     args: [{ ...run, planDigest: plan.digest }],
     workflowId: run.workflowId,
@@ -176,7 +175,6 @@ describe('a run whose worker is killed', () => {
       killProcess(worker, 'SIGKILL');
       await until('the step has ended with its worker', () => (isProcessAlive(job!) ? null : true), 5);
       const saved = checkpointStep();
-      expect(saved % checkpointEvery).toBe(0);
       expect(lastStep()).toBeGreaterThan(saved);
       kills.push({ eventsBefore: events().length, saved });
       // The last of these workers dies once more, between publish and commit.

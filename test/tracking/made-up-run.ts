@@ -65,7 +65,7 @@ export async function makeUpRun(wishes: Wishes = {}): Promise<MadeUpRun> {
     specFile: '/home/reviewer/experiments/made-up.yaml',
     startedAt: new Date(start).toISOString(),
   };
-  const directory = writeRun(record);
+  const directory = writeRun(record, 'version: 1\n');
   const events = await playEvents(plan, store, record, wishes);
   writeEvents(directory, events.slice(0, wishes.stopAfter));
   return { plan, store, directory, record, events };

@@ -10,10 +10,11 @@ afterEach(() => removeState());
 
 const start = (name: string, minute: number): void => {
   const number = claimRunNumber(name);
-  writeRun({
+  const record = {
     ...{ name, number, workflowId: `w-${name}-${number}`, planDigest: 'd', specFile: '/x.yaml' },
     startedAt: new Date(Date.UTC(2026, 0, 1, 0, minute)).toISOString(),
-  });
+  };
+  writeRun(record, 'version: 1\n');
 };
 
 it('finds runs by name and number, by name, and the latest of all', () => {

@@ -1,0 +1,61 @@
+/** @file `epsilonflow verify`: recomputes every epsilon of a run or of a bundle, and fails on any mismatch. */
+
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+
+import type { Command } from 'commander';
+import type { Bundle } from '../tracking/evidence/bundle.ts';
+import type { Verdict } from '../tracking/evidence/verify.ts';
+import { action, exitCodes, printJson, printLine, styled } from './output.ts';
+
+async function verify(subject: string, { json }: { json?: boolean }): Promise<number> {
+  const { verifyEvidence } = await import('../tracking/evidence/verify.ts');
+  const isBundle = existsSync(join(subject, 'evidence.json'));
+  let bundle: Bundle;
+  let files: Verdict = { checked: {}, mismatches: [] };
+  if (isBundle) {
+    const { readBundle } = await import('../tracking/evidence/bundle.ts');
+    bundle = readBundle(subject);
+  } else {
+    const { gatherRun } = await import('./gather-run.ts');
+    const { verifyFiles } = await import('../tracking/evidence/verify-files.ts');
+    const gathered = await gatherRun(subject);
+    bundle = gathered.bundle;
+    files = await verifyFiles(bundle, gathered.store);
+  }
+  const { checked, mismatches } = await verifyEvidence(bundle);
+  const verdict = { checked: { ...checked, ...files.checked }, mismatches: [...mismatches, ...files.mismatches] };
+  const { evidence, plan } = bundle;
+  const run = `${evidence.run.name}/${evidence.run.number}`;
+  const code = verdict.mismatches.length === 0 ? exitCodes.fine : exitCodes.failed;
+  if (json) {
+    printJson({ run, planDigest: plan.digest, ...verdict });
+    return code;
+  }
+  for (const { check, subject: where, message } of verdict.mismatches) {
+    printLine(`${styled('red', 'mismatch')} ${check}: ${where}: ${message}`);
+  }
+  const counts = Object.entries(verdict.checked).map(([check, count]) => `${check} ${count}`);
+  const head = `ledger ${evidence.ledger.identity.slice(0, 8)} at row ${evidence.ledger.head.sequence}`;
+  printLine(
+    code === exitCodes.fine
+      ? `${styled('green', 'verified')} ${run}: all comparisons hold (${counts.join(', ')}); ${head}`
+      : `${run}: ${verdict.mismatches.length} mismatches (of ${counts.join(', ')})`,
+  );
+  return code;
+}
+
+export function verifyCommand(program: Command): void {
+  program
+    .command('verify')
+    .description('Recompute every epsilon of a run, or of an exported bundle, and compare all that was recorded.')
+    .argument('<run-or-bundle>', 'NAME/NUMBER, NAME, latest, or the folder of a bundle')
+    .option('--json', 'print one JSON object')
+    .addHelpText(
+      'after',
+      '\nA bundle is checked against itself, offline: spec to plan, mechanisms to epsilons, ledger rows to their hashes, ' +
+        'proofs to\nreservations, results to what paid for them. Of a run the stored files are read again too. ' +
+        'Exit code 1 on any mismatch.\n\nExamples:\n  epsilonflow verify latest\n  epsilonflow verify evidence/quickstart',
+    )
+    .action(action(verify));
+}
