@@ -132,6 +132,14 @@ describe('marker', () => {
   });
 });
 
+test('deleting the run state resets no budget', async () => {
+  await reserve((await start()).plan, 'w');
+  rmSync(dirname(statePaths.ledgerHeads()), { recursive: true });
+  const { plan, said } = await start();
+  expect(plan.privacy['reviews']!.before).toBeGreaterThan(0);
+  expect(said).toEqual([]);
+});
+
 describe('a deleted ledger', () => {
   test.each([
     ['and state', true],
