@@ -39,8 +39,10 @@ export function planCommand(program: Command): void {
     .action(
       action(async (spec: string, options: PlanOptions) => {
         const compiled = await compileForPlan(spec, options);
-        if (options.json) printJson({ ...compiled.plan, errors: compiled.refusals.flatMap(errorRecords) });
-        else {
+        if (options.json) {
+          const { plan, overdrafts, refusals } = compiled;
+          printJson({ ...plan, refusals: overdrafts, errors: refusals.flatMap(errorRecords) });
+        } else {
           printPlan(compiled.plan);
           for (const refusal of compiled.refusals) printError(refusal);
         }
@@ -95,12 +97,15 @@ function printAccount(plan: Plan, name: string, account: PlanAccount): void {
   const charged = plan.nodes.flatMap((node) =>
     chargesOf(node).flatMap((charge) => (accountOf(charge) === name ? [{ node, charge }] : [])),
   );
-  for (const { node, charge } of charged.slice(0, shownMechanisms)) {
-    printLine(`├─ ${node.id}  ${mechanismText(charge, node.cached)}`);
-  }
-  if (charged.length > shownMechanisms) printLine(`├─ ... and ${charged.length - shownMechanisms} more`);
   printLine(`├─ before      ${spent(account.before, account.unboundedBefore)}`);
-  printLine(`├─ this plan   ${spent(account.experiment, account.unbounded)}`);
+  printLine(
+    `├─ this plan   ${spent(account.experiment, account.unbounded)}${charged.length > 1 ? ', composed of' : ''}`,
+  );
+  const lines = charged
+    .slice(0, shownMechanisms)
+    .map(({ node, charge }) => `${node.id}  ${mechanismText(charge, node.cached)}`);
+  if (charged.length > shownMechanisms) lines.push(`... and ${charged.length - shownMechanisms} more`);
+  lines.forEach((line, i) => printLine(`│  ${i === lines.length - 1 ? '└' : '├'}─ ${line}`));
   const after = account.unboundedBefore === null ? null : account.unboundedBefore + account.unbounded;
   printLine(`├─ after       ${spent(account.after, after)}`);
   const rule = account.rule === null || account.rule === 'recorded' ? '' : ` (decided by: ${account.rule})`;

@@ -3,18 +3,20 @@
 import { resolve } from 'node:path';
 
 import { jsonDigest } from '../schemas/canonical-json.ts';
-import { accountOf, chargesOf, splitOfAccount } from '../schemas/charges.ts';
-import { EpsilonflowError, SpecFaults } from '../schemas/errors.ts';
+import { splitOfAccount } from '../schemas/charges.ts';
+import { type EpsilonflowError, SpecFaults } from '../schemas/errors.ts';
 import { lineageOf } from '../schemas/lineage.ts';
-import type { NodeCharge, Plan, PlanAccount, PlanNode } from '../schemas/plan.ts';
+import type { Plan, PlanNode } from '../schemas/plan.ts';
+import { accountRequest, accountsOf, planAccount } from './accounts.ts';
 import { FaultList } from './faults.ts';
-import type { AccountFigures, AccountRequest, CompileHost } from './host.ts';
+import type { CompileHost } from './host.ts';
 import { instantiate } from './instances.ts';
 import { readMatrix } from './matrix.ts';
-import { mechanismEvents, MechanismPlanner } from './mechanisms.ts';
+import { MechanismPlanner } from './mechanisms.ts';
+import { type Overdraft, overdraftOf, refusal } from './overdraft.ts';
 import { applyProfile } from './profile.ts';
 import { readDatasets, readModels, readWaivers } from './resources.ts';
-import { child, entriesOf, parseSource, type Source, stringOf } from './source.ts';
+import { child, entriesOf, parseSource, stringOf } from './source.ts';
 import { checkSpec, partOf } from './spec-schema.ts';
 import { checkAxesUsed, inferAxes, orderSteps } from './step-order.ts';
 import { readSteps } from './steps.ts';
@@ -28,7 +30,11 @@ interface CompileRequest {
 
 export interface Compiled {
   plan: Plan;
-  /** Accounts that the plan would overdraw: BUDGET_REFUSED each, at the dataset's place. */
+  /** The spec as it was read. */
+  specText: string;
+  /** Accounts that the plan would overdraw, and what would fit instead. */
+  overdrafts: Overdraft[];
+  /** The same as BUDGET_REFUSED each, at the place of the first instance that does not fit. */
   refusals: EpsilonflowError[];
 }
 
@@ -96,14 +102,15 @@ export async function compile(request: CompileRequest, host: CompileHost): Promi
   };
   const requests = accountsOf(plan).map((account) => accountRequest(account, plan));
   const figures = (await host.accounts?.(requests, { experiment: plan.name })) ?? [];
-  const found: EpsilonflowError[] = [];
+  const overdrafts: Overdraft[] = [];
   for (const [index, request] of requests.entries()) {
     const account = planAccount(request, nodes, figures[index], host);
     plan.privacy[request.account] = account;
-    found.push(...refusal(request, account, figures[index], root));
+    const overdraft = await overdraftOf(request, account, figures[index], plan, host);
+    if (overdraft !== null) overdrafts.push(overdraft);
   }
   plan.digest = planDigest(plan);
-  return { plan, refusals: found };
+  return { plan, specText: text, overdrafts, refusals: overdrafts.map(refusal) };
 }
 
 /** Compiles a spec into a plan; {@link compile} also tells which budgets it would overdraw. */
@@ -112,7 +119,7 @@ export async function compileSpec(request: CompileRequest, host: CompileHost): P
 }
 
 /** sha256 over the plan's canonical JSON without `digest`, `cached`, `before`, `after` and the ledger's budgets. */
-function planDigest(plan: Plan): string {
+export function planDigest(plan: Plan): string {
   const privacy = Object.entries(plan.privacy).map(([name, { experiment, delta, unbounded }]) => {
     const budget = plan.datasets[splitOfAccount(name).dataset]?.privacy?.budget?.epsilon ?? null;
     return [name, { experiment, delta, unbounded, budget }];
@@ -139,80 +146,6 @@ function usedResources(nodes: PlanNode[]): { datasets: Set<string>; models: Set<
     models: new Set(inputs.flatMap((input) => ('model' in input ? [input.model] : []))),
   };
 }
-
-/** Every account that the plan may concern: of a dataset that is not public, and of a test split that it charges. */
-function accountsOf({ datasets, nodes }: Plan): string[] {
-  const charged = new Set(nodes.flatMap((node) => chargesOf(node).map(accountOf)));
-  const named = Object.values(datasets).flatMap(({ name, privacy }) => (privacy === null ? [] : [name]));
-  return [...new Set([...named, ...charged])].sort();
-}
-
-/** What is charged to an account; two nodes of one content key are one result, and charged once. */
-function chargesTo(account: string, nodes: PlanNode[]): { node: PlanNode; charge: NodeCharge }[] {
-  const byKey = new Map<string, { node: PlanNode; charge: NodeCharge }>();
-  for (const node of nodes) {
-    const charge = chargesOf(node).find((each) => accountOf(each) === account);
-    if (charge !== undefined && !byKey.has(node.key)) byKey.set(node.key, { node, charge });
-  }
-  return [...byKey.values()];
-}
-
-const accountRequest = (account: string, { datasets, nodes }: Plan): AccountRequest => ({
-  account,
-  dataset: datasets[splitOfAccount(account).dataset]!,
-  pending: chargesTo(account, nodes).filter(({ node }) => node.cached !== true),
-});
-
-function planAccount(
-  { account, dataset }: AccountRequest,
-  nodes: PlanNode[],
-  figures: AccountFigures | undefined,
-  host: CompileHost,
-): PlanAccount {
-  const { delta, budget } = dataset.privacy!;
-  const charges = chargesTo(account, nodes).map(({ charge }) => charge);
-  const events = mechanismEvents(charges);
-  return {
-    before: figures?.before ?? null,
-    experiment: events.length === 0 ? 0 : host.compose(events, delta).epsilon,
-    after: figures?.after ?? null,
-    budget: figures === undefined ? (budget?.epsilon ?? null) : figures.budget,
-    delta,
-    unbounded: charges.filter(({ mechanism }) => mechanism.kind === 'unbounded').length,
-    unboundedBefore: figures?.unboundedBefore ?? null,
-    rule: figures?.rule ?? null,
-  };
-}
-
-/** What the ledger would refuse, at the place of the dataset's budget. Offline the plan alone is held against it. */
-function refusal(
-  { account: name, dataset }: AccountRequest,
-  account: PlanAccount,
-  figures: AccountFigures | undefined,
-  root: Source,
-): EpsilonflowError[] {
-  const { budget, experiment, unbounded, before } = account;
-  if (budget === null) return [];
-  const offline = unbounded > 0 ? null : experiment;
-  const decisive = figures === undefined ? offline : figures.decisive;
-  if (figures === undefined ? decisive !== null && decisive <= budget : figures.admitted) return [];
-  const declared = child(partOf(root, 'datasets'), dataset.name);
-  const position = (child(child(declared, 'privacy'), 'budget') ?? declared)?.at;
-  const excess =
-    decisive === null
-      ? 'training without DP has no bound'
-      : `epsilon ${figure(decisive)} would exceed it by ${figure(decisive - budget)}`;
-  const left = before === null ? '' : `${figure(Math.max(0, budget - before))} is left. `;
-  const advice = decisive === null ? 'Drop the instances at epsilon .inf' : 'Lower epsilon or drop instances';
-  return [
-    new EpsilonflowError('BUDGET_REFUSED', `Dataset "${name}" has a budget of ${figure(budget)}: ${excess}`, {
-      hint: `${left}${advice} that train on "${name}", or raise the budget.`,
-      ...(position === undefined ? {} : { position }),
-    }),
-  ];
-}
-
-const figure = (epsilon: number): string => (epsilon === 0 ? '0' : epsilon.toPrecision(4).replace(/\.?0+$/, ''));
 
 /** @throws SpecFaults when there are refusals. */
 export function refuseIfOverdrawn({ refusals: found }: Compiled): void {

@@ -47,12 +47,17 @@ export interface AccountContext {
   experiment: string;
 }
 
+export interface PendingCharge {
+  node: PlanNode;
+  charge: NodeCharge;
+}
+
 export interface AccountRequest {
   /** Name of the account; `dataset` is the one whose train or test split it stands for. */
   account: string;
   dataset: PlanDataset;
   /** What would be charged now: charges of nodes whose results are not there already, each content key once. */
-  pending: readonly { node: PlanNode; charge: NodeCharge }[];
+  pending: readonly PendingCharge[];
 }
 
 /** What the ledger says of an account. */

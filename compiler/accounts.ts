@@ -1,0 +1,50 @@
+/** @file Which accounts a plan is charged to, for what, and what that comes to. */
+
+import { accountOf, chargesOf, splitOfAccount } from '../schemas/charges.ts';
+import type { Plan, PlanAccount, PlanNode } from '../schemas/plan.ts';
+import type { AccountFigures, AccountRequest, CompileHost, PendingCharge } from './host.ts';
+import { mechanismEvents } from './mechanisms.ts';
+
+/** Every account that the plan may concern: of a dataset that is not public, and of a test split that it charges. */
+export function accountsOf({ datasets, nodes }: Plan): string[] {
+  const charged = new Set(nodes.flatMap((node) => chargesOf(node).map(accountOf)));
+  const named = Object.values(datasets).flatMap(({ name, privacy }) => (privacy === null ? [] : [name]));
+  return [...new Set([...named, ...charged])].sort();
+}
+
+/** What is charged to an account; two nodes of one content key are one result, and charged once. */
+export function chargesTo(account: string, nodes: readonly PlanNode[]): PendingCharge[] {
+  const byKey = new Map<string, PendingCharge>();
+  for (const node of nodes) {
+    const charge = chargesOf(node).find((each) => accountOf(each) === account);
+    if (charge !== undefined && !byKey.has(node.key)) byKey.set(node.key, { node, charge });
+  }
+  return [...byKey.values()];
+}
+
+export const accountRequest = (account: string, { datasets, nodes }: Plan): AccountRequest => ({
+  account,
+  dataset: datasets[splitOfAccount(account).dataset]!,
+  pending: chargesTo(account, nodes).filter(({ node }) => node.cached !== true),
+});
+
+export function planAccount(
+  { account, dataset }: AccountRequest,
+  nodes: PlanNode[],
+  figures: AccountFigures | undefined,
+  host: CompileHost,
+): PlanAccount {
+  const { delta, budget } = dataset.privacy!;
+  const charges = chargesTo(account, nodes).map(({ charge }) => charge);
+  const events = mechanismEvents(charges);
+  return {
+    before: figures?.before ?? null,
+    experiment: events.length === 0 ? 0 : host.compose(events, delta).epsilon,
+    after: figures?.after ?? null,
+    budget: figures === undefined ? (budget?.epsilon ?? null) : figures.budget,
+    delta,
+    unbounded: charges.filter(({ mechanism }) => mechanism.kind === 'unbounded').length,
+    unboundedBefore: figures?.unboundedBefore ?? null,
+    rule: figures?.rule ?? null,
+  };
+}
