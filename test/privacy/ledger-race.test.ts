@@ -48,7 +48,7 @@ describe.each(ledgerDatabases('processes racing for one budget'))('on $name', (d
     expect(summary?.experiments).toHaveLength(400);
     expect(summary?.total).toBe(filteredOf(400));
     await ledger.close();
-  }, 120_000);
+  }, 180_000);
 
   test('one process may open the ledger twice and use both at once', async () => {
     const url = await database.fresh();
