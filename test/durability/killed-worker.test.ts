@@ -20,7 +20,6 @@ import { writeRun } from '../../tracking/runs.ts';
 import { jobProcesses, openTinyWorld, type TinyWorld } from '../orchestration/tiny-experiment.ts';
 
 const steps = 36;
-/** As `activities/finetune.ts` writes them. */
 
 const spec = `
 version: 1

@@ -1,0 +1,187 @@
+/** The evidence of a run: gathered from real ledger and store, written, read and recomputed; no change goes unnoticed. */
+
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+import { envelopeAccount, envelopeEntry, openLedger, type Ledger } from '../../privacy/ledger/index.ts';
+import type { MechanismProof } from '../../schemas/artifact.ts';
+import { accountOf, chargesOf } from '../../schemas/charges.ts';
+import type { Mechanism, Plan, PlanNode } from '../../schemas/plan.ts';
+import { openStore, type Store } from '../../store/index.ts';
+import { passEvents } from '../../tracking/door.ts';
+import { appendEvents, type RunEvent } from '../../tracking/events.ts';
+import { readBundle, writeBundle, type Bundle } from '../../tracking/evidence/bundle.ts';
+import { gatherEvidence } from '../../tracking/evidence/gather.ts';
+import { verifyEvidence } from '../../tracking/evidence/verify.ts';
+import { verifyFiles } from '../../tracking/evidence/verify-files.ts';
+import { writeRun, type RunFolder } from '../../tracking/runs.ts';
+import { openWorkspace, preamble } from '../compiler/workspace.ts';
+import { ownState } from './made-up-run.ts';
+
+const workspace = openWorkspace();
+const spec = `${preamble}
+matrix: { epsilon: [4, .inf], seed: [1] }
+steps:
+  generator:
+    uses: finetune
+    with: { model: base, data: reviews, epsilon: "\${{ matrix.epsilon }}", seed: "\${{ matrix.seed }}" }
+  synthetic:
+    uses: generate
+    with: { generator: "\${{ steps.generator }}", count: 10 }
+`;
+
+let removeState: () => void;
+let ledger: Ledger;
+let store: Store;
+let plan: Plan;
+let run: RunFolder;
+let bundle: Bundle;
+
+function proofOf(mechanism: Mechanism): MechanismProof | null {
+  if (mechanism.kind !== 'poisson-gaussian') return null;
+  const { kind: _, ...done } = mechanism;
+  return { sampler: 'poisson', ...done };
+}
+
+/** Pays for a node as its run would, and stores a result. */
+async function finish(node: PlanNode, paidBy: Map<string, string[]>): Promise<void> {
+  const charges = chargesOf(node);
+  const receipts = await ledger.reserve({
+    workflowId: run.record.workflowId,
+    experiment: plan.name,
+    planDigest: plan.digest,
+    accounts: charges.map((charge) => envelopeAccount(accountOf(charge), plan.datasets)),
+    entries: charges.map((charge) => envelopeEntry(node, charge, 0)),
+  });
+  for (const [index, receipt] of receipts.entries()) {
+    await ledger.commit(receipt, await ledger.begin(receipt, 1), proofOf(charges[index]!.mechanism));
+  }
+  const behind = Object.values(node.inputs).flatMap((input) =>
+    'nodes' in input ? input.nodes.flatMap((id) => paidBy.get(id) ?? []) : [],
+  );
+  const paid = [...new Set([...behind, ...receipts.map(({ entryId }) => entryId)])].sort();
+  paidBy.set(node.id, paid);
+  const stage = await store.artifacts.stage('test', node.label);
+  writeFileSync(join(stage.directory, 'result.json'), JSON.stringify(node.id));
+  const { key, kind, label, sensitivity, axes } = node;
+  await store.artifacts.publish(stage, {
+    ...{
+      key,
+      kind,
+      label,
+      sensitivity,
+      axes,
+      nodeId: node.id,
+      metrics: {},
+      summary: {},
+      privacy: charges,
+      paidBy: paid,
+    },
+    charges: receipts.map((receipt, index) => ({ ...receipt, proof: proofOf(charges[index]!.mechanism) })),
+  });
+  const completed: RunEvent = {
+    ...{ type: 'node-completed', time: 0, node: node.id, key, reused: false, metrics: {}, seconds: 1, attempt: 1 },
+  };
+  appendEvents(run.directory, passEvents(plan, [completed]));
+}
+
+beforeAll(async () => {
+  removeState = ownState();
+  ledger = await openLedger(`sqlite:${join(workspace.folder, 'ledger', 'ledger.db')}`);
+  store = openStore();
+  plan = await workspace.plan(spec);
+  const record = {
+    ...{ name: plan.name, number: 1, workflowId: `${plan.name}/1-abc`, planDigest: plan.digest },
+    ...{ specFile: plan.spec.file, startedAt: new Date(0).toISOString() },
+  };
+  run = { record, directory: writeRun(record, spec) };
+  const paidBy = new Map<string, string[]>();
+  for (const node of plan.nodes) await finish(node, paidBy);
+  bundle = await gatherEvidence({ run, plan, store, ledger });
+});
+
+afterAll(async () => {
+  await ledger.close();
+  removeState();
+  workspace.remove();
+});
+
+describe('evidence', () => {
+  it('of an honest run holds, in the run and in a bundle', async () => {
+    const to = join(workspace.folder, 'evidence');
+    expect(await writeBundle(bundle, to)).toEqual(['SHA256SUMS', 'evidence.json', 'plan.json', 'spec.yaml']);
+    for (const each of [bundle, readBundle(to)]) {
+      const { checked, mismatches } = await verifyEvidence(each);
+      expect(mismatches).toEqual([]);
+      expect(checked).toMatchObject({ spec: 1, epsilon: 2, account: 1, statement: 1 });
+      expect(checked['proof']).toBe(4);
+    }
+    expect(await verifyFiles(bundle, store)).toEqual({ checked: { files: 4 }, mismatches: [] });
+  });
+
+  it('is refused when a file of the bundle was changed or is missing', async () => {
+    const to = join(workspace.folder, 'changed');
+    await writeBundle(bundle, to);
+    writeFileSync(
+      join(to, 'plan.json'),
+      readFileSync(join(to, 'plan.json'), 'utf8').replace('"steps":50', '"steps":5'),
+    );
+    expect(() => readBundle(to)).toThrow(expect.objectContaining({ code: 'BUNDLE_INVALID' }));
+    mkdirSync(join(workspace.folder, 'none'));
+    expect(() => readBundle(join(workspace.folder, 'none'))).toThrow(/SHA256SUMS can't be read/);
+  });
+
+  it('is not written over something else', async () => {
+    const to = join(workspace.folder, 'taken');
+    mkdirSync(to);
+    writeFileSync(join(to, 'mine'), '');
+    await expect(writeBundle(bundle, to)).rejects.toMatchObject({ code: 'ARGUMENT_INVALID' });
+  });
+
+  const dp = (changed: Bundle): PlanNode => changed.plan.nodes.find(({ privacy }) => privacy?.epsilon !== null)!;
+  const rowOf = (changed: Bundle, kind: string) => changed.evidence.ledger.rows.find((row) => row.kind === kind)!;
+
+  it.each<[string, string, (changed: Bundle) => void]>([
+    ['another spec', 'spec', (changed) => (changed.spec = changed.spec.replace('epsilon: [4', 'epsilon: [5'))],
+    ['a lower epsilon', 'epsilon', (changed) => (dp(changed).privacy!.epsilon! -= 0.1)],
+    ['a lower sum', 'account', (changed) => (Object.values(changed.plan.privacy)[0]!.experiment -= 0.1)],
+    [
+      'another mechanism in the plan',
+      'plan',
+      (changed) => Object.assign(dp(changed).privacy!.mechanism, { noiseMultiplier: 9 }),
+    ],
+    [
+      'a row that was altered',
+      'ledger',
+      (changed) => (rowOf(changed, 'reserved').payload = rowOf(changed, 'reserved').payload.replace('1', '2')),
+    ],
+    ['rows in another order', 'ledger', (changed) => changed.evidence.ledger.rows.reverse()],
+    [
+      'a result that nobody paid for',
+      'result',
+      (changed) =>
+        changed.evidence.ledger.rows.splice(changed.evidence.ledger.rows.indexOf(rowOf(changed, 'committed')), 1),
+    ],
+    [
+      'a result that hides what it rests on',
+      'result',
+      (changed) => (changed.evidence.results.find(({ paidBy }) => paidBy.length > 0)!.paidBy = []),
+    ],
+    [
+      'another proof',
+      'proof',
+      (changed) => {
+        const charge = changed.evidence.results.flatMap(({ charges }) => charges).find(({ proof }) => proof !== null)!;
+        charge.proof = { ...charge.proof!, steps: 1 } as MechanismProof;
+      },
+    ],
+    ['a kinder statement', 'statement', (changed) => (changed.evidence.statement.datasets[0]!.epsilon = 1)],
+    ['a run of another plan', 'plan', (changed) => (changed.evidence.run.planDigest = '0'.repeat(64))],
+  ])('shows %s', async (_, check, change) => {
+    const changed = structuredClone(bundle);
+    change(changed);
+    const { mismatches } = await verifyEvidence(changed);
+    expect(mismatches.map((mismatch) => mismatch.check)).toContain(check);
+  });
+});
