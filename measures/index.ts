@@ -3,7 +3,6 @@
 export { accuracy, confusionMatrix, macroF1, majorityAccuracy, withoutNegatives } from './classification.ts';
 export {
   bootstrapInterval,
-  type CountNoise,
   type Interval,
   mean,
   noisyProportionInterval,

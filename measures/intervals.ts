@@ -112,7 +112,7 @@ export function wilsonInterval(proportion: number, trials: number, confidence = 
 }
 
 /** Independent noise of one variance on each of `cells` counts, of which `hits` make up the numerator. */
-export interface CountNoise {
+interface CountNoise {
   variance: number;
   hits: number;
   cells: number;

@@ -60,23 +60,23 @@ const timesAndOrder = new Set(['time', 'seconds', 'sequence', 'timestamp', 'crea
 const dpFiles = new Set(['synthetic.jsonl', 'metrics.json', 'comparison.json']);
 
 /** The value without times, random keys, digests, places and DP outputs. */
-function normalised(value: unknown, folder: string): unknown {
+function normalised(value: unknown): unknown {
   if (typeof value === 'string') {
-    return value
-      .replaceAll(folder, 'FOLDER')
+    return worlds
+      .reduce((text, { folder }) => text.replaceAll(folder, 'FOLDER'), value)
       .replace(/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/g, 'UUID')
-      .replace(/\b[0-9a-f]{16,64}\b/g, 'HEX')
+      .replace(/(?<![.\w])[0-9a-f]{16,64}\b/g, 'HEX')
       .replace(/(whole\/1-)[0-9a-f]{8}/g, '$1RANDOM')
       .replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, 'TIME');
   }
-  if (Array.isArray(value)) return value.map((item) => normalised(item, folder));
+  if (Array.isArray(value)) return value.map((item) => normalised(item));
   if (typeof value !== 'object' || value === null) return value;
   const keyed = value as { key?: string; nodeId?: string };
   return Object.fromEntries(
     Object.entries(value).map(([name, item]) => {
       const known = name === 'value' && keyed.key !== undefined ? keyed.key : name;
       if (timesAndOrder.has(known)) return [name, 'TIME'];
-      return [normalised(name, folder), dpOutputs.has(known) ? 'DP' : normalised(item, folder)];
+      return [normalised(name), dpOutputs.has(known) ? 'DP' : normalised(item)];
     }),
   );
 }
@@ -102,7 +102,6 @@ async function histories(workflowId: string): Promise<unknown[]> {
       const payloads = [
         ...(scheduled?.input?.payloads ?? []),
         ...(completed?.result?.payloads ?? []),
-        ...(event.activityTaskFailedEventAttributes?.failure ? [] : []),
         ...(event.startChildWorkflowExecutionInitiatedEventAttributes?.input?.payloads ?? []),
         ...(event.childWorkflowExecutionCompletedEventAttributes?.result?.payloads ?? []),
         ...(event.workflowExecutionCompletedEventAttributes?.result?.payloads ?? []),
@@ -183,7 +182,7 @@ async function visible(world: TinyWorld): Promise<Record<string, string[]>> {
     files: filesBelow(directory).map((file) => file.slice(directory.length)),
   };
   return Object.fromEntries(
-    Object.entries(parts).map(([name, values]) => [name, sorted(values.map((item) => normalised(item, world.folder)))]),
+    Object.entries(parts).map(([name, values]) => [name, sorted(values.map((item) => normalised(item)))]),
   );
 }
 
