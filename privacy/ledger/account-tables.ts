@@ -9,6 +9,8 @@ export interface AccountTables {
   ledger_identity: { id: number; ledger: string; row_key: string | null };
   /** Keyed row hashes that came to the account with a digest, in parts: those that it did not hold before. */
   account_rows: { digest: string; part: number; account: string; hashes: string };
+  /** The account that the newest data of a name were registered with. */
+  account_names: { dataset: string; account: string };
   /** How many rows two accounts share with someone's acknowledgement; `account` sorts before `other`. */
   account_overlaps: { account: string; other: string; shared: number };
 }
@@ -40,4 +42,37 @@ export async function createAccountTables<T extends AccountTables>(database: Kys
     .addPrimaryKeyConstraint('account_overlaps_key', ['account', 'other'])
     .execute();
   await own.insertInto('ledger_identity').values({ id: 1, ledger: randomUUID(), row_key: null }).execute();
+}
+
+/** The migration that remembers which account each name of a dataset leads to. */
+export async function createAccountNames<T extends AccountTables & { ledger_rows: { kind: string; payload: string } }>(
+  database: Kysely<T>,
+): Promise<void> {
+  const own = database as unknown as Kysely<
+    AccountTables & { ledger_rows: { sequence: number; kind: string; account: string; payload: string } }
+  >;
+  await own.schema
+    .createTable('account_names')
+    .addColumn('dataset', 'text', (column) => column.primaryKey())
+    .addColumn('account', 'text', (column) => column.notNull())
+    .execute();
+  const facts = await own
+    .selectFrom('ledger_rows')
+    .select(['account', 'payload'])
+    .where('kind', '=', 'digest')
+    .orderBy('sequence')
+    .execute();
+  for (const [dataset, account] of namesOf(facts)) {
+    await own.insertInto('account_names').values({ dataset, account }).execute();
+  }
+}
+
+/** What `account_names` holds, by rows of kind `digest` in order. */
+export function namesOf(facts: readonly { account: string; payload: string }[]): Map<string, string> {
+  const names = new Map<string, string>();
+  for (const { account, payload } of facts) {
+    const { dataset, rows } = JSON.parse(payload) as { dataset: string; rows?: string };
+    if (rows !== undefined) names.set(dataset, account);
+  }
+  return names;
 }

@@ -4,6 +4,7 @@
 
 import { splitOfAccount } from '../../schemas/charges.ts';
 import { EpsilonflowError } from '../../schemas/errors.ts';
+import { namesOf } from './account-tables.ts';
 import type { EventKind } from './chain.ts';
 import type { DatasetRegistration, RegisteredDataset } from './ledger.ts';
 import { corrupt } from './refusals.ts';
@@ -26,8 +27,8 @@ export async function registerAll(
 /**
  * Finds the account of a dataset and adds the dataset's rows to it. Idempotent by digest.
  *
- * The account is the one that knows the digest, else the one that `decision` joins, else the one of the dataset's name;
- * data of an unknown name of which one account holds every record already belong to that account.
+ * The account is the one that knows the digest, else the one that `decision` joins, else the one that other data of
+ * this name belong to, else the one of this name; data of an unknown name of which one account holds every record already belong to that account.
  *
  * @throws EpsilonflowError DATASET_OVERLAP when a private dataset shares records with other accounts and nobody has
  *   acknowledged it; LEDGER_MISMATCH when the rows were hashed under another secret; ARGUMENT_INVALID for a decision
@@ -136,12 +137,24 @@ async function accountExists(transaction: LedgerTransaction, name: string): Prom
   return opened !== undefined;
 }
 
+/** The account that other data of this name were registered with last. */
+async function accountOfName(transaction: LedgerTransaction, dataset: string): Promise<string | null> {
+  const row = await transaction
+    .selectFrom('account_names')
+    .select('account')
+    .where('dataset', '=', dataset)
+    .executeTakeFirst();
+  return row?.account ?? null;
+}
+
 async function chooseAccount(
   transaction: LedgerTransaction,
   { dataset, rows, decision }: DatasetRegistration,
   accounts: ReadonlyMap<string, BigUint64Array>,
 ): Promise<string> {
   if (typeof decision?.joins === 'string') return decision.joins;
+  const named = await accountOfName(transaction, dataset);
+  if (named !== null) return named;
   if (decision !== undefined || rows.hashes.length === 0 || (await accountExists(transaction, dataset))) return dataset;
   const holders = [...accounts].filter(([, held]) => sharedRows(rows.hashes, held) === rows.hashes.length);
   return holders.length === 1 ? holders[0]![0] : dataset;
@@ -259,6 +272,11 @@ async function addRows(
     await transaction.insertInto('account_rows').values({ digest, part, account, hashes }).execute();
   }
   if (known === null) await transaction.insertInto('account_digests').values({ digest, account }).execute();
+  await transaction
+    .insertInto('account_names')
+    .values({ dataset, account })
+    .onConflict((conflict) => conflict.column('dataset').doUpdateSet({ account }))
+    .execute();
   await writer.append({
     kind: 'digest',
     account,
@@ -276,8 +294,8 @@ export async function verifyRows(transaction: LedgerTransaction): Promise<void> 
   const stored = new Set(
     (await transaction.selectFrom('account_rows').select('digest').distinct().execute()).map((row) => row.digest),
   );
-  for (const { account, payload } of await factsOf(transaction, 'digest')) {
-    const { digest, rows } = payload as { digest: string; rows?: string };
+  for (const { account, payload } of await rowsOfKind(transaction, 'digest')) {
+    const { digest, rows } = JSON.parse(payload) as { digest: string; rows?: string };
     if (rows === undefined) continue;
     const parts = await transaction
       .selectFrom('account_rows')
@@ -294,7 +312,17 @@ export async function verifyRows(transaction: LedgerTransaction): Promise<void> 
   for (const digest of stored) {
     throw corrupt(`records of dataset digest ${digest.slice(0, 16)} are in no row of the chain`);
   }
+  await verifyNames(transaction);
   await verifyOverlaps(transaction);
+}
+
+async function verifyNames(transaction: LedgerTransaction): Promise<void> {
+  const expected = namesOf(await rowsOfKind(transaction, 'digest'));
+  for (const { dataset, account } of await transaction.selectFrom('account_names').selectAll().execute()) {
+    if (expected.get(dataset) !== account) throw corrupt(`dataset ${dataset} leads to account ${account} in no row`);
+    expected.delete(dataset);
+  }
+  for (const dataset of expected.keys()) throw corrupt(`the account of dataset ${dataset} is missing`);
 }
 
 /** How many records two accounts share stands in no row, being private: it must be at most what they share now. */
@@ -302,8 +330,8 @@ async function verifyOverlaps(transaction: LedgerTransaction): Promise<void> {
   const acknowledged = await transaction.selectFrom('account_overlaps').selectAll().execute();
   if (acknowledged.length === 0) return;
   const decided = new Set(
-    (await factsOf(transaction, 'registered')).flatMap(({ account, payload }) =>
-      (payload as { apartFrom: string[] }).apartFrom.map((other) => inOrder(account, other).join('\n')),
+    (await rowsOfKind(transaction, 'registered')).flatMap(({ account, payload }) =>
+      (JSON.parse(payload) as { apartFrom: string[] }).apartFrom.map((other) => inOrder(account, other).join('\n')),
     ),
   );
   const accounts = await rowsByAccount(transaction);
@@ -316,15 +344,10 @@ async function verifyOverlaps(transaction: LedgerTransaction): Promise<void> {
   }
 }
 
-async function factsOf(
-  transaction: LedgerTransaction,
-  kind: EventKind,
-): Promise<{ account: string; payload: unknown }[]> {
-  const rows = await transaction
+const rowsOfKind = (transaction: LedgerTransaction, kind: EventKind): Promise<{ account: string; payload: string }[]> =>
+  transaction
     .selectFrom('ledger_rows')
     .select(['account', 'payload'])
     .where('kind', '=', kind)
     .orderBy('sequence')
     .execute();
-  return rows.map(({ account, payload }) => ({ account, payload: JSON.parse(payload) as unknown }));
-}

@@ -2,7 +2,7 @@
 
 import { sql, type Kysely } from 'kysely';
 
-import { createAccountTables, type AccountTables } from './account-tables.ts';
+import { createAccountNames, createAccountTables, type AccountTables } from './account-tables.ts';
 import { EpsilonflowError } from '../../schemas/errors.ts';
 import type { Mechanism } from '../../schemas/plan.ts';
 import { applicationsOf } from './admission.ts';
@@ -183,7 +183,7 @@ const addCounter = (database: Kysely<LedgerTables>, table: 'accounts' | 'entries
     .execute();
 
 /** Never change one that was released: append. */
-const migrations: readonly Migration[] = [first, createAccountTables, stepRecords];
+const migrations: readonly Migration[] = [first, createAccountTables, stepRecords, createAccountNames];
 
 /** Brings the tables up to date; any number of processes may call it at once. Throws LEDGER_TOO_NEW. */
 export async function migrate(database: Kysely<LedgerTables>, { isPostgres }: { isPostgres: boolean }): Promise<void> {

@@ -176,6 +176,7 @@ describe.each(ledgerDatabases('accounts of the ledger'))('on $name', (database) 
       const joined = { ...renamed, decision: { joins: 'reviews', apartFrom: [], ...why } };
       expect(await ledger.register([joined])).toMatchObject([{ dataset: 'opinions', account: 'reviews' }]);
       expect(await ledger.register([renamed])).toMatchObject([{ account: 'reviews', isNew: false }]);
+      expect(await ledger.register([data('opinions', texts(400, 901))])).toMatchObject([{ account: 'reviews' }]);
       await expect(spend(renamed, 'second')).rejects.toMatchObject({ code: 'BUDGET_REFUSED' });
     });
 
@@ -285,6 +286,7 @@ describe.each(ledgerDatabases('accounts of the ledger'))('on $name', (database) 
       ['dropped', "delete from account_rows where account = 'mails'"],
       ['moved to another account', "update account_rows set account = 'reviews' where account = 'mails'"],
       ['cut', "update account_rows set hashes = substr(hashes, 2) where account = 'mails'"],
+      ['named for another account', "update account_names set account = 'reviews' where dataset = 'mails'"],
       ["called nobody's", "insert into account_overlaps values ('mails', 'reviews', 0)"],
       ['added', "insert into account_rows values ('elsewhere', 0, 'mails', '')"],
     ])('rows that were %s behind its back are found', async (_, statement) => {

@@ -32,7 +32,7 @@ describe.each(ledgerDatabases('the schema of the ledger'))('on $name', (database
       ...['charged', 'records', 'records_hash', 'stated_budget'].map(
         (name) => `alter table entries drop column ${name}`,
       ),
-      ...['entry_steps', 'ledger_secret', 'ledger_identity', 'account_rows', 'account_overlaps'].map(
+      ...['entry_steps', 'ledger_secret', 'ledger_identity', 'account_rows', 'account_overlaps', 'account_names'].map(
         (table) => `drop table ${table}`,
       ),
       'create index entries_by_account on entries (account, state, workflow_id)',
