@@ -90,9 +90,11 @@ function shownLabel({ label, sensitivity }: PlanNode): string {
 }
 
 function printAccount(plan: Plan, name: string, account: PlanAccount): void {
-  const { sensitivity, privacy } = plan.datasets[splitOfAccount(name).dataset]!;
+  const { dataset, split } = splitOfAccount(name);
+  const { sensitivity, privacy } = plan.datasets[dataset]!;
   const { size, counted, delta } = privacy!;
-  const size_ = `${size} records${counted ? ' (counted, treated as public)' : ''}`;
+  // How many test records there are is declared nowhere, and not told.
+  const size_ = split === 'test' ? 'test records' : `${size} records${counted ? ' (counted, treated as public)' : ''}`;
   printLine(`${styled('bold', name)}: ${sensitivity}, ${size_}, delta ${delta.toExponential(2)}, unit one record`);
   const charged = plan.nodes.flatMap((node) =>
     chargesOf(node).flatMap((charge) => (accountOf(charge) === name ? [{ node, charge }] : [])),
