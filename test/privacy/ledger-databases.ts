@@ -2,7 +2,7 @@
 
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 
 import Database from 'libsql';
 
@@ -17,6 +17,8 @@ export interface TestDatabase {
   tearDown(): Promise<void>;
   /** URL of a new, empty database. */
   fresh(): Promise<string>;
+  /** Removes one, whoever is connected to it. */
+  drop(url: string): Promise<void>;
   /** Runs a statement behind the ledger's back. */
   execute(url: string, statement: string): Promise<Record<string, unknown>[]>;
 }
@@ -39,6 +41,10 @@ function sqlite(): TestDatabase {
       return Promise.resolve();
     },
     fresh: () => Promise.resolve(`sqlite:${join(folder, String((files += 1)), 'ledger.db')}`),
+    drop: (url) => {
+      rmSync(dirname(fileOf(url)), { recursive: true, force: true });
+      return Promise.resolve();
+    },
     execute: (url, statement) => {
       const database = new Database(fileOf(url));
       try {
@@ -64,10 +70,13 @@ function postgres(what: string): TestDatabase {
     },
     tearDown: () => server.remove(),
     fresh: () => server.createDatabase(),
+    drop: async (url) => {
+      const at = url.lastIndexOf('/') + 1;
+      await server.query(`${url.slice(0, at)}postgres`, `drop database "${url.slice(at)}" with (force)`);
+    },
     execute: async (url, statement) => (await server.query(url, statement)).rows,
   };
 }
 
 /** For `describe.each`; a database that can't be had here is left out, and listed at the end of the run. */
-export const ledgerDatabases = (what: string): TestDatabase[] =>
-  [sqlite(), postgres(what)].filter(({ runs }) => runs);
+export const ledgerDatabases = (what: string): TestDatabase[] => [sqlite(), postgres(what)].filter(({ runs }) => runs);

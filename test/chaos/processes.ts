@@ -1,0 +1,108 @@
+/**
+ * @file Processes for chaos trials. Each death costs a start, so the code is translated to JavaScript once, beside the
+ * project's packages, and processes are started before they are needed and used again while they live.
+ */
+
+import { fork, type ChildProcess } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+
+import ts from 'typescript';
+
+import { packageRoot, partsRoot } from '../../stack/paths.ts';
+import type { Life, LifeEnd } from './life.ts';
+
+/** Translates a program and all that it imports of the project; returns the folder. */
+function translate(program: string): string {
+  const parent = join(partsRoot, 'tmp');
+  mkdirSync(parent, { recursive: true });
+  const folder = mkdtempSync(join(parent, 'chaos-'));
+  writeFileSync(join(folder, 'package.json'), '{ "type": "module" }');
+  const seen = new Set<string>();
+  const visit = (file: string): void => {
+    if (seen.has(file)) return;
+    seen.add(file);
+    const text = readFileSync(file, 'utf8');
+    const { outputText } = ts.transpileModule(text, {
+      fileName: file,
+      compilerOptions: {
+        target: ts.ScriptTarget.ES2022,
+        module: ts.ModuleKind.ESNext,
+        verbatimModuleSyntax: true,
+        rewriteRelativeImportExtensions: true,
+      },
+    });
+    const target = join(folder, relative(packageRoot, file)).replace(/\.ts$/, '.js');
+    mkdirSync(dirname(target), { recursive: true });
+    writeFileSync(target, outputText);
+    for (const { fileName } of ts.preProcessFile(outputText).importedFiles) {
+      if (fileName.startsWith('.')) visit(join(dirname(file), fileName).replace(/\.js$/, '.ts'));
+    }
+  };
+  visit(program);
+  return folder;
+}
+
+export interface ProcessPool {
+  /** Runs a part of a life; null when the process was killed. `kill` is called with what kills it. */
+  live(life: Life, started?: (kill: () => void) => void): Promise<LifeEnd | null>;
+  close(): void;
+}
+
+interface Member {
+  child: ChildProcess;
+  ready: Promise<void>;
+}
+
+/** @param spare how many processes wait for work */
+export function openPool(spare: number): ProcessPool {
+  const folder = translate(join(packageRoot, 'test', 'chaos', 'experiment-process.ts'));
+  const idle: Member[] = [];
+  const all = new Set<ChildProcess>();
+  const start = (): Member => {
+    const child = fork(join(folder, 'test', 'chaos', 'experiment-process.js'), [], {
+      cwd: packageRoot,
+      execArgv: [],
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    });
+    all.add(child);
+    child.once('exit', () => all.delete(child));
+    return { child, ready: new Promise((resolve) => child.once('message', () => resolve())) };
+  };
+  const refill = (): void => {
+    while (idle.length < spare) idle.push(start());
+  };
+  refill();
+  return {
+    async live(life, started) {
+      const member = idle.shift() ?? start();
+      refill();
+      const { child, ready } = member;
+      await ready;
+      const end = new Promise<LifeEnd | null>((resolve, reject) => {
+        const heard = (message: LifeEnd): void => {
+          child.off('exit', died);
+          resolve(message);
+        };
+        const died = (code: number | null, signal: NodeJS.Signals | null): void => {
+          child.off('message', heard);
+          if (signal === 'SIGKILL') resolve(null);
+          else reject(new Error(`A process of a trial ended with code ${code}, signal ${signal}.`));
+        };
+        child.once('message', heard);
+        child.once('exit', died);
+      });
+      child.send(life);
+      started?.(() => child.kill('SIGKILL'));
+      const ended = await end;
+      // One that was to be killed from outside may be dying still.
+      if (ended !== null && started === undefined) idle.push(member);
+      else if (ended !== null) child.kill('SIGKILL');
+      return ended;
+    },
+    close() {
+      for (const child of all) child.kill('SIGKILL');
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
