@@ -1,6 +1,6 @@
 /** @file The ledger on PostgreSQL: a pool of connections that never waits without end, and what its errors mean. */
 
-import { Kysely, PostgresDialect } from 'kysely';
+import { CompiledQuery, Kysely, PostgresDialect } from 'kysely';
 import pg from 'pg';
 
 import { EpsilonflowError } from '../../schemas/errors.ts';
@@ -66,15 +66,20 @@ export function postgresKind(url: string): DatabaseKind {
       application_name: 'epsilonflow',
       keepAlive: true,
       max: 4,
-      // What the ledger says is written must be on disk, whatever the server's default is.
-      options: '-c synchronous_commit=on',
       ...timeouts,
     });
     // Queries on a lost connection fail by themselves. It also says so as an event, idle or between two queries of a
     // transaction, which would end the process if nobody listened.
     pool.on('error', () => undefined);
     pool.on('connect', (client) => client.on('error', () => undefined));
-    return new Kysely<LedgerTables>({ dialect: new PostgresDialect({ pool }), log: logStatement });
+    const dialect = new PostgresDialect({
+      pool,
+      // What the ledger says is written must be on disk, whatever the server's or the URL's default is.
+      onCreateConnection: async (connection) => {
+        await connection.executeQuery(CompiledQuery.raw('set synchronous_commit = on'));
+      },
+    });
+    return new Kysely<LedgerTables>({ dialect, log: logStatement });
   };
   return {
     identity: url,
