@@ -1,9 +1,11 @@
 import { once } from 'node:events';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 
+import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 
 import { ledgerName, openLedger, type Ledger } from '../../privacy/ledger/index.ts';
+import { postgresKind } from '../../privacy/ledger/postgres.ts';
 import { startPostgres, type PostgresServer } from '../postgres-server.ts';
 import { requires } from '../requires.ts';
 import { entry, envelope, proof, registration, stateDigest } from './ledger-fixture.ts';
@@ -65,6 +67,29 @@ class Line {
     await once(this.#server, 'close');
   }
 }
+
+describe('what an error of PostgreSQL means', () => {
+  const { mishap, unreachable } = postgresKind('postgres://user:hunter2@host:5432/ledger');
+  const ofState = (code: string): Error => Object.assign(new pg.DatabaseError('said', 4, 'error'), { code });
+
+  test.each([
+    ['busy', ['40001', '40P01', '55P03']],
+    ['outage', ['08006', '57P01', '57P02', '57P03', '53300', '57014', '25P03']],
+    ['refusal', ['28P01', '3D000', '42501']],
+    [null, ['23505', '42P01', '22003']],
+  ])('%s: %j', (meaning, states) => {
+    for (const state of states) expect(mishap(ofState(state))).toBe(meaning);
+  });
+
+  test('the driver and the system report a lost connection without a state', () => {
+    const refused = Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED' });
+    for (const error of [refused, new AggregateError([refused]), new Error('Connection terminated unexpectedly')]) {
+      expect(mishap(error)).toBe('outage');
+    }
+    expect(mishap(new TypeError('a fault of this code'))).toBeNull();
+    expect(unreachable(refused).message).toBe('The privacy ledger at postgres://host:5432/ledger cannot be reached.');
+  });
+});
 
 describe.runIf(requires('postgres', 'outages of a ledger on PostgreSQL'))('a ledger on PostgreSQL', () => {
   let server: PostgresServer;
