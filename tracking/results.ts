@@ -2,7 +2,6 @@
 
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { tInterval, wilsonInterval } from '../measures/index.ts';
 import type { OpenedArtifact } from '../schemas/artifact.ts';
 import type { Plan, PlanNode } from '../schemas/plan.ts';
 import type { CompareParams } from '../schemas/step-params.ts';
@@ -115,9 +114,9 @@ function readComparison(
     arms: Object.entries(file.arms).map(([arm, values]) => ({
       arm,
       private: idsOf(`arms.${arm}`).every((id) => isBounded(lineage, id)),
-      ...estimate(values, testRecords(idsOf(`arms.${arm}`))),
+      ...estimate(values),
     })),
-    ceiling: file.ceiling ? estimate(file.ceiling, testRecords(idsOf('ceiling'))) : null,
+    ceiling: file.ceiling ? estimate(file.ceiling) : null,
     majority: file.majority ?? null,
     testRecords: testRecords(Object.keys(node.inputs).flatMap(idsOf)),
     noisyCounts: Object.keys(node.inputs)
@@ -131,17 +130,8 @@ function isBounded(lineage: Lineage, id: string): boolean {
   return lineage.privacyBehind(id).every(({ privacy }) => privacy.epsilon !== null);
 }
 
-function estimate(arm: ArmFile, testRecords: number | null): Estimate {
-  const { mean, values } = arm;
+/** The comparison knows what its interval must cover, noise of counts too; where it gives none there is none. */
+function estimate({ mean, values, low, high }: ArmFile): Estimate {
   const n = values.length;
-  const covers = n > 1 ? 'runs' : 'test set';
-  const interval =
-    typeof arm.low === 'number' && typeof arm.high === 'number'
-      ? { low: arm.low, high: arm.high }
-      : n > 1
-        ? tInterval(values)
-        : testRecords !== null && testRecords >= 1
-          ? wilsonInterval(mean, testRecords)
-          : { low: NaN, high: NaN };
-  return { mean, n, values, covers, ...interval };
+  return { mean, n, values, covers: n > 1 ? 'runs' : 'test set', low: low ?? NaN, high: high ?? NaN };
 }
