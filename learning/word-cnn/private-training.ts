@@ -173,9 +173,9 @@ export class ClippedGradients {
       const norm = Math.sqrt(squaredNorm(pieces));
       // A non-finite gradient contributes zero, whatever its neighbours are.
       if (!Number.isFinite(norm) || !Number.isFinite(loss)) continue;
-      truncate(pieces, Math.min(1 / grid.step, (bound * (1 - clipMargin)) / norm));
+      const squared = truncate(pieces, Math.min(1 / grid.step, (bound * (1 - clipMargin)) / norm));
       // Integers: exact up to 2^53, and what is larger than that is larger than the bound.
-      if (!(squaredNorm(pieces) <= bound * bound)) continue;
+      if (!(squared <= bound * bound)) continue;
       for (const { values, into, place } of pieces) {
         for (let at = 0; at < values.length; at++) into[place + at]! += values[at]!;
       }
@@ -248,9 +248,15 @@ function squaredNorm(pieces: readonly Piece[]): number {
   return total;
 }
 
-/** Scales to steps of the grid and drops what is behind the point. */
-function truncate(pieces: readonly Piece[], factor: number): void {
+/** Scales to steps of the grid and drops what is behind the point; returns the squared norm of what is left. */
+function truncate(pieces: readonly Piece[], factor: number): number {
+  let total = 0;
   for (const { values } of pieces) {
-    for (let at = 0; at < values.length; at++) values[at] = Math.trunc(values[at]! * factor);
+    for (let at = 0; at < values.length; at++) {
+      const units = Math.trunc(values[at]! * factor);
+      values[at] = units;
+      total += units * units;
+    }
   }
+  return total;
 }
