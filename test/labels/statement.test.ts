@@ -1,7 +1,9 @@
 import { afterAll, describe, expect, it } from 'vitest';
 
+import { intervalNote } from '../../tracking/report/table.ts';
 import { statementBlocks } from '../../tracking/report/statement-blocks.ts';
 import { guarantee, privacyStatement } from '../../tracking/statement.ts';
+import type { ComparisonResult } from '../../tracking/results.ts';
 import { openWorkspace } from '../compiler/workspace.ts';
 
 const workspace = openWorkspace();
@@ -64,5 +66,15 @@ describe('the privacy statement of a step that trains and tests on private recor
     expect(await workspace.faults(spec('{ test: test.jsonl }', 'open', 'counted'))).toEqual([
       expect.stringMatching(/SPEC_PRIVACY Test counts of private dataset "records" need a declared size/),
     ]);
+  });
+});
+
+describe('the note under the table', () => {
+  const comparison = (noisyCounts: boolean): ComparisonResult =>
+    ({ arms: [{ covers: 'test set' }], ceiling: null, noisyCounts }) as unknown as ComparisonResult;
+
+  it('says that intervals include the noise, where counts have some', () => {
+    expect(intervalNote([comparison(false), comparison(true)])).toContain('charged noise, which the intervals include');
+    expect(intervalNote([comparison(false)])).not.toContain('noise');
   });
 });
