@@ -1,7 +1,7 @@
 /**
  * @file Entry of a fresh clone: sets everything up, then does what was asked. Needs Node alone.
  *
- * node stack/bootstrap.mjs setup | test | check | verify | quickstart | bench NAME | corpora | cli ...
+ * node stack/bootstrap.mjs setup | test | check | verify | quickstart | bench NAME | chaos | corpora | cli ...
  */
 
 import { join } from 'node:path';
@@ -50,6 +50,7 @@ const commands = {
   verify: async () => Math.max(await check(), await test()),
   quickstart: (...parameters) => script('stack/quickstart.ts', ...parameters),
   bench: (...parameters) => script('bench/main.ts', ...parameters),
+  chaos: (...parameters) => script('test/chaos/main.ts', ...parameters),
   corpora: () => script('stack/corpora/prepare.ts'),
   cli: (...parameters) => node('cli/epsilonflow.mjs', ...parameters),
 };

@@ -47,7 +47,7 @@ interface EntryRow {
   charged: number;
 }
 
-export function readSpending(file: string): SpendingRecord[] {
+function readSpending(file: string): SpendingRecord[] {
   let text: string;
   try {
     text = readFileSync(file, 'utf8');
@@ -85,8 +85,9 @@ export async function compareWithLedger(
   );
   const finding: Finding = { spent: 0, charged: 0, underCounted: 0, overCounted: 0, problems };
   const trueEvents = new Map<string, MechanismEvent[]>();
+  const logs = new Map(witnesses.map(({ spendingLog }) => [spendingLog, new Set(readSpending(spendingLog))] as const));
   for (const witness of witnesses) {
-    const records = new Set(readSpending(witness.spendingLog));
+    const records = logs.get(witness.spendingLog)!;
     for (const entry of entries.filter(({ workflow_id }) => workflow_id === witness.workflowId)) {
       const mechanism = JSON.parse(entry.mechanism) as Mechanism;
       const own = [...records].filter(({ nodeKey }) => nodeKey === nameInLog(entry, mechanism));
@@ -111,8 +112,9 @@ export async function compareWithLedger(
       if (own.length > 0) events.push(eventOf(mechanism, own.length));
       trueEvents.set(entry.account, events);
     }
-    if (records.size > 0) problems.push(`${witness.workflowId} used noise that no entry is for`);
   }
+  for (const { size } of logs.values())
+    if (size > 0) problems.push(`noise was used ${size} times that no entry is for`);
   await compareSums(execute, entries, problems);
   await compareAccounts(ledger, trueEvents, problems);
   return finding;
