@@ -5,6 +5,7 @@
 
 import { ActivityNotFoundError, type Client } from '@temporalio/client';
 import { ApplicationFailure, WorkflowNotFoundError } from '@temporalio/common';
+import type { ErrorCode } from '../schemas/error-codes.ts';
 import type { Store } from '../store/index.ts';
 import { decodeProcess, isProcessAlive, killProcess } from './process-identity.ts';
 import { deadClaims, destroyWorkFolder, dropClaim, privateWorkFolders } from './work-folder.ts';
@@ -15,7 +16,7 @@ export async function recoverDeadAttempts(client: Client, store: Store): Promise
   for (const { work, claim } of await deadClaims()) {
     if (claim.job) killProcess(claim.job);
     const failure = ApplicationFailure.create({
-      type: 'WORKER_DIED',
+      type: 'WORKER_DIED' satisfies ErrorCode,
       message: `The worker of attempt ${claim.attempt} died; the step goes on from its last checkpoint.`,
     });
     try {

@@ -6,6 +6,7 @@
 import { Context } from '@temporalio/activity';
 import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import type { OpenedArtifact } from '../schemas/artifact.ts';
+import type { ErrorCode } from '../schemas/error-codes.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import { failpoint } from '../schemas/failpoints.ts';
 import type { Plan, PlanNode, StepKind } from '../schemas/plan.ts';
@@ -237,7 +238,7 @@ async function superviseStep(
 function interruption(activity: Context): Error {
   if (activity.cancellationSignal.aborted && !shuttingDown) return new CancelledFailure('The step was cancelled.');
   return ApplicationFailure.create({
-    type: 'WORKER_STOPPED',
+    type: 'WORKER_STOPPED' satisfies ErrorCode,
     message: 'The worker was stopped; the step goes on from its checkpoint when a worker is there again.',
   });
 }

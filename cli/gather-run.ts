@@ -8,12 +8,11 @@ export async function gatherRun(reference: string): Promise<{ bundle: Bundle; st
   const { resolveRun } = await import('../tracking/runs.ts');
   const { gatherEvidence } = await import('../tracking/evidence/gather.ts');
   const { openStore } = await import('../store/index.ts');
-  const { openLedger } = await import('../privacy/ledger/index.ts');
-  const { ledgerUrl } = await import('../stack/paths.ts');
+  const { openProjectLedger } = await import('../stack/project-ledger.ts');
   const run = resolveRun(reference);
   const store = openStore();
   const plan = await store.loadPlan(run.record.planDigest);
-  const ledger = await openLedger(ledgerUrl());
+  const ledger = await openProjectLedger(null);
   try {
     return { bundle: await gatherEvidence({ run, plan, store, ledger }), store };
   } finally {

@@ -10,10 +10,10 @@ export function logsCommand(program: Command): void {
     .command('logs')
     .description("Show what a run's steps wrote. Logs of private steps may quote records: keep them here.")
     .argument('<run>', 'NAME/NUMBER, NAME or latest')
-    .argument('[instance]', 'id of an instance, or its beginning; without it, all')
+    .argument('[instance]', 'id of an instance, or a step and some of its axes; without it, all')
     .option('--lines <count>', 'last lines of each', Number, 40)
     .option('--json', 'print JSON')
-    .addHelpText('after', "\nExample:\n  epsilonflow logs latest 'generator[dataset=speeches,epsilon=8'")
+    .addHelpText('after', "\nExample:\n  epsilonflow logs latest 'generator[dataset=speeches,epsilon=8]'")
     .action(action(logs));
 }
 
@@ -24,13 +24,15 @@ async function logs(
 ): Promise<void> {
   const { resolveRun } = await import('../tracking/runs.ts');
   const { openStore } = await import('../store/index.ts');
+  const { instancesNamed } = await import('../tracking/release/find-instance.ts');
   const { stepLogFolder } = await import('../activities/step-log.ts');
   const { record } = resolveRun(reference);
   const plan = await openStore().loadPlan(record.planDigest);
   const folder = stepLogFolder(record.name, record.number);
   const present = new Set(existsSync(folder) ? readdirSync(folder) : []);
-  const found = plan.nodes
-    .filter(({ id, slug }) => id.startsWith(instance ?? '') && present.has(`${slug}.log`))
+  const named = instance === undefined ? plan.nodes : instancesNamed(plan, instance);
+  const found = named
+    .filter(({ slug }) => present.has(`${slug}.log`))
     .map(({ id, slug }) => ({ node: id, file: join(folder, `${slug}.log`) }));
   const texts = found.map(({ node, file }) => ({
     node,

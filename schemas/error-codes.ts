@@ -125,6 +125,12 @@ export const errorCodes = define({
     retryable: false,
     summary: 'A model folder or weight file is missing, damaged or of another architecture.',
   },
+  WORKER_DIED: { exit: 1, retryable: true, summary: 'The worker of an attempt died; the step goes on elsewhere.' },
+  WORKER_STOPPED: {
+    exit: 1,
+    retryable: true,
+    summary: 'The worker of an attempt was stopped; the step goes on later.',
+  },
   JOB_CRASHED: { exit: 1, retryable: true, summary: 'The process of a step ended unexpectedly.' },
   DISK_FULL: { exit: 1, retryable: true, summary: 'No space is left on the disk.' },
   STORE_READ_ONLY: { exit: 1, retryable: false, summary: 'The state folder cannot be written to.' },

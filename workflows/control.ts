@@ -1,6 +1,6 @@
 /** @file The control activities as workflows call them: short, and tried again until they succeed or cannot. */
 
-import { proxyActivities, proxyLocalActivities } from '@temporalio/workflow';
+import { proxyActivities, proxyLocalActivities, type ActivityOptions } from '@temporalio/workflow';
 import type { ControlActivities } from '../activities/contract.ts';
 import { taskQueues } from './task-queues.ts';
 import { nonRetryableCodes } from './failures.ts';
@@ -15,35 +15,64 @@ export const reading = proxyLocalActivities<Pick<ControlActivities, 'readPlanSli
   },
 });
 
+type Activities<K extends keyof ControlActivities> = Pick<ControlActivities, K>;
+
+/** Activities of the control queue with the lines that Temporal's pages show for them. */
+function summarised<K extends keyof ControlActivities>(
+  options: ActivityOptions,
+  summaries: Record<K, string>,
+): Activities<K> {
+  const names = Object.keys(summaries) as K[];
+  return Object.fromEntries(
+    names.map((name) => {
+      const settings = { taskQueue: taskQueues.control, summary: summaries[name], ...options };
+      return [name, proxyActivities<Activities<K>>(settings)[name]];
+    }),
+  ) as unknown as Activities<K>;
+}
+
 /** An hour of trying bridges a database or disk that is away for a while. */
-export const control = proxyActivities<
-  Omit<ControlActivities, 'readPlanSlice' | 'findCached' | 'commitPrivateStep' | 'publishToTracker' | 'writeRunReport'>
->({
-  taskQueue: taskQueues.control,
-  startToCloseTimeout: '30 seconds',
-  retry: {
-    initialInterval: '500 milliseconds',
-    maximumInterval: '30 seconds',
-    maximumAttempts: 120,
-    nonRetryableErrorTypes: nonRetryableCodes,
+export const control = summarised(
+  {
+    startToCloseTimeout: '30 seconds',
+    retry: {
+      initialInterval: '500 milliseconds',
+      maximumInterval: '30 seconds',
+      maximumAttempts: 120,
+      nonRetryableErrorTypes: nonRetryableCodes,
+    },
   },
-});
+  {
+    startRun: 'Note the start of the run',
+    recordReused: 'Note results that are there already',
+    recordSettled: 'Note instances that end without a result',
+    reserveBudget: 'Reserve the privacy budget of the whole plan',
+    releaseBudget: 'Give back what was reserved and not used',
+    openPrivateStep: 'Make the noise key of the step',
+    closePrivateStep: 'Destroy key and checkpoints of the step',
+    endRun: 'Note the end of the run',
+  },
+);
 
 /** What is published already must be committed: this waits for the ledger for as long as it takes. */
-export const committing = proxyActivities<Pick<ControlActivities, 'commitPrivateStep'>>({
-  taskQueue: taskQueues.control,
-  startToCloseTimeout: '30 seconds',
-  retry: {
-    initialInterval: '500 milliseconds',
-    maximumInterval: '1 minute',
-    nonRetryableErrorTypes: nonRetryableCodes,
+export const committing = summarised(
+  {
+    startToCloseTimeout: '30 seconds',
+    retry: {
+      initialInterval: '500 milliseconds',
+      maximumInterval: '1 minute',
+      nonRetryableErrorTypes: nonRetryableCodes,
+    },
   },
-});
+  { commitPrivateStep: 'Commit what the step spent' },
+);
 
 /** What a run can do without: it gives up soon, and whatever it failed to do can be done later by command. */
-export const reporting = proxyActivities<Pick<ControlActivities, 'publishToTracker' | 'writeRunReport'>>({
-  taskQueue: taskQueues.control,
-  startToCloseTimeout: '10 minutes',
-  heartbeatTimeout: '2 minutes',
-  retry: { initialInterval: '1 second', maximumAttempts: 3 },
-});
+export const reporting = summarised(
+  {
+    startToCloseTimeout: '10 minutes',
+    heartbeatTimeout: '2 minutes',
+    retry: { initialInterval: '1 second', maximumAttempts: 3 },
+  },
+  { publishToTracker: 'Publish the run to the tracker', writeRunReport: 'Write the report' },
+);

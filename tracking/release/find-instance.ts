@@ -12,7 +12,7 @@ import type { Plan, PlanNode } from '../../schemas/plan.ts';
 export function findInstance(plan: Pick<Plan, 'nodes' | 'name'>, instance: string): PlanNode {
   const exact = plan.nodes.find(({ id, slug }) => id === instance || slug === instance);
   if (exact) return exact;
-  const fitting = plan.nodes.filter((node) => fits(node, instance));
+  const fitting = instancesNamed(plan, instance);
   if (fitting.length === 1) return fitting[0]!;
   if (fitting.length > 1) {
     throw new EpsilonflowError('INSTANCE_UNKNOWN', `${instance} names ${fitting.length} instances of ${plan.name}.`, {
@@ -23,6 +23,11 @@ export function findInstance(plan: Pick<Plan, 'nodes' | 'name'>, instance: strin
   throw new EpsilonflowError('INSTANCE_UNKNOWN', `${plan.name} has no instance ${instance}.`, {
     hint: nearest.length > 0 ? `Did you mean ${listed(nearest)}?` : 'The plan is empty.',
   });
+}
+
+/** The nodes of an id or slug, or all that fit a step and some of its axes. */
+export function instancesNamed(plan: Pick<Plan, 'nodes'>, instance: string): PlanNode[] {
+  return plan.nodes.filter((node) => node.id === instance || node.slug === instance || fits(node, instance));
 }
 
 function fits(node: PlanNode, instance: string): boolean {

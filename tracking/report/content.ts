@@ -255,7 +255,7 @@ function reproduceBlocks(record: RunRecord, results: RunResults): Block[] {
     {
       kind: 'paragraph',
       text: [
-        'The same spec over the same data gives the plan ',
+        'At this place on disk the same spec over the same data gives the plan ',
         { code: plan.digest },
         '. What lies in the store already is reused; private results are reused at no further cost as long as their ledger entry is there.',
       ],
