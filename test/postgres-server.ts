@@ -109,7 +109,7 @@ export async function startPostgres(options: { durable: boolean } = { durable: f
   const start = async (): Promise<void> => {
     const parameters = ['-D', data, ...settings.flatMap((setting) => ['-c', setting])];
     server = spawn(join(native, 'bin', 'postgres'), parameters, { ...user, env, stdio: 'ignore', cwd: '/' });
-    for (const deadline = Date.now() + 30_000; ; ) {
+    for (const deadline = Date.now() + 30_000; ;) {
       const isUp = await query(urlOf('postgres'), 'select 1').then(
         () => true,
         () => false,
