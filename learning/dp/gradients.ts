@@ -6,8 +6,7 @@
  * output gradients, made where the backward pass meets the layer; the norm is taken of these products themselves, so
  * clipping is exact. (Book-keeping, Bu et al. 2023, arXiv:2210.00038, with direct norms instead of ghost norms.)
  *
- * In exact arithmetic each example's clipped gradient is truncated to integers, its norm is checked in these, and the
- * integers are added up.
+ * In exact arithmetic each example's clipped gradient is truncated to integers, and the integers are added up.
  */
 
 import { compile, disposeTree, type CompiledFunction } from '../compile/index.ts';
@@ -130,65 +129,56 @@ function exampleGradients(
 /** Share by which a clipped norm stays below its bound in float arithmetic, for rounding in norm and scaling. */
 const clipMargin = 2e-6;
 
-/** Far below any square that matters, and a normal float32. */
-const leastSquare = 1e-30;
+/** Far below any square that matters, and far above what underflow may take from 256 squares. */
+const leastSquare = 1e-24;
 
-/** Squares are added up in blocks of this size and then the blocks. */
-const block = 256;
+/** Squares are added up in threads of so many, side by side, and then the threads. */
+const thread = 256;
 
-/** Bound of the relative error of `squaredNorms` for rows of this length, with room for a few more roundings. */
-const squaredNormError = (size: number): number => (block + Math.ceil(size / block) + 4) * 2 ** -24;
+/** Bound of the relative error of a row's squared norm, with room for some more roundings. */
+const squaredNormError = (size: number): number => (thread + Math.ceil(size / thread) + 4) * 2 ** -24;
 
 /**
- * Squared norm of each row of a matrix [rows, size] -> [rows]. In two stages and in whatever order inside of them: a sum
- * of n squares with n roundings each at most is within n 2^-24 of the true one (Higham 2002, section 4.2), so the error
- * is `squaredNormError` and does not grow with the size itself.
- *
- * @param between raises values a little; since it isn't linear, no compiler makes one stage of the two.
+ * Norm of each row of a matrix [rows, size] -> [rows]. The square is added up in two stages and in whatever order inside
+ * of them: a sum of n squares has a relative error of about n 2^-24 at most (Higham 2002, section 4.2), so that of both
+ * is `squaredNormError` and does not grow with the size itself. The maximum between them covers underflow; no compiler
+ * can make one stage of the two across it.
  */
-function squaredNorms(matrix: Tensor, between: (sums: Tensor) => Tensor): Tensor {
+function rowNorms(matrix: Tensor): Tensor {
   const [rows, size] = matrix.shape as [number, number];
   const squares = matrix.square();
-  const whole = size - (size % block);
+  const whole = size - (size % thread);
   const parts: Tensor[] = [];
-  if (whole > 0)
-    parts.push(
-      squares
-        .slice([0, 0], [rows, whole])
-        .reshape([rows, whole / block, block])
-        .sum(2),
-    );
+  if (whole > 0) {
+    const threads = squares.slice([0, 0], [rows, whole]).reshape([rows, thread, whole / thread]);
+    parts.push(threads.sum(1));
+  }
   if (whole < size) parts.push(squares.slice([0, whole], [rows, size - whole]).sum(1, true));
-  return between(tf.concat(parts, 1) as Tensor).sum(1);
+  return tf.maximum(tf.concat(parts, 1), leastSquare).sum(1).sqrt();
 }
 
-/** A group's gradients, clipped. */
-interface ClippedGroup {
-  /** [rows, size]; not yet without the examples that don't count. */
-  contributions: Tensor;
-  /** [rows] bool: false where an example must not count. */
-  sound: Tensor;
-}
-
-/** Gradients [rows, size] of norms [rows] clipped in float32. */
-function clippedFloats(matrix: Tensor, norms: Tensor, bound: number | undefined): ClippedGroup {
-  const factor = bound === undefined ? tf.onesLike(norms) : tf.minimum(1, tf.div(bound * (1 - clipMargin), norms));
-  return { contributions: matrix.mul(factor.reshape([-1, 1])), sound: tf.isFinite(norms) };
+/** Gradients [rows, size] of norms [rows], each of norm `bound` at most but for rounding in float32. */
+function clippedFloats(matrix: Tensor, norms: Tensor, bound: number): Tensor {
+  return matrix.mul(tf.minimum(1, tf.div(bound * (1 - clipMargin), norms)).reshape([-1, 1]));
 }
 
 /**
- * Gradients [rows, size] of norms [rows] clipped and truncated toward zero to whole steps. Sound is what has a norm of at
- * most `bound` steps as computed from the integers themselves, so that nothing before matters to the bound: squares of
- * integers are 0 or at least 1, and their sum's error is known.
+ * Gradients [rows, size] of norms [rows] as int32 in steps, truncated toward zero, each of norm `bound` steps at most: a
+ * margin is kept for the error of the computed norm and the roundings of quotient and product, and truncation only
+ * shortens. Rows whose norm is not finite are of no use.
  */
-function clippedSteps(matrix: Tensor, norms: Tensor, bound: number, step: number): ClippedGroup {
-  const error = squaredNormError(matrix.shape[1] as number);
-  // Rounding in `norms` and in the product can then not make it unsound.
-  const factor = tf.minimum(1 / step, tf.div(bound * (1 - 3 * error), norms));
-  const contributions = tf.cast(matrix.mul(factor.reshape([-1, 1])), 'int32');
-  const squared = squaredNorms(tf.cast(contributions, 'float32'), (sums) => tf.ceil(sums));
-  const sound = tf.logicalAnd(tf.isFinite(norms), tf.lessEqual(squared, bound ** 2 * (1 - 2 * error)));
-  return { contributions, sound };
+function clippedSteps(matrix: Tensor, norms: Tensor, bound: number, step: number): Tensor {
+  const margin = squaredNormError(matrix.shape[1] as number);
+  const factor = tf.minimum(1 / step, tf.div(bound * (1 - margin), norms));
+  return tf.cast(matrix.mul(factor.reshape([-1, 1])), 'int32');
+}
+
+function clipped(matrix: Tensor, norms: Tensor, group: ParameterGroup, clipping: Clipping): Tensor {
+  if (clipping === null) return matrix;
+  const bound = clipping.bounds[group];
+  return clipping.step === null
+    ? clippedFloats(matrix, norms, bound)
+    : clippedSteps(matrix, norms, bound, clipping.step);
 }
 
 /** The pure function that `compileMicrobatchGradient` compiles. */
@@ -208,20 +198,13 @@ export function microbatchGradient(
     .map((group) => {
       const flat = members(group).map(({ name }) => (gradients[name] as Tensor).reshape([rows, -1]));
       const matrix = tf.concat(flat, 1) as Tensor;
-      const norms = squaredNorms(matrix, (sums) => tf.maximum(sums, leastSquare)).sqrt();
-      const bound = clipping?.bounds[group];
-      const step = clipping?.step ?? null;
-      return {
-        group,
-        ...(bound === undefined || step === null
-          ? clippedFloats(matrix, norms, bound)
-          : clippedSteps(matrix, norms, bound, step)),
-      };
+      const norms = rowNorms(matrix);
+      return { group, norms, contributions: clipped(matrix, norms, group, clipping) };
     });
-  // One non-finite number or unsound norm anywhere makes the whole example contribute zero, as padding does.
-  const counts = groups.reduce<Tensor>(
-    (all, { sound }) => tf.logicalAnd(all, sound),
-    tf.logicalAnd(tf.greater(inputs.present, 0), tf.isFinite(losses)),
+  // One non-finite number anywhere makes the whole example contribute zero, as padding does.
+  const counts = [...groups.map(({ norms }) => norms), losses].reduce<Tensor>(
+    (all, values) => tf.logicalAnd(all, tf.isFinite(values)),
+    tf.greater(inputs.present, 0),
   );
   const sums: Partial<Record<ParameterGroup, Tensor>> = {};
   for (const { group, contributions } of groups) {
