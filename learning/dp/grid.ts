@@ -1,7 +1,7 @@
 /**
  * @file The grid of exact arithmetic: each example's clipped gradient becomes a vector of integers, in units of a power
  * of two, before it is added to others, and the noise is an integer too. Sums are then those of the theorems, whatever
- * their order, and an example's part in them is bounded by what was checked in integers.
+ * their order, and an example's part in them has a norm of at most the clip norm.
  *
  * A clip norm is between 2^21 and 2^22 units, so that truncation takes at most sqrt(d) 2^-21 of it from a gradient of d
  * parameters (0.01 % for 60,000), far less than clipping itself, and hundreds of examples fit a 32-bit sum.
