@@ -28,6 +28,8 @@ const WRAPPED = 1e-9;
 /** Round-off of a transform is about 1e-14 a step; of delta it may take 1e-7. */
 const AFFORDABLE_NOISE = 1e7;
 const LONGEST_WINDOW = 2 ** 18;
+/** Times that a window is chosen for a coarser grid. */
+const MOST_COARSENINGS = 4;
 const LARGEST_GRID = 2 ** 20;
 
 interface Composition {
@@ -258,17 +260,26 @@ function pass(plan: Plan, delta: number, saddle: number, guess: number, toleranc
   // Moving a mass to its cell's ends adds up to step^2 / 6 to the variance of each loss on average: that shifts
   // epsilon by count (1 + saddle) step^2 / 12.
   const fine = Math.sqrt((12 * tolerance) / ((1 + saddle) * count));
-  const window = chooseWindow(plan, saddle, guess, fine);
-  const { tilt, beyondTilt, wrapped } = window;
-  const measures = plan.measures.map((measure, i) => {
-    const own = cumulants([{ ...sketches[i]!, count: 1 }], tilt).value;
-    return raiseLowest(measure, tilt, own, wrapped - Math.log(1000 * count));
-  });
-
-  const widest = Math.max(...measures.map((measure) => lossRange(measure).highest - lossRange(measure).lowest));
-  const wanted = Math.max(fine, (1.3 * (window.high - window.low)) / LONGEST_WINDOW, widest / LARGEST_GRID);
+  let wanted = fine;
+  let window = chooseWindow(plan, saddle, guess, wanted);
+  let measures: LossMeasure[] = [];
+  let widest = 0;
+  // A window too long for the grid coarsens it, and the bound of what lies beyond must hold on that grid.
+  for (let round = 0; round < MOST_COARSENINGS; round += 1) {
+    const { tilt, wrapped, low, high } = window;
+    measures = plan.measures.map((measure, i) => {
+      const own = cumulants([{ ...sketches[i]!, count: 1 }], tilt).value;
+      return raiseLowest(measure, tilt, own, wrapped - Math.log(1000 * count));
+    });
+    widest = Math.max(...measures.map((measure) => lossRange(measure).highest - lossRange(measure).lowest));
+    const needed = Math.max(fine, (1.3 * (high - low)) / LONGEST_WINDOW, widest / LARGEST_GRID);
+    if (needed <= 1.1 * wanted) break;
+    wanted = needed;
+    window = chooseWindow(plan, saddle, guess, wanted);
+  }
   const whole = { low: plan.lowest - 2 * count * wanted, high: plan.highest + 2 * count * wanted };
   // Where all there is fits without much ado, nothing wraps and nothing lies beyond.
+  const { tilt, beyondTilt } = window;
   const { low, high } = whole.high - whole.low < 3 * (window.high - window.low) ? whole : window;
   const length = Math.max(64, 2 ** Math.ceil(Math.log2((high - low) / wanted + 4)));
   // The length is rounded up, so a finer step costs nothing.

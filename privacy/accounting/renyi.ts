@@ -36,7 +36,9 @@ function logExcess(alpha: number, v: number, logRatio: number): number {
   }
   const power = alpha * logRatio;
   if (power > 40) {
-    const linear = Number.isFinite(v) ? (1 + alpha * v) * Math.exp(-power) : alpha * Math.exp(logRatio - power);
+    // Where the product overflows or the exponential underflows, 1 is nothing beside it.
+    const linear =
+      Math.abs(v) < 1e300 && power < 700 ? (1 + alpha * v) * Math.exp(-power) : alpha * Math.exp(logRatio - power);
     return power + Math.log1p(-linear);
   }
   return Math.log(Math.expm1(power) - alpha * v);
@@ -104,11 +106,26 @@ function poissonGaussianCurve(q: number, sigma: number, orders: readonly number[
   return Float64Array.from(orders, (alpha) => byOrder.get(alpha) ?? integerOrder(q, sigma, alpha, scratch));
 }
 
-/** Mironov 2017, proposition 6. */
+/** exp(x) - 1 - x without cancellation. */
+function beyondLinear(x: number): number {
+  if (Math.abs(x) > 0.1) return Math.expm1(x) - x;
+  let series = 1;
+  for (let k = 12; k >= 3; k -= 1) series = 1 + (x / k) * series;
+  return ((x * x) / 2) * series;
+}
+
+/**
+ * Mironov 2017, proposition 6: the moment is (alpha exp((alpha - 1)/b) + (alpha - 1) exp(-alpha/b)) / (2 alpha - 1). In
+ * its excess over 1 the linear terms cancel.
+ */
 function laplaceOrder(scale: number, alpha: number): number {
-  const first = Math.log(alpha / (2 * alpha - 1)) + (alpha - 1) / scale;
-  const second = Math.log((alpha - 1) / (2 * alpha - 1)) - alpha / scale;
-  return (first + Math.log1p(Math.exp(second - first))) / (alpha - 1);
+  const up = (alpha - 1) / scale;
+  if (up > 40) {
+    const log = Math.log(alpha / (2 * alpha - 1)) + up;
+    return (log + Math.log1p(((alpha - 1) / alpha) * Math.exp(-alpha / scale - up))) / (alpha - 1);
+  }
+  const excess = alpha * beyondLinear(up) + (alpha - 1) * beyondLinear(-alpha / scale);
+  return Math.log1p(excess / (2 * alpha - 1)) / (alpha - 1);
 }
 
 /**
