@@ -46,6 +46,13 @@ test('the greatest sampling probability that fits', () => {
   expect(spent(found.samplingProbability * 1.001, 1, 1000)).toBeGreaterThan(2);
 });
 
+test('noise at the end of the range has a finite epsilon', () => {
+  const request = { targetEpsilon: 384, delta: 1.7e-7, samplingProbability: 0.15, steps: 1 };
+  const { noiseMultiplier, epsilon } = calibrateNoiseMultiplier(request);
+  expect(noiseMultiplier).toBeGreaterThanOrEqual(0.05);
+  expect(epsilon).toBeLessThanOrEqual(384);
+});
+
 test('any sampling probability will do where noise is large enough', () => {
   const found = calibrateSamplingProbability({ targetEpsilon: 5, delta: 1e-6, noiseMultiplier: 50, steps: 10 });
   expect(found.samplingProbability).toBe(1);
