@@ -292,7 +292,7 @@ async function playEvents(plan: Plan, store: Store, record: RunRecord, { failing
       metrics,
       seconds: node.kind === 'finetune' ? 92.5 : 1.5,
       attempt: 1,
-      ...(node.privacy ? { ledgerEntries: [`entry-${node.slug}`] } : {}),
+      ...(node.privacy ? { ledgerEntries: [paidEntry(plan, node)] } : {}),
     });
     time += 2000;
   }

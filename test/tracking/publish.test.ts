@@ -18,6 +18,13 @@ interface ServerRun {
   inputs: { dataset_inputs?: { dataset: { name: string; digest: string } }[] };
 }
 
+/** The one entry that a run's log names for a node. */
+function ledgerEntryOf({ events }: MadeUpRun, node: string): string {
+  const completed = events.find((event) => event.type === 'node-completed' && event.node === node);
+  if (completed?.type !== 'node-completed') throw new Error(`${node} did not complete`);
+  return completed.ledgerEntries!.join();
+}
+
 let mlflow: MlflowServer;
 let removeState: () => void;
 beforeAll(async () => {
@@ -86,7 +93,7 @@ describe('a published run', () => {
       'epsilonflow.epsilon': '7.996',
       'epsilonflow.target_epsilon': '8',
       'epsilonflow.delta': '0.0000018',
-      'epsilonflow.ledger_entry': 'entry-generator-dataset-speeches-epsilon-8-seed-1',
+      'epsilonflow.ledger_entry': ledgerEntryOf(run, 'generator[dataset=speeches,epsilon=8,seed=1]'),
       'epsilonflow.reused': 'false',
     });
     expect(tagsOf(generator)['epsilonflow.mechanism']).toContain('noise multiplier 0.5, 50 steps');
