@@ -3,7 +3,7 @@
  * a grid and checked. The peer is a twentieth of the whole step.
  *
  * Noise is measured by itself. Truncation is what the compiled gradient takes longer than the one that clips in floating
- * point; both run in turns, so that what else the machine does meets both.
+ * point; both run in turns. Of repeated times the least counts: what else the machine does only adds.
  */
 
 import { join } from 'node:path';
@@ -26,7 +26,7 @@ import { roundedGaussian } from '../privacy/exact-gaussian.ts';
 import { seededStream, stepStreams } from '../privacy/noise.ts';
 import type { PoissonGaussianMechanism } from '../schemas/plan.ts';
 import { packageRoot } from '../stack/paths.ts';
-import { median, type Bench, type BenchCase, type MeasureOptions } from './bench-case.ts';
+import { type Bench, type BenchCase, type MeasureOptions } from './bench-case.ts';
 
 const share = 0.05;
 const peerName = '5 % of the training step';
@@ -67,7 +67,7 @@ function noiseTime(parameters: number, repetitions: number): number {
     for (let index = 0; index < sums.length; index++) sums[index]! += next();
     return performance.now() - started;
   });
-  return median(times);
+  return Math.min(...times);
 }
 
 /** Milliseconds by which a step's gradients take longer in exact arithmetic. */
@@ -100,16 +100,16 @@ function truncationTime(model: ModelFolder, records: readonly EncodedRecord[], r
         disposeTree(outputs);
       }
     }
-    total += ofShape.length * (median(times[0]!) - median(times[1]!));
+    total += ofShape.length * (Math.min(...times[0]!) - Math.min(...times[1]!));
     programs.forEach((program) => program.dispose());
   }
   disposeTree(tensors);
   return Math.max(0, total);
 }
 
-/** Median milliseconds of the steps between these moments, without the first, which compiles. */
+/** Least milliseconds of the steps between these moments, without the first, which compiles. */
 const stepTime = (moments: readonly number[]): number =>
-  median(moments.slice(2).map((moment, index) => moment - moments[index + 1]!));
+  Math.min(...moments.slice(2).map((moment, index) => moment - moments[index + 1]!));
 
 async function loraStepTime(model: ModelFolder, records: readonly EncodedRecord[], batch: number, steps: number) {
   const mechanism = mechanismFor(batch, steps, 'exact');
