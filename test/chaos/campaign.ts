@@ -4,7 +4,7 @@ import { filterEpsilon, spendingOf } from '../../privacy/ledger/admission.ts';
 import type { TestDatabase } from '../privacy/ledger-databases.ts';
 import { delta, planWith, shapes } from './made-up-plan.ts';
 import { openPool, type ProcessPool } from './processes.ts';
-import { anywhere, runTrial, type TrialResult } from './run-trial.ts';
+import { anywhere, asleep, runTrial, type TrialResult } from './run-trial.ts';
 import { settings, targetsOf, trialOf, type Boundary, type DatabaseName, type Trial } from './trials.ts';
 
 export interface CampaignSettings {
@@ -51,7 +51,8 @@ function unitOfBudgets(): number {
 async function catalogOf(database: TestDatabase, pool: ProcessPool, unit: number): Promise<Boundary[]> {
   const found = new Map<string, Boundary>();
   for (const [place, setting] of settings.entries()) {
-    const experiment = { name: 'experiment-1', pair: 0, deaths: [...setting], runSecret: null, waits: false };
+    const ways = { runSecret: null, isRemembered: false, waits: false };
+    const experiment = { name: 'experiment-1', pair: 0, deaths: [...setting], ...ways };
     const trial: Trial = { name: `setting ${place}`, database: database.name, budget: 20, experiments: [experiment] };
     const { problems, reached } = await runTrial(trial, database, pool, unit);
     if (problems.length > 0) throw new Error(`An undisturbed trial failed on ${database.name}: ${problems.join('; ')}`);
@@ -86,7 +87,7 @@ export async function runCampaign(given: CampaignSettings): Promise<Campaign> {
         const trial = trialOf(seed, number, names, catalogs);
         const database = databases.find(({ name }) => name === trial.database)!;
         const result = await runTrial(trial, database, pool, unit).catch((error: unknown) => String(error));
-        count(campaign, trial, result);
+        for (const problem of count(campaign, trial, result)) say(`FAILED ${problem}`);
         if (campaign.trials % 25 === 0) say(progressOf(campaign, started));
       }
     };
@@ -124,49 +125,25 @@ function* numbersToRun(
 }
 
 export const missingOf = (hits: Readonly<Record<string, number>>, hitsEach: number): string[] =>
-  Object.entries(hits).flatMap(([name, count]) => (count < hitsEach && name !== anywhere ? [name] : []));
+  Object.entries(hits).flatMap(([name, count]) =>
+    count < hitsEach && name !== anywhere && name !== asleep ? [name] : [],
+  );
 
-function count(campaign: Campaign, trial: Trial, result: TrialResult | string): void {
+/** Returns what went wrong. */
+function count(campaign: Campaign, trial: Trial, result: TrialResult | string): string[] {
   campaign.trials += 1;
-  if (typeof result === 'string') {
-    campaign.problems.push(`trial ${trial.name} (${trial.database}): ${result}`);
-    return;
-  }
+  const problems = typeof result === 'string' ? [result] : result.problems;
+  const named = problems.map((problem) => `trial ${trial.name} (${trial.database}): ${problem}`);
+  campaign.problems.push(...named);
+  if (typeof result === 'string') return named;
   for (const name of ['deaths', 'spent', 'charged', 'underCounted', 'overCounted'] as const) {
     campaign[name] += result[name];
   }
   for (const end of result.ends) campaign.ends[end] = (campaign.ends[end] ?? 0) + 1;
   const hits = campaign.hits[trial.database]!;
   for (const hit of result.hits) hits[hit] = (hits[hit] ?? 0) + 1;
-  for (const problem of result.problems) campaign.problems.push(`trial ${trial.name} (${trial.database}): ${problem}`);
+  return named;
 }
 
 const progressOf = ({ trials, deaths, problems }: Campaign, started: number): string =>
   `${trials} trials, ${deaths} processes killed, ${problems.length} problems, ${((Date.now() - started) / 1000).toFixed(0)} s`;
-
-/** Boundary by database, and sums. */
-export function tableOf({ hits, ends, ...sums }: Campaign): string {
-  const databases = Object.keys(hits);
-  const boundaries = [...new Set(databases.flatMap((name) => Object.keys(hits[name]!)))].sort();
-  const cells = (first: string, others: string[]): string => `| ${[first.padEnd(37), ...others].join(' | ')} |`;
-  const lines = [
-    cells('killed at', databases),
-    `| --- | ${databases.map(() => '---:').join(' | ')} |`,
-    ...boundaries.map((boundary) =>
-      cells(
-        boundary,
-        databases.map((name) =>
-          (hits[name]![boundary] === undefined ? '-' : String(hits[name]![boundary])).padStart(name.length),
-        ),
-      ),
-    ),
-    '',
-    `${sums.trials} trials, ${sums.deaths} processes killed in ${sums.seconds.toFixed(0)} s.`,
-    `Experiments ended: ${Object.entries(ends)
-      .map(([end, times]) => `${end} ${times}`)
-      .join(', ')}.`,
-    `Uses of noise: ${sums.spent} spent, ${sums.charged} charged; under-counted ${sums.underCounted}, ` +
-      `charged beyond what was in flight ${sums.overCounted}.`,
-  ];
-  return lines.join('\n');
-}

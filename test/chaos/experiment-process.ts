@@ -32,9 +32,21 @@ import { ledgerUrl } from '../../stack/paths.ts';
 import { openProjectLedger } from '../../stack/project-ledger.ts';
 import { isPaidBy, openStore } from '../../store/index.ts';
 import { doorOf } from '../../tracking/door.ts';
+import { History } from './history.ts';
 import { workflowIdOf, type Life, type LifeEnd } from './life.ts';
 import { dataset, registrations, type ChaosNode } from './made-up-plan.ts';
 import { trainSmall } from './small-training.ts';
+
+/** Whether another process may have taken over: Temporal takes no more than the error of the activity under way. */
+let hasSlept = false;
+
+class Superseded extends Error {
+  override readonly name = 'Superseded';
+}
+
+function mustBeAwake(): void {
+  if (hasSlept) throw new Superseded();
+}
 
 interface LiveParts extends WorkerParts {
   close(): Promise<void>;
@@ -139,26 +151,31 @@ async function runStep(parts: WorkerParts, { life, run, plan, node, receipts }: 
   }
 }
 
+type Activity = <T>(name: string, work: () => Promise<T>) => Promise<T>;
+
 /** As the workflow of a run does it. */
 async function live(life: Life): Promise<Omit<LifeEnd, 'reached'>> {
   const parts = openParts();
   const budget = createBudgetActivities(parts);
   const { experiment, planDigest } = life;
+  const history = new History(life.history);
+  const activity: Activity = (name, work) => history.activity(name, work, mustBeAwake);
   const run: RunIdentity = { name: experiment, number: 1, workflowId: workflowIdOf(experiment), planDigest };
   try {
     const plan = await parts.store.loadPlan(planDigest);
     await (await parts.ledger()).register(registrations(await parts.datasetSecret()));
     const end = await attempt(async () => {
-      const receipts = await budget.reserveBudget(run, life.nodeIds);
+      const receipts = await activity('reserve', () => budget.reserveBudget(run, life.nodeIds));
       for (const nodeId of life.nodeIds) {
         const node = plan.nodes.find(({ id }) => id === nodeId) as ChaosNode;
         const own = receipts.filter(({ nodeKey }) => nodeKey === node.key);
-        await runPrivateStep(parts, budget, { life, run, plan, node, receipts: own });
+        await runPrivateStep(activity, parts, budget, { life, run, plan, node, receipts: own });
       }
     });
-    await budget.releaseBudget(run);
+    await activity('release', () => budget.releaseBudget(run));
     return end;
   } catch (error) {
+    if (hasSlept) return { result: 'superseded', code: null, fault: null };
     const fault = error instanceof Error ? (error.stack ?? error.message) : String(error);
     return { result: 'failed', code: null, fault };
   } finally {
@@ -167,16 +184,20 @@ async function live(life: Life): Promise<Omit<LifeEnd, 'reached'>> {
 }
 
 async function runPrivateStep(
+  activity: Activity,
   parts: WorkerParts,
   budget: ReturnType<typeof createBudgetActivities>,
   step: Step,
 ): Promise<void> {
   const { run, node, receipts } = step;
   try {
-    await budget.openPrivateStep(run, receipts);
-    await budget.commitPrivateStep({ run, nodeId: node.id, receipts }, await runStep(parts, step));
+    await activity(`open ${node.id}`, () => budget.openPrivateStep(run, receipts));
+    const outcome = await activity(`run ${node.id}`, () => runStep(parts, step));
+    const request = { run, nodeId: node.id, receipts };
+    await activity(`commit ${node.id}`, () => budget.commitPrivateStep(request, outcome));
   } catch (error) {
-    await budget.closePrivateStep(run, receipts);
+    if (hasSlept) throw error;
+    await activity(`close ${node.id}`, () => budget.closePrivateStep(run, receipts));
     throw error;
   }
 }
@@ -187,7 +208,7 @@ async function attempt(work: () => Promise<void>): Promise<Omit<LifeEnd, 'reache
     await work();
     return { result: 'completed', code: null, fault: null };
   } catch (error) {
-    if (!(error instanceof EpsilonflowError)) throw error;
+    if (hasSlept || !(error instanceof EpsilonflowError)) throw error;
     const { code } = error;
     if (code === 'BUDGET_REFUSED') return { result: 'refused', code, fault: null };
     if (code === 'NOISE_KEY_LOST') return { result: 'failed', code, fault: null };
@@ -196,10 +217,13 @@ async function attempt(work: () => Promise<void>): Promise<Omit<LifeEnd, 'reache
 }
 
 function watch({ dies }: Life, reached: Record<string, number>): void {
+  hasSlept = false;
   watchFailpoints((boundary) => {
     const count = (reached[boundary] ?? 0) + 1;
     reached[boundary] = count;
-    if (boundary === dies?.boundary && count === dies.count) process.kill(process.pid, 'SIGKILL');
+    if (boundary !== dies?.boundary || count !== dies.count) return;
+    hasSlept = dies.freezes;
+    process.kill(process.pid, dies.freezes ? 'SIGSTOP' : 'SIGKILL');
   });
 }
 

@@ -11,15 +11,18 @@ export interface Life {
   /** Counts the processes of this experiment. */
   attempt: number;
   spendingLog: string;
+  /** File of what the workflow's history remembers; null when it is lost with every process. */
+  history: string | null;
   /** Workers that share a secret can make a lost noise key again. */
   runSecret: string | null;
   fromAnotherState: boolean;
-  /** Where this process ends. */
-  dies: { boundary: string; count: number } | null;
+  /** Where this process ends, or stands still as if its host had: then its work goes to another, and it wakes later. */
+  dies: { boundary: string; count: number; freezes: boolean } | null;
 }
 
 export interface LifeEnd {
-  result: 'completed' | 'refused' | 'failed';
+  /** `superseded`: it woke up, and could not or must not go on. */
+  result: 'completed' | 'refused' | 'failed' | 'superseded';
   /** Of the project's error that ended it. */
   code: string | null;
   /** Anything else that was thrown: a fault. */

@@ -44,10 +44,37 @@ function translate(program: string): string {
 }
 
 export interface ProcessPool {
-  /** Runs a part of a life; null when the process was killed. `kill` is called with what kills it. */
-  live(life: Life, started?: (kill: () => void) => void): Promise<LifeEnd | null>;
+  /** Runs a part of a life; null when the process was killed. `started` is called with what kills it. */
+  live(life: Life, started?: (kill: () => void) => void): Promise<LifeEnd | Sleeper | null>;
   close(): void;
 }
+
+/** A process that stands still. */
+export interface Sleeper {
+  wake(): Promise<LifeEnd | null>;
+}
+
+/** Milliseconds between two looks whether a process stands still. */
+const lookEvery = 15;
+
+function isAsleep({ pid }: ChildProcess): boolean {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    return stat.slice(stat.lastIndexOf(')') + 2).startsWith('T');
+  } catch {
+    return false;
+  }
+}
+
+const asleep = (child: ChildProcess, over: Promise<unknown>): Promise<'asleep'> =>
+  new Promise((resolve) => {
+    const timer = setInterval(() => {
+      if (!isAsleep(child)) return;
+      clearInterval(timer);
+      resolve('asleep');
+    }, lookEvery);
+    void over.finally(() => clearInterval(timer)).catch(() => undefined);
+  });
 
 interface Member {
   child: ChildProcess;
@@ -94,6 +121,16 @@ export function openPool(spare: number): ProcessPool {
       });
       child.send(life);
       started?.(() => child.kill('SIGKILL'));
+      if (life.dies?.freezes && (await Promise.race([end, asleep(child, end)])) === 'asleep') {
+        return {
+          wake: async () => {
+            child.kill('SIGCONT');
+            const ended = await end;
+            child.kill('SIGKILL');
+            return ended;
+          },
+        };
+      }
       const ended = await end;
       // One that was to be killed from outside may be dying still.
       if (ended !== null && started === undefined) idle.push(member);

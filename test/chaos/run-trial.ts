@@ -12,7 +12,7 @@ import { ArtifactStore } from '../../store/index.ts';
 import type { TestDatabase } from '../privacy/ledger-databases.ts';
 import { workflowIdOf, type Life, type LifeEnd } from './life.ts';
 import { nodesOf, planWith } from './made-up-plan.ts';
-import type { ProcessPool } from './processes.ts';
+import type { ProcessPool, Sleeper } from './processes.ts';
 import { compareWithLedger, type Finding, type Witness } from './spending.ts';
 import { pairs, type Aftermath, type Death, type Trial, type TrialExperiment } from './trials.ts';
 
@@ -28,6 +28,8 @@ export interface TrialResult extends Finding {
 
 /** What a death at no particular boundary counts as. */
 export const anywhere = 'at any moment';
+/** Processes that stood still and woke when others had gone on. */
+export const asleep = 'not killed, but asleep';
 
 interface Scene {
   folder: string;
@@ -93,12 +95,22 @@ async function liveThrough(scene: Scene, experiment: TrialExperiment, firstEnded
     ...{ deaths: 0, ended: false, completed: false },
   };
   let last: Aftermath = 'go on';
+  const sleepers: Promise<unknown>[] = [];
   for (const death of [...experiment.deaths, null]) {
     const life = lifeOf(scene, experiment, witness, last, death);
     const end = await pool.live(life, killing(death));
     firstEnded();
     await look(scene);
+    if (end !== null && 'wake' in end) {
+      witness.deaths += 1;
+      result.hits.push(asleep);
+      sleepers.push(wakeLater(end, death!.sleeps!));
+      last = death!.then;
+      continue;
+    }
     if (end !== null) {
+      await Promise.all(sleepers);
+      await look(scene);
       conclude(scene, experiment, witness, end);
       return witness;
     }
@@ -106,27 +118,36 @@ async function liveThrough(scene: Scene, experiment: TrialExperiment, firstEnded
     result.deaths += 1;
     result.hits.push('boundary' in death!.at ? death!.at.boundary : anywhere);
     last = death!.then;
-    if (last === 'abandon') return witness;
+    if (last === 'abandon') {
+      await Promise.all(sleepers);
+      return witness;
+    }
     lose(scene, experiment, last);
   }
   throw new Error(`${experiment.name} was killed by nobody.`);
 }
 
+async function wakeLater(sleeper: Sleeper, milliseconds: number): Promise<void> {
+  await new Promise((resolve) => setTimeout(resolve, milliseconds));
+  await sleeper.wake();
+}
+
 function lifeOf(
-  { home, ledgerUrl, plan }: Scene,
-  { name, pair, runSecret }: TrialExperiment,
+  { folder, home, ledgerUrl, plan }: Scene,
+  { name, pair, runSecret, isRemembered }: TrialExperiment,
   { deaths, spendingLog }: Witness,
   last: Aftermath,
   death: Death | null,
 ): Life {
   return {
     ...{ home, ledgerUrl, spendingLog, runSecret },
+    history: isRemembered ? join(folder, 'logs', `${name}-history.json`) : null,
     planDigest: plan.digest,
     experiment: name,
     nodeIds: nodesOf(pair),
     attempt: deaths + 1,
     fromAnotherState: last === 'another state',
-    dies: death !== null && 'boundary' in death.at ? death.at : null,
+    dies: death !== null && 'boundary' in death.at ? { ...death.at, freezes: death.sleeps !== undefined } : null,
   };
 }
 
@@ -136,7 +157,7 @@ function killing(death: Death | null): ((kill: () => void) => void) | undefined 
   return (kill) => void setTimeout(kill, afterMilliseconds);
 }
 
-function conclude({ result, sharesNodes }: Scene, experiment: TrialExperiment, witness: Witness, end: LifeEnd): void {
+function conclude({ result }: Scene, experiment: TrialExperiment, witness: Witness, end: LifeEnd): void {
   const { name, deaths, runSecret } = experiment;
   witness.ended = end.fault === null;
   witness.completed = end.result === 'completed';
@@ -144,9 +165,7 @@ function conclude({ result, sharesNodes }: Scene, experiment: TrialExperiment, w
   result.reached.push(end.reached);
   if (end.fault !== null) result.problems.push(`${name}: ${end.fault}`);
   const mayLoseKey = deaths.some(({ then }) => then === 'lose key' || then === 'lose run state');
-  // A process that begins a finished experiment anew finds the other's result in the place of its own.
-  const isExpected = sharesNodes || (mayLoseKey && runSecret === null);
-  if (end.code === 'NOISE_KEY_LOST' && !isExpected) {
+  if (end.code === 'NOISE_KEY_LOST' && (!mayLoseKey || runSecret !== null)) {
     result.problems.push(`${name} lost a key that nobody took`);
   }
 }

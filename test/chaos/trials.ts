@@ -16,6 +16,8 @@ export type Aftermath =
 export interface Death {
   at: { boundary: string; count: number } | { afterMilliseconds: number };
   then: Aftermath;
+  /** It is not killed there but stopped, and wakes so many milliseconds after another process has gone on. */
+  sleeps?: number;
 }
 
 /** Where a process can be killed, as found by letting one live undisturbed after `setting`. */
@@ -32,6 +34,8 @@ export interface TrialExperiment {
   pair: number;
   deaths: Death[];
   runSecret: string | null;
+  /** Whether Temporal remembers what it has done. Otherwise each process does everything again. */
+  isRemembered: boolean;
   /** Starts when the other's first process has ended. */
   waits: boolean;
 }
@@ -64,6 +68,10 @@ const afterwards: readonly (readonly [Aftermath, number])[] = [
   ['lose run state', 0.06],
   ['abandon', 0.1],
 ];
+
+/** Inside a transaction it would keep all others waiting; and each other boundary is still killed at most times. */
+const maySleepAt = (boundary: string): boolean =>
+  /^(step|publish|attempt|checkpoint): |^(begin|record|commit): (asked|durable)$/.test(boundary);
 
 /** Numbers of trials, seeds and positions mixed, so that neighbours have nothing in common (SplitMix32's finaliser). */
 function mixed(seed: number, number: number): number {
@@ -113,10 +121,12 @@ export function trialOf(
   const catalog = catalogs[database]!;
   const targets = targetsOf(seed, number, catalog, databases.length);
   const upTo = (count: number): number => 1 + Math.floor(random() * count);
-  const kill = ({ name, count }: Boundary): Death => ({
-    at: { boundary: name, count: upTo(count) },
-    then: weighted(afterwards, random),
-  });
+  const kill = ({ name, count }: Boundary): Death => {
+    const death: Death = { at: { boundary: name, count: upTo(count) }, then: weighted(afterwards, random) };
+    return random() < 0.25 && maySleepAt(name)
+      ? { ...death, then: 'go on', sleeps: Math.floor(random() * 400) }
+      : death;
+  };
   const samePair = random() < 0.15;
   const opens = (target: Boundary): boolean => target.name.startsWith('open: ');
   const experiments = targets.map((target, place): TrialExperiment => {
@@ -133,6 +143,7 @@ export function trialOf(
       pair: samePair ? 0 : place,
       deaths,
       runSecret: random() < 0.15 ? 'of all workers' : null,
+      isRemembered: random() < 0.6 || samePair,
       waits: place === 1 && opens(targets[0]!) && !opens(target),
     };
   });
