@@ -20,7 +20,7 @@ afterAll(async () => {
 
 describe('processes killed between any two statements', () => {
   it('leave a ledger that counts all that was spent, and no more than that and what was in flight', async () => {
-    const trials = 32;
+    const trials = 30;
     const settings = { seed, trials, most: trials, hitsEach: 0, only: null, lanes: 2, databases, say: quiet };
     const { problems, deaths, hits, ...sums } = await runCampaign(settings);
     expect(problems).toEqual([]);
@@ -36,14 +36,14 @@ describe('processes killed between any two statements', () => {
         expect(boundaries).toHaveProperty([name]);
       }
     }
-  }, 300_000);
+  }, 600_000);
 
   it('leave one on a real Temporal server, whose experiments all complete', async () => {
-    const at = ['step: announced', 'record: durable', 'attempt: published'];
+    const at = ['step: announced', 'attempt: published'];
     const settings = { seed, trials: at.length, at, databases: databases.slice(0, 1), say: quiet };
     const { problems, deaths, ...sums } = await runOnTemporal(settings);
     expect(problems).toEqual([]);
-    expect(deaths).toBe(3);
+    expect(deaths).toBe(at.length);
     expect(sums).toMatchObject({ underCounted: 0, overCounted: 0 });
-  }, 300_000);
+  }, 600_000);
 });
