@@ -87,7 +87,9 @@ export async function runCampaign(given: CampaignSettings): Promise<Campaign> {
         const trial = trialOf(seed, number, names, catalogs);
         const database = databases.find(({ name }) => name === trial.database)!;
         const result = await runTrial(trial, database, pool, unit).catch((error: unknown) => String(error));
-        for (const problem of count(campaign, trial, result)) say(`FAILED ${problem}`);
+        const problems = count(campaign, trial, result);
+        for (const problem of problems) say(`FAILED ${problem}`);
+        if (problems.length > 0 || given.only !== null) say(JSON.stringify(trial.experiments));
         if (campaign.trials % 25 === 0) say(progressOf(campaign, started));
       }
     };

@@ -211,7 +211,7 @@ async function attempt(work: () => Promise<void>): Promise<Omit<LifeEnd, 'reache
     if (hasSlept || !(error instanceof EpsilonflowError)) throw error;
     const { code } = error;
     if (code === 'BUDGET_REFUSED') return { result: 'refused', code, fault: null };
-    if (code === 'NOISE_KEY_LOST') return { result: 'failed', code, fault: null };
+    if (code === 'NOISE_KEY_LOST' || code === 'FENCED') return { result: 'failed', code, fault: null };
     throw error;
   }
 }

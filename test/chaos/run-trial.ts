@@ -164,6 +164,11 @@ function conclude({ result }: Scene, experiment: TrialExperiment, witness: Witne
   result.ends.push(end.code ?? end.result);
   result.reached.push(end.reached);
   if (end.fault !== null) result.problems.push(`${name}: ${end.fault}`);
+  // One that wakes before it has begun becomes the newest attempt: the other is fenced off.
+  const mayBeFenced = deaths.some(({ at, sleeps }) => {
+    return sleeps !== undefined && 'boundary' in at && at.boundary.startsWith('begin: ');
+  });
+  if (end.code === 'FENCED' && !mayBeFenced) result.problems.push(`${name} was fenced off by nobody`);
   const mayLoseKey = deaths.some(({ then }) => then === 'lose key' || then === 'lose run state');
   if (end.code === 'NOISE_KEY_LOST' && (!mayLoseKey || runSecret !== null)) {
     result.problems.push(`${name} lost a key that nobody took`);

@@ -27,6 +27,9 @@ import { compareWithLedger, type Finding, type Witness } from './spending.ts';
 
 const steps = 12;
 
+/** How often a noise key is lost when a worker dies. */
+const keyLossShare = 0.15;
+
 const specOf = (name: string, seed: number): string => `
 version: 1
 name: ${name}
@@ -137,7 +140,8 @@ export async function runOnTemporal(settings: TemporalSettings): Promise<Tempora
 interface Flight {
   witness: Witness;
   ended: boolean;
-  result: Promise<string>;
+  /** Someone took its noise key: it may fail. */
+  lostKey: boolean;
 }
 
 class TemporalWorld {
@@ -152,12 +156,14 @@ class TemporalWorld {
   private worker: ChildProcess | null = null;
   private readonly flights: Flight[] = [];
   private seenCrashes = 0;
+  private readonly random: () => number;
 
   constructor(settings: TemporalSettings, database: TestDatabase, kills: Armed[], campaign: TemporalCampaign) {
     this.settings = settings;
     this.database = database;
     this.kills = kills;
     this.wanted = kills.length;
+    this.random = seededRandom(settings.seed + 1);
     this.campaign = campaign;
   }
 
@@ -219,15 +225,16 @@ class TemporalWorld {
       );
     const spendingLog = join(this.world.folder, 'spending.jsonl');
     const witness = { workflowId, spendingLog, deaths: 0, ended: false, completed: false };
-    const flight: Flight = { witness, ended: false, result };
+    const flight: Flight = { witness, ended: false, lostKey: false };
     this.flights.push(flight);
     this.campaign.experiments += 1;
     void result.then((end) => {
       flight.ended = true;
       witness.ended = true;
       witness.completed = end === 'completed';
-      this.campaign.ends[end] = (this.campaign.ends[end] ?? 0) + 1;
-      if (end !== 'completed') this.campaign.problems.push(`${workflowId} on Temporal: ${end}`);
+      const label = witness.completed ? end : 'failed';
+      this.campaign.ends[label] = (this.campaign.ends[label] ?? 0) + 1;
+      if (end !== 'completed' && !flight.lostKey) this.campaign.problems.push(`${workflowId} on Temporal: ${end}`);
     });
   }
 
@@ -303,7 +310,23 @@ class TemporalWorld {
     this.campaign.deaths += 1;
     this.campaign.hits[boundary] = (this.campaign.hits[boundary] ?? 0) + 1;
     for (const { witness, ended } of this.flights) if (!ended) witness.deaths += 1;
+    if (this.random() < keyLossShare) this.loseKey();
     this.settings.say(`Temporal, ${this.database.name}: killed at ${boundary}, ${this.flights.length} experiments`);
+  }
+
+  private loseKey(): void {
+    const root = join(statePaths.privateStore(), 'work');
+    for (const flight of this.flights.filter(({ ended }) => !ended)) {
+      for (const name of existsSync(root) ? readdirSync(root) : []) {
+        const owner = join(root, name, 'owner.json');
+        if (!existsSync(owner)) continue;
+        const { workflowId } = JSON.parse(readFileSync(owner, 'utf8')) as { workflowId: string };
+        if (workflowId !== flight.witness.workflowId) continue;
+        rmSync(join(root, name, 'noise.key'), { force: true });
+        flight.lostKey = true;
+        return;
+      }
+    }
   }
 
   private workerLog(): string {
