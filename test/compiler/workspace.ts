@@ -22,8 +22,10 @@ export interface Workspace {
 const rows = (texts: string[], labels: string[]): string =>
   texts.map((text, index) => JSON.stringify({ text, label: labels[index % labels.length] })).join('\n') + '\n';
 
-export function openWorkspace(): Workspace {
+/** @param inGit a git work tree of its own, so that a ledger's marker made here is not one of the clone around it. */
+export function openWorkspace({ inGit = true } = {}): Workspace {
   const folder = mkdtempSync(join(tmpdir(), 'epsilonflow spec '));
+  if (inGit) mkdirSync(join(folder, '.git'));
   const write = (name: string, content: string): string => {
     const path = join(folder, name);
     mkdirSync(join(path, '..'), { recursive: true });

@@ -48,6 +48,8 @@ export async function openTinyWorld(options: { train: number; withModel: boolean
     return join(folder, name);
   };
   mkdirSync(join(folder, 'home'));
+  // A git work tree of its own: a ledger's marker made here is not one of the clone around it.
+  mkdirSync(join(folder, '.git'));
   write('train.jsonl', rows(options.train, 1));
   write('test.jsonl', rows(60, 2));
   if (options.withModel) await writeBase(join(folder, 'base'));

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
+import { readDigested, type DatasetSource } from '../../datasets/index.ts';
 import { JobCancelled, type JobContext, type JobInput } from '../../activities/job.ts';
 import { run } from '../../activities/pretrain.ts';
 import { readModelFolder } from '../../learning/formats/model-folder.ts';
@@ -29,6 +30,7 @@ const objects = ['the red house', 'a small boat', 'the garden', 'two birds', 'th
 
 let folder: string;
 let corpusFile: string;
+let corpusDigest: string;
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'pretrain-'));
   corpusFile = join(folder, 'corpus.jsonl');
@@ -37,6 +39,12 @@ beforeAll(async () => {
   );
   const content = texts.map((text) => `${JSON.stringify({ text })}\n`).join('');
   await writeFile(corpusFile, content);
+  const corpus: DatasetSource = {
+    name: 'corpus',
+    files: { train: { path: corpusFile, format: 'jsonl', compression: 'none' } },
+    ...{ text: 'text', label: null, sensitivity: 'public' },
+  };
+  corpusDigest = (await readDigested(corpus, null)).digest;
   const manifest = {
     file: { sha256: createHash('sha256').update(content).digest('hex') },
     sources: { grammar: { passages: texts.length, characters: 1, licence: 'made for this test' } },
@@ -74,7 +82,7 @@ async function input(name: string, changes: { sensitivity?: 'private' } = {}): P
         label: null,
         sensitivity: changes.sensitivity ?? 'public',
         privacy: null,
-        digest: 'digest',
+        digest: corpusDigest,
       },
     },
     models: {},

@@ -3,7 +3,7 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, write
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 
 import { withCompileHost } from '../../cli/compile-host.ts';
 import { registerPlan } from '../../cli/registrations.ts';
@@ -23,7 +23,9 @@ let marker: string;
 let ledgerFolder: string;
 
 beforeEach(() => {
-  world = openWorkspace();
+  // Tests may have their temporary files inside the clone; here no git work tree may be around.
+  vi.stubEnv('TMPDIR', '/tmp');
+  world = openWorkspace({ inGit: false });
   ledgerFolder = join(world.folder, 'ledger');
   process.env['EPSILONFLOW_HOME'] = join(world.folder, 'state');
   process.env['EPSILONFLOW_LEDGER_URL'] = `sqlite:${join(ledgerFolder, 'ledger.db')}`;
@@ -31,7 +33,10 @@ beforeEach(() => {
   marker = join(world.folder, 'project', markerName);
 });
 
-afterEach(() => world.remove());
+afterEach(() => {
+  world.remove();
+  vi.unstubAllEnvs();
+});
 
 const specOf = (sensitivity: 'private' | 'benchmark', name = 'reviews', train = 'train.jsonl'): string => `version: 1
 name: trial
