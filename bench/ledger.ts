@@ -147,7 +147,9 @@ async function stepCost(place: Place, options: MeasureOptions): Promise<{ ours: 
     const [receipt] = await opened.reserve(envelopeOf('trained', [training]));
     const token = await opened.begin(receipt!, 1);
     let step = 0;
-    return () => opened.recordStep(receipt!, token, step, jsonDigest(`state ${(step += 1)}`));
+    return async () => {
+      await opened.recordStep(receipt!, token, step, jsonDigest(`state ${(step += 1)}`));
+    };
   };
   const { ours, peer } = await inTurns(place, options, start, writeRow);
   return { ours: median(ours), peer: median(peer) };

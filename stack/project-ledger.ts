@@ -167,17 +167,19 @@ const appending: ReadonlySet<string | symbol> = new Set<keyof Ledger>([
   'acknowledge',
 ]);
 
-/** Remembers the head after each change. Two processes at once may leave the older one, which is in the chain as well. */
+/** Remembers the head after each change of the chain. Two processes at once may leave the older one, which is in the chain as well. */
 function remembering(ledger: Ledger): Ledger {
   return new Proxy(ledger, {
     get(target, name): unknown {
       const value: unknown = Reflect.get(target, name);
       if (typeof value !== 'function') return value;
       const method = (...args: unknown[]): Promise<unknown> => Reflect.apply(value, target, args) as Promise<unknown>;
-      if (!appending.has(name)) return method;
+      const isRecord = name === ('recordStep' satisfies keyof Ledger);
+      if (!isRecord && !appending.has(name)) return method;
       return async (...args: unknown[]): Promise<unknown> => {
         const result = await method(...args);
-        await writeHead(target, { overwrite: false });
+        const isChained = !isRecord || (result as Awaited<ReturnType<Ledger['recordStep']>>).isChained;
+        if (isChained) await writeHead(target, { overwrite: false });
         return result;
       };
     },

@@ -208,8 +208,10 @@ export interface Ledger {
    * Resolves when the disk holds that `step` (from 0) is about to be used from the state of this digest. The same pair
    * again is the same application of the mechanism; every other one counts, and past the number that is reserved it
    * is charged. Throws FENCED, BUDGET_REFUSED, and RECEIPT_INVALID for a step that the mechanism does not have.
+   *
+   * @returns whether the chain has grown: it holds charges, not records of steps that are charged already
    */
-  recordStep(receipt: Receipt, token: FencingToken, step: number, stateDigest: string): Promise<void>;
+  recordStep(receipt: Receipt, token: FencingToken, step: number, stateDigest: string): Promise<{ isChained: boolean }>;
   /** Throws FENCED when a newer attempt has begun. */
   checkFence(receipt: Receipt, token: FencingToken): Promise<void>;
   /** Idempotent. Throws FENCED, and MECHANISM_MISMATCH when the proof differs from the reservation. */

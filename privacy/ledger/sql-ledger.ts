@@ -149,7 +149,12 @@ export class SqlLedger implements Ledger {
     return this.#write('begin', (writer) => begin(writer, receipt, attempt), { bridging: true });
   }
 
-  async recordStep(receipt: Receipt, token: FencingToken, step: number, stateDigest: string): Promise<void> {
+  async recordStep(
+    receipt: Receipt,
+    token: FencingToken,
+    step: number,
+    stateDigest: string,
+  ): Promise<{ isChained: boolean }> {
     const record = { step, stateDigest };
     const bridging = { bridging: true };
     failpoint('record: asked');
@@ -159,7 +164,7 @@ export class SqlLedger implements Ledger {
       return charged;
     }, bridging);
     failpoint('record: durable');
-    if (isDone) return;
+    if (isDone) return { isChained: false };
     let refused: AdmissionQuestion | null = null;
     const extend = async (writer: LedgerWriter): Promise<void> => {
       refused = await recordExtended(writer, receipt, token, record);
@@ -169,6 +174,8 @@ export class SqlLedger implements Ledger {
     await extending.catch((error: unknown) => {
       throw error instanceof Undone && refused !== null ? refusal(judge(refused)) : error;
     });
+    // Where nothing was left to write, the row may be that of a first try whose connection was lost.
+    return { isChained: true };
   }
 
   async checkFence(receipt: Receipt, token: FencingToken): Promise<void> {

@@ -123,9 +123,10 @@ describe.each(ledgerDatabases('step records'))('on $name', (database) => {
     await record(2, 3, 'b');
     await record(3, 4, 'b');
     expect(await total()).toBe(epsilonOf(steps));
+    expect(await ledger.recordStep(receipt, token, 3, state(3, 'b'))).toEqual({ isChained: false });
     expect((await ledger.head()).sequence).toBe(head.sequence + 1);
 
-    await record(4, 5, 'b');
+    expect(await ledger.recordStep(receipt, token, 4, state(4, 'b'))).toEqual({ isChained: true });
     expect(await lastRow()).toMatchObject({ kind: 'extended', charged: steps + 1, step: 4, records: steps + 1 });
     expect(await total()).toBe(epsilonOf(steps + 1));
     await record(0, 3);

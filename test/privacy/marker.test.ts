@@ -13,7 +13,7 @@ import type { Plan } from '../../schemas/plan.ts';
 import { statePaths } from '../../stack/paths.ts';
 import { acknowledgeLedger, openProjectLedger, openUnchecked } from '../../stack/project-ledger.ts';
 import { openWorkspace, type Workspace } from '../compiler/workspace.ts';
-import { entry, envelope } from './ledger-fixture.ts';
+import { entry, envelope, mechanism, stateDigest } from './ledger-fixture.ts';
 
 const why = { author: 'board', reason: 'the disk is lost' };
 
@@ -210,6 +210,26 @@ describe('an older copy', () => {
     await ledger.verify();
     await ledger.close();
     rmSync(copy, { recursive: true });
+  });
+
+  test('from before a repeated step was charged is refused', async () => {
+    const { plan } = await start();
+    const short = { ...mechanism, steps: 2 };
+    const { name: dataset, digest } = Object.values(plan.datasets)[0]!;
+    const reviews = envelope('w', [entry('a', { dataset, mechanism: short })], 10, { dataset, digest });
+    const ledger = await openProjectLedger(marker);
+    const [receipt] = await ledger.reserve(reviews);
+    const token = await ledger.begin(receipt!, 1);
+    const began = backup();
+    for (const step of [0, 1]) await ledger.recordStep(receipt!, token, step, stateDigest);
+    const recorded = backup();
+    await ledger.recordStep(receipt!, token, 1, 'e'.repeat(64));
+    await ledger.close();
+    for (const copy of [recorded, began]) {
+      restore(copy);
+      await expect(openProjectLedger(marker)).rejects.toMatchObject({ code: 'LEDGER_ROLLED_BACK' });
+      rmSync(copy, { recursive: true });
+    }
   });
 
   test('is told by its rows also when it has grown since', async () => {
