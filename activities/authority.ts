@@ -1,6 +1,9 @@
 /** @file The right to run a private step: ledger entries that were reserved for it, begun by this attempt. */
 
-import { checkReceipts, proofDifference, type FencingToken } from '../privacy/ledger/index.ts';
+import { createHmac } from 'node:crypto';
+
+import { checkReceipts, proofDifference, type FencingToken, type Ledger } from '../privacy/ledger/index.ts';
+import { readNoiseKey } from '../privacy/noise-key.ts';
 import type { MechanismProof } from '../schemas/artifact.ts';
 import { chargesOf } from '../schemas/charges.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
@@ -8,6 +11,7 @@ import { failpoint } from '../schemas/failpoints.ts';
 import type { PlanNode } from '../schemas/plan.ts';
 import type { StepReceipt } from './contract.ts';
 import type { AnnouncedCharge, StepOutput } from './job.ts';
+import { hasNoiseKey, privateWorkFolder, remakeNoiseKey } from './work-folder.ts';
 import type { WorkerParts } from './worker-parts.ts';
 
 /** The right to run a private node: its ledger entries, begun by this attempt, which fences earlier ones off. */
@@ -15,11 +19,13 @@ export interface Authority {
   /** One a charge, in the order of the node's charges, and its token beside it. */
   receipts: StepReceipt[];
   tokens: FencingToken[];
+  /** Whether the step's noise key is there and its ledger entries are bound to it. */
+  isKeyed: boolean;
   announceStep(step: number, stateDigest: string, charge: AnnouncedCharge): Promise<void>;
   checkFence(): Promise<void>;
 }
 
-/** @throws EpsilonflowError RECEIPT_INVALID */
+/** @throws EpsilonflowError RECEIPT_INVALID, NOISE_KEY_LOST, STEP_FAILED when the key is damaged */
 export async function takeAuthority(
   parts: WorkerParts,
   node: PlanNode,
@@ -35,12 +41,17 @@ export async function takeAuthority(
   checkReceipts(receipts, node);
   if (receipts.length === 0) return null;
   const ledger = await parts.ledger();
+  const key = await keyOf(ledger, receipts);
   const tokens: FencingToken[] = [];
-  for (const receipt of receipts) tokens.push(await ledger.begin(receipt, attempt));
+  for (const receipt of receipts) {
+    const fingerprint = key && createHmac('sha256', key).update(receipt.entryId).digest('hex');
+    tokens.push(await ledger.begin(receipt, attempt, fingerprint));
+  }
   failpoint('attempt: begun');
   return {
     receipts,
     tokens,
+    isKeyed: key !== null,
     announceStep: async (step, stateDigest, charge) => {
       const place = charges.indexOf((charge === 'training' ? node.privacy : node.release)!);
       const receipt = receipts[place];
@@ -51,6 +62,16 @@ export async function takeAuthority(
       for (const [place, receipt] of receipts.entries()) await ledger.checkFence(receipt, tokens[place]!);
     },
   };
+}
+
+/** The key of a step, made again where that is possible; null when it is gone, or needed no more. */
+async function keyOf(ledger: Ledger, receipts: StepReceipt[]): Promise<Buffer | null> {
+  for (const receipt of receipts) {
+    if ((await ledger.entryState(receipt)) === 'committed') return null;
+  }
+  const work = privateWorkFolder(receipts);
+  await remakeNoiseKey(work, receipts);
+  return (await hasNoiseKey(work)) ? readNoiseKey(work.noiseKeyFile) : null;
 }
 
 /**

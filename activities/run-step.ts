@@ -5,6 +5,7 @@
 
 import { Context } from '@temporalio/activity';
 import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
+import { keyLost } from '../privacy/ledger/index.ts';
 import type { OpenedArtifact } from '../schemas/artifact.ts';
 import type { ErrorCode } from '../schemas/error-codes.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
@@ -26,9 +27,7 @@ import {
   countCrash,
   destroyWorkFolder,
   dropClaim,
-  hasNoiseKey,
   privateWorkFolder,
-  remakeNoiseKey,
   publicWorkFolder,
   writeClaim,
   type WorkFolder,
@@ -83,7 +82,7 @@ async function runStep(parts: WorkerParts, request: StepRequest): Promise<StepOu
     return outcome(present);
   }
   logEvents(request.run, plan, [{ type: 'node-started', time: startedAt, node: node.id, attempt }]);
-  const work = await takeWorkFolder(node, request, attempt);
+  const work = await takeWorkFolder(node, request, authority, attempt);
   try {
     const artifact = await executeStep(parts, { plan, node, inputs, paidBy }, request, work, authority);
     const result = outcome(artifact);
@@ -105,16 +104,15 @@ export const nodeOf = (plan: Plan, id: string): PlanNode => {
   return node;
 };
 
-async function takeWorkFolder(node: PlanNode, request: StepRequest, attempt: number): Promise<WorkFolder> {
-  const { receipts, run } = request;
-  const own = receipts.length > 0 ? privateWorkFolder(receipts) : null;
-  if (own) await remakeNoiseKey(own, receipts);
-  if (own && !(await hasNoiseKey(own))) {
-    throw new EpsilonflowError('NOISE_KEY_LOST', `The noise key of ${node.id} is gone, so it cannot go on.`, {
-      hint: 'What was reserved for it stays charged. Run the spec again: the step starts anew, as a new ledger entry.',
-    });
-  }
-  return claimWorkFolder(own ?? publicWorkFolder(node.key), {
+async function takeWorkFolder(
+  node: PlanNode,
+  { run }: StepRequest,
+  authority: Authority | null,
+  attempt: number,
+): Promise<WorkFolder> {
+  if (authority && !authority.isKeyed) throw keyLost(node.id, 'is gone');
+  const own = authority ? privateWorkFolder(authority.receipts) : publicWorkFolder(node.key);
+  return claimWorkFolder(own, {
     taskToken: Context.current().info.base64TaskToken,
     nodeId: node.id,
     workflowId: run.workflowId,

@@ -72,7 +72,8 @@ export async function superviseJob({ input, logFile, signal, hooks }: Supervised
     cwd: packageRoot,
     execArgv: ['--import', typescriptLoader],
     stdio: ['ignore', log, log, 'ipc'],
-    env: { ...process.env, EPSILONFLOW_XLA_CACHE: compiledPrograms() },
+    // The shared secret makes every key of every run: the job needs its own key alone.
+    env: { ...process.env, EPSILONFLOW_RUN_SECRET: undefined, EPSILONFLOW_XLA_CACHE: compiledPrograms() },
   });
   closeSync(log);
   const exited = new Promise<{ code: number | null; signal: NodeJS.Signals | null }>((resolve) => {

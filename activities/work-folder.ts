@@ -7,6 +7,7 @@ import { createHmac } from 'node:crypto';
 import { mkdir, open, readFile, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { destroyNoiseKey, ensureNoiseKey } from '../privacy/noise-key.ts';
+import { EpsilonflowError } from '../schemas/errors.ts';
 import { makePrivateFolder, writeDurably } from '../store/disk.ts';
 import { statePaths } from '../stack/paths.ts';
 import type { StepReceipt } from './contract.ts';
@@ -121,6 +122,19 @@ export async function countCrash(taken: WorkFolder, workflowId: string): Promise
   return before + 1;
 }
 
+/** The secret that workers on several hosts share. @throws EpsilonflowError ARGUMENT_INVALID when it can be guessed */
+function sharedSecret(): string | undefined {
+  const secret = process.env['EPSILONFLOW_RUN_SECRET'];
+  if (!secret || Buffer.byteLength(secret) >= 32) return secret;
+  throw new EpsilonflowError(
+    'ARGUMENT_INVALID',
+    'EPSILONFLOW_RUN_SECRET is too short: noise could be guessed from it.',
+    {
+      hint: 'Give every worker the same 32 random bytes or more, for instance of: openssl rand -hex 32',
+    },
+  );
+}
+
 /**
  * Creates the noise key of a private step, durably, unless it is there. With `EPSILONFLOW_RUN_SECRET` the key is
  * HMAC-SHA256 of the secret over workflow id, content key and key epoch, so that each worker with the secret can make it.
@@ -128,7 +142,7 @@ export async function countCrash(taken: WorkFolder, workflowId: string): Promise
 export async function createNoiseKey(work: WorkFolder, [first]: readonly StepReceipt[]): Promise<void> {
   const receipt = first!;
   await makePrivateFolder(statePaths.privateStore());
-  const secret = process.env['EPSILONFLOW_RUN_SECRET'];
+  const secret = sharedSecret();
   const key = secret
     ? createHmac('sha256', secret).update([receipt.workflowId, receipt.nodeKey, keyEpoch].join('\n')).digest()
     : undefined;
@@ -150,7 +164,7 @@ export async function privateWorkFolders(): Promise<{ work: WorkFolder; workflow
 
 /** Where workers share a secret, a key that this host lacks can be made again: it is the same. */
 export async function remakeNoiseKey(work: WorkFolder, receipts: readonly StepReceipt[]): Promise<void> {
-  if (process.env['EPSILONFLOW_RUN_SECRET']) await createNoiseKey(work, receipts);
+  if (sharedSecret()) await createNoiseKey(work, receipts);
 }
 
 export async function hasNoiseKey(work: WorkFolder): Promise<boolean> {

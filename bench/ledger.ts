@@ -78,7 +78,7 @@ let charges = 0;
 async function charge(ledger: Ledger): Promise<void> {
   charges += 1;
   const [receipt] = await ledger.reserve(envelopeOf(`charge-${charges}`, [entryNamed(`charge-${charges}`)]));
-  const token = await ledger.begin(receipt!, 1);
+  const token = await ledger.begin(receipt!, 1, null);
   await ledger.commit(receipt!, token, proof);
 }
 
@@ -145,7 +145,7 @@ async function stepCost(place: Place, options: MeasureOptions): Promise<{ ours: 
   const training = { ...entryNamed('trained'), mechanism: { ...mechanism, steps: 1e5 } };
   const start = async (opened: Ledger): Promise<() => Promise<void>> => {
     const [receipt] = await opened.reserve(envelopeOf('trained', [training]));
-    const token = await opened.begin(receipt!, 1);
+    const token = await opened.begin(receipt!, 1, null);
     let step = 0;
     return async () => {
       await opened.recordStep(receipt!, token, step, jsonDigest(`state ${(step += 1)}`));

@@ -166,11 +166,20 @@ function finishDataset(
     faults.add('SPEC_PRIVACY', `Dataset "${name}" is too small for a privacy guarantee: ${size} records`, draft.at);
     return undefined;
   }
+  if (draft.delta !== undefined && draft.delta > 1 / size) {
+    faults.add(
+      'SPEC_PRIVACY',
+      `Delta ${draft.delta} of dataset "${name}" is above 1 / size: publishing one record whole would keep it`,
+      draft.at,
+      `Give less than ${(1 / size).toPrecision(2)}, or leave it out.`,
+    );
+    return undefined;
+  }
   dataset.privacy = {
     unit: 'record',
     size,
     counted,
-    delta: draft.delta ?? 1 / (size * Math.log(size)),
+    delta: draft.delta ?? 1 / (size * Math.max(1, Math.log(size))),
     budget: draft.budget === undefined ? null : { epsilon: draft.budget },
   };
   return dataset;

@@ -34,12 +34,7 @@ export async function ensureNoiseKey(file: string, key: Uint8Array = randomBytes
     await rm(draft, { force: true });
   }
   await chmod(file, 0o600);
-  const folder = await open(dirname(file), 'r');
-  try {
-    await folder.sync();
-  } finally {
-    await folder.close();
-  }
+  await syncFolder(dirname(file));
 }
 
 /** Reads a key. Throws STEP_FAILED when the file is missing or damaged: the reserved charge then stands. */
@@ -50,7 +45,7 @@ export async function readNoiseKey(file: string): Promise<Buffer> {
       cause,
     });
   });
-  if (key.length !== noiseKeyBytes) {
+  if (key.length !== noiseKeyBytes || key.every((byte) => byte === 0)) {
     throw new EpsilonflowError('STEP_FAILED', `The noise key of this step is damaged: ${file}`, {
       hint: 'Remove the file and run the step anew, as a new ledger entry.',
     });
@@ -58,20 +53,35 @@ export async function readNoiseKey(file: string): Promise<Buffer> {
   return key;
 }
 
-/** Overwrites and removes a key once its step is committed; no error when it is gone already. */
+/**
+ * Removes a key once its step is committed and overwrites it; no error when it is gone already. It loses its name
+ * first: what a crash leaves behind under the name is the key or nothing, never known bytes.
+ */
 export async function destroyNoiseKey(file: string): Promise<void> {
+  let handle;
   try {
-    const handle = await open(file, 'r+');
-    try {
-      await handle.write(Buffer.alloc(noiseKeyBytes), 0, noiseKeyBytes, 0);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
+    handle = await open(file, 'r+');
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
+    throw error;
   }
-  failpoint('key: overwritten');
-  await rm(file, { force: true });
-  failpoint('key: removed');
+  try {
+    await rm(file, { force: true });
+    await syncFolder(dirname(file));
+    failpoint('key: removed');
+    await handle.write(Buffer.alloc(noiseKeyBytes), 0, noiseKeyBytes, 0);
+    await handle.sync();
+    failpoint('key: overwritten');
+  } finally {
+    await handle.close();
+  }
+}
+
+async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path, 'r');
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
 }

@@ -97,7 +97,8 @@ export const errorCodes = define({
     summary: 'The privacy ledger was changed, cut or exchanged behind its back.',
   },
   LEDGER_TOO_NEW: { exit: 1, retryable: false, summary: 'The privacy ledger was made by a newer version.' },
-  FENCED: { exit: 1, retryable: false, summary: 'A newer attempt has taken over this step.' },
+  // An attempt that woke late may have fenced the present one: what Temporal tries again is the present one only.
+  FENCED: { exit: 1, retryable: true, summary: 'A newer attempt has taken over this step.' },
   RELEASE_REFUSED: {
     exit: 3,
     retryable: false,

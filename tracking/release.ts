@@ -74,7 +74,9 @@ export async function releaseInstance(request: ReleaseRequest): Promise<Release>
     node,
     (paid, charge) => entries.get(chargeNameOf(paid, charge))?.entryId ?? null,
   );
-  const summaries = await Promise.all(statement.datasets.map(({ account }) => ledger.accountSummary(account)));
+  // The account may have another name than the dataset: other data with its records came first.
+  const payers = [...new Set([...entries.values()].map(({ account }) => account))].sort();
+  const summaries = await Promise.all(payers.map((account) => ledger.accountSummary(account)));
   const facts: CardFacts = {
     plan,
     node,

@@ -67,7 +67,7 @@ export interface TrainerSettings {
 export interface TrainerHooks extends LoopHooks {
   /** Called between microbatches; may throw to stop. The state is that of the last complete step. */
   between(done: { step: number; microbatch: number; of: number }): Promise<void>;
-  /** Called when a microbatch of a new shape is met, before it is compiled. */
+  /** Called before each program is compiled: all of them before the first step. */
   compiling(shape: MicrobatchShape): Promise<void>;
 }
 
@@ -114,6 +114,8 @@ export class AdapterTrainer {
     const sums = (drawn: Int32Array): Promise<BatchSums> =>
       this.gradientSums(state, microbatches(this.records, drawn, layout, padId), hooks);
     const records = this.records.length;
+    // When a program was first needed would tell when a record of its length was first drawn.
+    for (const shape of layout) await this.gradientFor(shape, hooks);
     return trainInSteps({ parameters, schedule, mechanism, unboundedBatch, secret, records }, state, sums, hooks);
   }
 

@@ -8,7 +8,7 @@ import { applicationsOf, decide, filterEpsilon, spendingOf, type AdmissionQuesti
 import { leastBudget } from './accounts.ts';
 import { stepsHash } from './chain.ts';
 import type { FencingToken, Receipt } from './ledger.ts';
-import { fenced, proofDifference } from './refusals.ts';
+import { fenced, keyLost, proofDifference } from './refusals.ts';
 import { heldBy, isShared, mechanismOf, planOf, recordPlan } from './reservation.ts';
 import type { EntryRow, LedgerTransaction, LedgerWriter } from './writer.ts';
 
@@ -42,15 +42,24 @@ const recordsOf = ({ records, records_hash: recordsHash }: EntryRow): { records:
   recordsHash,
 });
 
-export async function begin(writer: LedgerWriter, receipt: Receipt, attempt: number | string): Promise<FencingToken> {
+export async function begin(
+  writer: LedgerWriter,
+  receipt: Receipt,
+  attempt: number | string,
+  keyFingerprint: string | null,
+): Promise<FencingToken> {
   const entry = await entryOf(writer.transaction, receipt, writer);
   if (entry.state === 'committed') return { entryId: entry.id, token: entry.fence, state: 'committed' };
   if (entry.state === 'released') {
     throw new EpsilonflowError('RECEIPT_INVALID', `The reservation of ${entry.node_id} was released.`);
   }
+  if (entry.key_fingerprint !== null && keyFingerprint !== null && entry.key_fingerprint !== keyFingerprint) {
+    throw keyLost(entry.node_id, 'is not the one that it began with');
+  }
   const token = entry.fence + 1;
-  await writer.update(entry, { state: 'begun', fence: token });
-  const payload = { attempt, token, ...recordsOf(entry) };
+  const bound = entry.key_fingerprint ?? keyFingerprint;
+  await writer.update(entry, { state: 'begun', fence: token, key_fingerprint: bound });
+  const payload = { attempt, token, keyFingerprint: bound, ...recordsOf(entry) };
   await writer.append({ kind: 'begun', account: entry.account, entryId: entry.id, payload });
   return { entryId: entry.id, token, state: 'begun' };
 }

@@ -13,7 +13,7 @@ export { paymentOf } from './payment.ts';
 export { checkReceipts } from './receipt.ts';
 export { mechanismEvent } from './admission.ts';
 export { followChain, type ChainedRow } from './chain.ts';
-export { proofDifference } from './refusals.ts';
+export { keyLost, proofDifference } from './refusals.ts';
 export { rowsOf } from './rows.ts';
 
 /**

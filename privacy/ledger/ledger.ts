@@ -202,8 +202,15 @@ export interface Ledger {
   reserve(envelope: Envelope): Promise<Receipt[]>;
   /** What `register` and then `reserve` would decide now, by account of the envelope; writes nothing. */
   quote(envelope: Envelope, registrations?: readonly DatasetRegistration[]): Promise<Admission[]>;
-  /** Starts an attempt and fences all earlier ones. Throws RECEIPT_INVALID for an entry that was never reserved. */
-  begin(receipt: Receipt, attempt: number | string): Promise<FencingToken>;
+  /**
+   * Starts an attempt and fences all earlier ones. The first fingerprint that is given binds the entry to that key: under
+   * another one, steps that are recorded would get other noise, uncounted. Null: the attempt has no key, and can only
+   * hand in what is there already. Throws RECEIPT_INVALID for an entry that was never reserved, NOISE_KEY_LOST for a
+   * key that the entry is not bound to.
+   *
+   * @param keyFingerprint of the noise key: HMAC-SHA256 under it of the entry's id, hex
+   */
+  begin(receipt: Receipt, attempt: number | string, keyFingerprint: string | null): Promise<FencingToken>;
   /**
    * Resolves when the disk holds that `step` (from 0) is about to be used from the state of this digest. The same pair
    * again is the same application of the mechanism; every other one counts, and past the number that is reserved it

@@ -13,6 +13,12 @@ export const corrupt = (what: string): EpsilonflowError =>
 export const fenced = (entry: { node_id: string }): EpsilonflowError =>
   new EpsilonflowError('FENCED', `A newer attempt has taken over ${entry.node_id}.`);
 
+/** @param what is the matter with the noise key */
+export const keyLost = (nodeId: string, what: string): EpsilonflowError =>
+  new EpsilonflowError('NOISE_KEY_LOST', `The noise key of ${nodeId} ${what}, so it cannot go on.`, {
+    hint: 'What was reserved for it stays charged. Run the spec again: the step starts anew, as a new ledger entry.',
+  });
+
 /** What a proof does not share with the reserved mechanism, in words; null when they agree. */
 export function proofDifference(mechanism: Mechanism, proof: MechanismProof | null): string | null {
   if (mechanism.kind === 'unbounded') return proof === null ? null : 'it was reserved without DP';

@@ -49,6 +49,7 @@ interface Payload {
   admittedBy?: string | null;
   fixedPlan?: boolean;
   token?: number;
+  keyFingerprint?: string | null;
   proof?: unknown;
   records?: number;
   recordsHash?: string;
@@ -112,6 +113,7 @@ function reserved(state: LedgerState, row: ChainedRow, payload: Payload): string
     fence: 0,
     charged: 0,
     stated_budget: payload.statedBudget ?? null,
+    key_fingerprint: null,
     proof: null,
     changed_at: row.time,
     anchors: [],
@@ -143,6 +145,7 @@ function moved(state: LedgerState, row: ChainedRow, payload: Payload): string | 
     entry.anchors.push({ records: payload.records, hash: payload.recordsHash!, row: row.sequence });
   }
   if (row.kind === 'begun' || row.kind === 'reduced') entry.fence = payload.token!;
+  if (row.kind === 'begun') entry.key_fingerprint = payload.keyFingerprint ?? null;
   if (row.kind === 'committed') entry.proof = canonicalJson(payload.proof);
   if (row.kind === 'begun' || row.kind === 'committed' || row.kind === 'released') entry.state = row.kind;
   charge(state, entry, payload.charged ?? (row.kind === 'released' ? 0 : entry.charged));

@@ -105,6 +105,7 @@ export async function readRequests(
   const requests = new Map<string, AccountRequest>();
   for (const stated of envelope.accounts)
     requests.set(stated.dataset, await openRequest(writer, stated, workflowId, asking));
+  refuseSharedAccounts(envelope, requests);
   const known = await entriesOfWorkflow(writer.transaction, workflowId);
   const byId = new Map(known.map((row) => [row.id, row]));
   const standings = new Map<string, Standing>();
@@ -133,6 +134,27 @@ export async function readRequests(
     }
   }
   return [...requests.values()];
+}
+
+/**
+ * A plan states a figure for each of its datasets. Where two of them are one account, records of both would pay the sum,
+ * which neither figure says.
+ */
+function refuseSharedAccounts({ accounts }: Envelope, requests: ReadonlyMap<string, AccountRequest>): void {
+  const names = new Map<string, string>();
+  for (const { dataset, benchmark } of accounts) {
+    if (benchmark === true) continue;
+    const { account } = requests.get(dataset)!;
+    const other = names.get(account);
+    if (other !== undefined) {
+      throw new EpsilonflowError(
+        'DATASET_OVERLAP',
+        `Datasets ${other} and ${dataset} are one account of the ledger (${account}): they share their records.`,
+        { hint: 'Name one of them in the spec, or put their records into one dataset.' },
+      );
+    }
+    names.set(account, dataset);
+  }
 }
 
 async function openRequest(
@@ -234,6 +256,7 @@ export async function admit(
         records: 0,
         records_hash: '',
         stated_budget: statedBudget,
+        key_fingerprint: null,
         proof: null,
         changed_at: writer.time,
       });

@@ -56,6 +56,8 @@ export interface LedgerTables extends AccountTables {
     records_hash: string;
     /** What the spec said the budget is, where that alone rules (benchmarks): binds extensions too. */
     stated_budget: number | null;
+    /** Names the noise key of all attempts and tells nothing of it: see `Ledger.begin`. Null before one was given. */
+    key_fingerprint: string | null;
     proof: string | null;
     changed_at: string;
   };
@@ -182,8 +184,12 @@ const addCounter = (database: Kysely<LedgerTables>, table: 'accounts' | 'entries
     .addColumn(name, 'integer', (column) => column.notNull().defaultTo(0))
     .execute();
 
+const keyBindings: Migration = async ({ schema }) => {
+  await schema.alterTable('entries').addColumn('key_fingerprint', 'text').execute();
+};
+
 /** Never change one that was released: append. */
-const migrations: readonly Migration[] = [first, createAccountTables, stepRecords, createAccountNames];
+const migrations: readonly Migration[] = [first, createAccountTables, stepRecords, createAccountNames, keyBindings];
 
 /** Brings the tables up to date; any number of processes may call it at once. Throws LEDGER_TOO_NEW. */
 export async function migrate(database: Kysely<LedgerTables>, { isPostgres }: { isPostgres: boolean }): Promise<void> {

@@ -145,8 +145,8 @@ export class SqlLedger implements Ledger {
     return questions.map(judge);
   }
 
-  begin(receipt: Receipt, attempt: number | string): Promise<FencingToken> {
-    return this.#write('begin', (writer) => begin(writer, receipt, attempt), { bridging: true });
+  begin(receipt: Receipt, attempt: number | string, keyFingerprint: string | null): Promise<FencingToken> {
+    return this.#write('begin', (writer) => begin(writer, receipt, attempt, keyFingerprint), { bridging: true });
   }
 
   async recordStep(

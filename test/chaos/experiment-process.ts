@@ -14,15 +14,9 @@ import { encodeProcess, thisProcess } from '../../activities/process-identity.ts
 import { noiseSecret, reservedMechanism } from '../../activities/reserved-mechanism.ts';
 import { testCounts } from '../../activities/test-counts.ts';
 import { trainingHooks } from '../../activities/training-hooks.ts';
-import {
-  claimWorkFolder,
-  dropClaim,
-  hasNoiseKey,
-  privateWorkFolder,
-  remakeNoiseKey,
-} from '../../activities/work-folder.ts';
+import { claimWorkFolder, dropClaim, privateWorkFolder } from '../../activities/work-folder.ts';
 import type { WorkerParts } from '../../activities/worker-parts.ts';
-import { ledgerSecret, type Ledger } from '../../privacy/ledger/index.ts';
+import { keyLost, ledgerSecret, type Ledger } from '../../privacy/ledger/index.ts';
 import type { OpenedArtifact } from '../../schemas/artifact.ts';
 import { chargesOf } from '../../schemas/charges.ts';
 import { EpsilonflowError } from '../../schemas/errors.ts';
@@ -86,8 +80,7 @@ async function runStep(parts: WorkerParts, { life, run, plan, node, receipts }: 
   const present = await parts.store.lookup(node.key);
   if (present && isPaidBy(present.manifest, paidBy)) return outcome(present);
   const own = privateWorkFolder(receipts);
-  await remakeNoiseKey(own, receipts);
-  if (!(await hasNoiseKey(own))) throw new EpsilonflowError('NOISE_KEY_LOST', `The noise key of ${node.id} is gone.`);
+  if (!authority.isKeyed) throw keyLost(node.id, 'is gone');
   const taskToken = `${run.workflowId}#${attempt}`;
   const work = await claimWorkFolder(own, { taskToken, nodeId: node.id, workflowId: run.workflowId, attempt });
   const { artifacts } = parts.store;

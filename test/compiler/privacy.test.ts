@@ -142,6 +142,13 @@ describe('a private dataset', () => {
       ],
     ],
     [
+      'has a delta that protects a record',
+      { privacy: '{ size: 20000, delta: 1e-4, budget: { epsilon: 9 } }' },
+      [
+        '4:3 SPEC_PRIVACY Delta 0.0001 of dataset "records" is above 1 / size: publishing one record whole would keep it',
+      ],
+    ],
+    [
       'is not trained on without DP',
       { epsilon: '.inf', test: 'open' },
       [

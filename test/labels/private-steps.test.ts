@@ -122,18 +122,75 @@ describe('openPrivateStep', () => {
     'makes none when entry %d has begun: the same step would get other noise, uncounted',
     async (place) => {
       const receipts = await reserve(classifier);
-      await ledger.begin(receipts[place]!, 1);
+      await ledger.begin(receipts[place]!, 1, null);
       await activities.openPrivateStep(run, receipts);
       expect(await hasNoiseKey(privateWorkFolder(receipts))).toBe(false);
     },
   );
 });
 
+describe('a noise key', () => {
+  afterEach(() => {
+    delete process.env['EPSILONFLOW_RUN_SECRET'];
+  });
+  const lost = { code: 'NOISE_KEY_LOST', retryable: false };
+
+  it('that was lost is not replaced by one of a secret that is new or was exchanged', async () => {
+    const receipts = await reserve(classifier);
+    await activities.openPrivateStep(run, receipts);
+    expect((await takeAuthority(parts, classifier, receipts, 1))?.isKeyed).toBe(true);
+    const { directory } = privateWorkFolder(receipts);
+    rmSync(directory, { recursive: true });
+    for (const secret of ['a', 'b']) {
+      process.env['EPSILONFLOW_RUN_SECRET'] = secret.repeat(32);
+      await expect(takeAuthority(parts, classifier, receipts, 2)).rejects.toMatchObject(lost);
+      rmSync(directory, { recursive: true });
+    }
+  });
+
+  it('that was lost is made again by the same secret', async () => {
+    process.env['EPSILONFLOW_RUN_SECRET'] = 'a'.repeat(32);
+    const receipts = await reserve(classifier);
+    await activities.openPrivateStep(run, receipts);
+    await takeAuthority(parts, classifier, receipts, 1);
+    rmSync(privateWorkFolder(receipts).directory, { recursive: true });
+    expect((await takeAuthority(parts, classifier, receipts, 2))?.isKeyed).toBe(true);
+  });
+
+  it('that each of two hosts made for themselves is good on the first that begins', async () => {
+    const receipts = await reserve(classifier);
+    await activities.openPrivateStep(run, receipts);
+    await takeAuthority(parts, classifier, receipts, 1);
+    rmSync(privateWorkFolder(receipts).directory, { recursive: true });
+    await createNoiseKey(privateWorkFolder(receipts), receipts);
+    await expect(takeAuthority(parts, classifier, receipts, 2)).rejects.toMatchObject(lost);
+  });
+
+  it('that is gone lets an attempt hand in what is published, and nothing else', async () => {
+    const receipts = await reserve(classifier);
+    await activities.openPrivateStep(run, receipts);
+    await takeAuthority(parts, classifier, receipts, 1);
+    rmSync(privateWorkFolder(receipts).directory, { recursive: true });
+    expect((await takeAuthority(parts, classifier, receipts, 2))?.isKeyed).toBe(false);
+  });
+
+  it('is not made again once the step is committed', async () => {
+    process.env['EPSILONFLOW_RUN_SECRET'] = 'a'.repeat(32);
+    const receipts = await reserve(classifier);
+    await activities.openPrivateStep(run, receipts);
+    const { tokens } = (await takeAuthority(parts, classifier, receipts, 1))!;
+    await ledger.commit(receipts[0]!, tokens[0]!, null);
+    rmSync(privateWorkFolder(receipts).directory, { recursive: true });
+    expect((await takeAuthority(parts, classifier, receipts, 2))?.isKeyed).toBe(false);
+    expect(existsSync(privateWorkFolder(receipts).directory)).toBe(false);
+  });
+});
+
 describe('paymentOf', () => {
   const commit = async (node: PlanNode): Promise<string[]> => {
     const receipts = await reserve(node);
     for (const [place, receipt] of receipts.entries()) {
-      const token = await ledger.begin(receipt, 1);
+      const token = await ledger.begin(receipt, 1, null);
       const counts = chargesOf(node)[place]!.mechanism.kind === 'discrete-laplace';
       await ledger.commit(receipt, token, counts ? { sampler: 'none', scale: 10, sensitivity: 1 } : null);
     }
@@ -165,7 +222,7 @@ describe('paymentOf', () => {
     const wanted = lineageOf(plan).chargesBehind('generator');
     const ids = receipts.map(({ entryId }) => entryId);
     expect(await paymentOf(ledger, ids, wanted)).toBeNull();
-    await ledger.begin(receipts[0]!, 1);
+    await ledger.begin(receipts[0]!, 1, null);
     expect(await paymentOf(ledger, ids, wanted)).toBeNull();
   });
 

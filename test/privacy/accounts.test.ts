@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 
-import { openLedger, type DatasetRegistration, type Ledger } from '../../privacy/ledger/index.ts';
+import { openLedger, type DatasetRegistration, type Envelope, type Ledger } from '../../privacy/ledger/index.ts';
 import { overlaps, rowsOf, sharedRows } from '../../privacy/ledger/rows.ts';
 import { ledgerDatabases } from './ledger-databases.ts';
 import { entry, envelope, registration } from './ledger-fixture.ts';
@@ -279,6 +279,24 @@ describe.each(ledgerDatabases('accounts of the ledger'))('on $name', (database) 
       for (const hidden of [planted, '123', '122', '60']) {
         expect(chain.replaceAll(/[0-9a-f]{64}/g, '')).not.toContain(hidden);
       }
+    });
+
+    test('two private datasets of one plan are two accounts, or the plan is refused', async () => {
+      const [all, part] = [data('reviews', texts(0, 500)), data('opinions', texts(100, 300))];
+      await ledger.register([all, part]);
+      const both = (): Envelope => {
+        const [first, second] = [all, part].map(({ dataset, digest }) =>
+          envelope('w', [entry(dataset, { dataset })], 3, { dataset, digest }),
+        );
+        return {
+          ...first!,
+          accounts: [...first!.accounts, ...second!.accounts],
+          entries: [...first!.entries, ...second!.entries],
+        };
+      };
+      const refused = { code: 'DATASET_OVERLAP', message: expect.stringContaining('one account') as string };
+      await expect(ledger.quote(both())).rejects.toMatchObject(refused);
+      await expect(ledger.reserve(both())).rejects.toMatchObject(refused);
     });
 
     test.each([

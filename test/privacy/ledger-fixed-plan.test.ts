@@ -46,7 +46,7 @@ describe.each(ledgerDatabases('plans admitted by their tight figure alone'))('on
   /** A plan of three, of which one has begun with one step when the run ends. */
   async function cancelled(): Promise<void> {
     const [first] = await ledger.reserve(plan('w', ['a', 'b', 'c'], budget));
-    const token = await ledger.begin(first!, 1);
+    const token = await ledger.begin(first!, 1, null);
     await ledger.recordStep(first!, token, 0, stateDigest);
     expect(await ledger.release('w')).toBe(2);
   }
@@ -69,7 +69,7 @@ describe.each(ledgerDatabases('plans admitted by their tight figure alone'))('on
   test('the plan itself goes on at no further charge', async () => {
     await cancelled();
     const [, second] = await ledger.reserve(plan('w', ['a', 'b', 'c'], budget));
-    await ledger.begin(second!, 1);
+    await ledger.begin(second!, 1, null);
     expect(await ledger.accountSummary('reviews')).toMatchObject({
       total: epsilonOf(3),
       experiments: [{ entries: { begun: 2, reserved: 1, released: 0 } }],
@@ -89,7 +89,7 @@ describe.each(ledgerDatabases('plans admitted by their tight figure alone'))('on
   test('a plan that the filter admits too gives back what did not run', async () => {
     const wide = filteredOf(3) * 1.0001;
     const [first] = await ledger.reserve(plan('w', ['a', 'b', 'c'], wide));
-    const token = await ledger.begin(first!, 1);
+    const token = await ledger.begin(first!, 1, null);
     await ledger.recordStep(first!, token, 0, stateDigest);
     expect(await ledger.release('w')).toBe(3);
     await ledger.reserve(plan('other', ['x', 'y'], wide));
@@ -100,7 +100,7 @@ describe.each(ledgerDatabases('plans admitted by their tight figure alone'))('on
     const exact = filteredOf(3) * (1 + 1e-9);
     expect(epsilonOf(4)).toBeLessThan(exact);
     const [first] = await ledger.reserve(plan('w', ['a', 'b', 'c'], exact));
-    const token = await ledger.begin(first!, 1);
+    const token = await ledger.begin(first!, 1, null);
     for (let step = 0; step < 1000; step += 1) await ledger.recordStep(first!, token, step, stateDigest);
     const repeat = ledger.recordStep(first!, token, 0, 'e'.repeat(64));
     await expect(repeat).rejects.toMatchObject({
@@ -120,7 +120,7 @@ describe.each(ledgerDatabases('plans admitted by their tight figure alone'))('on
     const [first] = await ledger.reserve(plan('w', ['a', 'b'], budget));
     const [before] = await ledger.quote(plan('w', ['a', 'b', 'c'], budget));
     expect(before).toMatchObject({ rule: 'fixed-plan', admitted: true, after: epsilonOf(3) });
-    await ledger.begin(first!, 1);
+    await ledger.begin(first!, 1, null);
     const [after] = await ledger.quote(plan('w', ['a', 'b', 'c'], budget));
     expect(after).toMatchObject({ rule: 'renyi-filter', admitted: false, after: filteredOf(3) });
     await expect(ledger.reserve(plan('w', ['a', 'b', 'c'], budget))).rejects.toMatchObject({ code: 'BUDGET_REFUSED' });

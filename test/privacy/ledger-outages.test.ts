@@ -134,7 +134,7 @@ describe.runIf(requires('postgres', 'outages of a ledger on PostgreSQL'))('a led
   test.each(['before', 'after'] as const)('an attempt goes on when a commit is lost %s it is done', async (moment) => {
     const [receipt] = await ledger.reserve(plan);
     line.lose = moment;
-    const token = await ledger.begin(receipt!, 1);
+    const token = await ledger.begin(receipt!, 1, null);
     line.lose = moment;
     await ledger.recordStep(receipt!, token, 0, stateDigest);
     line.lose = moment;
@@ -147,7 +147,7 @@ describe.runIf(requires('postgres', 'outages of a ledger on PostgreSQL'))('a led
   test('a repeated step that is charged is charged once when its commit is lost', async () => {
     const short = { ...plan.entries[0]!.mechanism, steps: 1 } as const;
     const [receipt] = await ledger.reserve(envelope('v', [entry('c', { mechanism: short as never })], 10));
-    const token = await ledger.begin(receipt!, 1);
+    const token = await ledger.begin(receipt!, 1, null);
     await ledger.recordStep(receipt!, token, 0, stateDigest);
     for (const moment of ['before', 'after'] as const) {
       // The first finds that the step is not charged for yet; the second charges it.
@@ -161,7 +161,7 @@ describe.runIf(requires('postgres', 'outages of a ledger on PostgreSQL'))('a led
 
   test('a killed backend and a crashed server cost an attempt nothing but time', async () => {
     const [receipt] = await ledger.reserve(plan);
-    const token = await ledger.begin(receipt!, 1);
+    const token = await ledger.begin(receipt!, 1, null);
     const kill =
       "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'epsilonflow' and pid <> pg_backend_pid()";
     await server.query(url, kill);

@@ -60,7 +60,7 @@ async function lives(ledger: Ledger, budget: number, seed: number): Promise<Open
       const chosen = [...open.values()][choose(Math.max(1, open.size))];
       if (chosen === undefined) return;
       const { receipt } = chosen;
-      if (action < 5 || chosen.token === null) chosen.token = await ledger.begin(receipt, 1);
+      if (action < 5 || chosen.token === null) chosen.token = await ledger.begin(receipt, 1, null);
       else if (action === 5 && chosen.used.size >= steps) {
         const { kind: _, ...did } = chosen.mechanism;
         await ledger.commit(receipt, chosen.token, { ...proof, ...did } as typeof proof);

@@ -82,7 +82,7 @@ describe.each(ledgerDatabases('step records'))('on $name', (database) => {
   /** Reserves one entry and starts it. */
   async function start(budget: number | null, workflow = 'w'): Promise<void> {
     [receipt] = (await reserve(workflow, ['a'], budget)) as [Receipt];
-    token = await ledger.begin(receipt, 1);
+    token = await ledger.begin(receipt, 1, null);
   }
 
   const record = async (from: number, to: number, history = 'a'): Promise<void> => {
@@ -106,6 +106,38 @@ describe.each(ledgerDatabases('step records'))('on $name', (database) => {
     );
   });
 
+  test('an entry is bound to the key that its first attempt has, and goes on without one but not with another', async () => {
+    const [key, other] = ['1'.repeat(64), '2'.repeat(64)];
+    await start(10);
+    token = await ledger.begin(receipt, 2, key);
+    expect(await lastRow()).toMatchObject({ kind: 'begun', keyFingerprint: key });
+    await record(0, 1);
+    const head = await ledger.head();
+    await expect(ledger.begin(receipt, 3, other)).rejects.toMatchObject({
+      code: 'NOISE_KEY_LOST',
+      hint: expect.stringContaining('stays charged') as string,
+    });
+    expect(await ledger.head()).toEqual(head);
+    expect(await total()).toBe(epsilonOf(steps));
+    // The attempt that has the key was not fenced off.
+    await record(1, 2);
+    token = await ledger.begin(receipt, 4, null);
+    expect(await lastRow()).toMatchObject({ kind: 'begun', keyFingerprint: key });
+    token = await ledger.begin(receipt, 5, key);
+    await ledger.release('w');
+    await reserve('w', ['a'], 10);
+    await expect(ledger.begin(receipt, 6, other)).rejects.toMatchObject({ code: 'NOISE_KEY_LOST' });
+    token = await ledger.begin(receipt, 6, key);
+    await ledger.commit(receipt, token, proof);
+    expect((await ledger.begin(receipt, 7, other)).state).toBe('committed');
+  });
+
+  test('of two attempts that begin at once with keys of their own one is refused', async () => {
+    [receipt] = (await reserve('w', ['a'], 10)) as [Receipt];
+    const begun = await Promise.allSettled(['1', '2'].map((digit) => ledger.begin(receipt, 1, digit.repeat(64))));
+    expect(begun.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected']);
+  });
+
   test('a mechanism has no other steps than those reserved', async () => {
     await start(10);
     for (const step of [steps, -1, 0.5]) {
@@ -119,7 +151,7 @@ describe.each(ledgerDatabases('step records'))('on $name', (database) => {
     await start(10);
     await record(0, 3);
     const head = await ledger.head();
-    token = await ledger.begin(receipt, 2);
+    token = await ledger.begin(receipt, 2, null);
     await record(2, 3, 'b');
     await record(3, 4, 'b');
     expect(await total()).toBe(epsilonOf(steps));
@@ -170,7 +202,7 @@ describe.each(ledgerDatabases('step records'))('on $name', (database) => {
   test('a budget that a benchmark spec states binds its repetitions too', async () => {
     const stated = envelope('w', [entry('a', { mechanism })], epsilonOf(steps) * 1.0001, { benchmark: true });
     [receipt] = (await ledger.reserve(stated)) as [Receipt];
-    token = await ledger.begin(receipt, 1);
+    token = await ledger.begin(receipt, 1, null);
     await record(0, steps);
     await expect(record(0, 1, 'b')).rejects.toMatchObject({ code: 'BUDGET_REFUSED' });
   });
@@ -187,7 +219,7 @@ describe.each(ledgerDatabases('step records'))('on $name', (database) => {
 
     // Taken up again, the rest is reserved once more; what was recorded is not charged twice.
     await reserve('w', ['a'], 10);
-    token = await ledger.begin(receipt, 2);
+    token = await ledger.begin(receipt, 2, null);
     await record(0, steps);
     expect(await total()).toBe(epsilonOf(steps));
     await ledger.commit(receipt, token, proof);
@@ -199,7 +231,7 @@ describe.each(ledgerDatabases('step records'))('on $name', (database) => {
     await record(0, 2);
     await ledger.release('w');
     await reserve('other', ['x'], null).catch(() => undefined);
-    token = await ledger.begin(receipt, 2);
+    token = await ledger.begin(receipt, 2, null);
     await record(2, 3);
     expect(await lastRow()).toMatchObject({ kind: 'extended', charged: 3 });
   });

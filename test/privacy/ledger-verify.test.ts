@@ -47,12 +47,12 @@ describe.each(ledgerDatabases('verification of the ledger'))('on $name', (databa
     await ledger.register([registration()]);
     const [first] = await ledger.reserve(envelope('w', [entry('a'), entry('b')], 10));
     const [other] = await ledger.reserve(envelope('v', [entry('c')], 10));
-    const token = await ledger.begin(first!, 1);
+    const token = await ledger.begin(first!, 1, null);
     for (let step = 0; step < 4; step += 1) await ledger.recordStep(first!, token, step, stateDigest);
     await ledger.commit(first!, token, proof);
     await ledger.release('w');
     await ledger.setBudget('reviews', 20, { author: 'board', reason: 'new consent' });
-    await ledger.recordStep(other!, await ledger.begin(other!, 1), 0, stateDigest);
+    await ledger.recordStep(other!, await ledger.begin(other!, 1, null), 0, stateDigest);
     expect(await ledger.verify()).toEqual({ rows: 10 });
   });
 
@@ -94,7 +94,7 @@ describe.each(ledgerDatabases('verification of the ledger'))('on $name', (databa
     ['a deleted entry', "delete from entries where node_id = 'a'", 'is missing'],
     [
       'an entry that nobody reserved',
-      `insert into entries select 'f', account, workflow_id, experiment, plan_digest, node_id, node_key, key_epoch, mechanism, mechanism_digest, state, fence, steps_started, proof, changed_at, charged, records, records_hash, stated_budget from entries where node_id = 'b'`,
+      `insert into entries select 'f', account, workflow_id, experiment, plan_digest, node_id, node_key, key_epoch, mechanism, mechanism_digest, state, fence, steps_started, proof, changed_at, charged, records, records_hash, stated_budget, key_fingerprint from entries where node_id = 'b'`,
       'entry f is in no row',
     ],
     [
@@ -108,6 +108,11 @@ describe.each(ledgerDatabases('verification of the ledger'))('on $name', (databa
       'was changed: charged is 999, its rows say 1000',
     ],
     ['a fence set back', "update entries set fence = 0 where node_id = 'a'", 'was changed: fence'],
+    [
+      'another key',
+      `update entries set key_fingerprint = 'x' where node_id = 'a'`,
+      'was changed: key_fingerprint is x',
+    ],
     [
       'a deleted step',
       `delete from entry_steps where entry_id = ${entryA} and step = 3`,

@@ -185,7 +185,7 @@ describe.each(ledgerDatabases('the ledger'))('on $name', (database) => {
         /another mechanism/,
       );
       expect(() => checkReceipts([receipt], { id: 'a', key: receipt.nodeKey })).toThrow(/not a private node/);
-      await expect(ledger.begin({ ...receipt, nodeKey: 'other' }, 1)).rejects.toMatchObject({
+      await expect(ledger.begin({ ...receipt, nodeKey: 'other' }, 1, null)).rejects.toMatchObject({
         code: 'RECEIPT_INVALID',
       });
     });
@@ -194,9 +194,9 @@ describe.each(ledgerDatabases('the ledger'))('on $name', (database) => {
   describe('life of an entry', () => {
     test('a newer attempt fences the older one everywhere', async () => {
       const receipt = await reserveOne();
-      const old = await ledger.begin(receipt, 1);
+      const old = await ledger.begin(receipt, 1, null);
       await ledger.recordStep(receipt, old, 0, stateDigest);
-      const fresh = await ledger.begin(receipt, 2);
+      const fresh = await ledger.begin(receipt, 2, null);
       const refused = { code: 'FENCED' };
       await expect(ledger.recordStep(receipt, old, 1, stateDigest)).rejects.toMatchObject(refused);
       await expect(ledger.checkFence(receipt, old)).rejects.toMatchObject(refused);
@@ -208,10 +208,10 @@ describe.each(ledgerDatabases('the ledger'))('on $name', (database) => {
 
     test('commit is idempotent, and a retry after it finds nothing left to do', async () => {
       const receipt = await reserveOne();
-      const token = await ledger.begin(receipt, 1);
+      const token = await ledger.begin(receipt, 1, null);
       await ledger.commit(receipt, token, proof);
       await ledger.commit(receipt, token, proof);
-      const again = await ledger.begin(receipt, 2);
+      const again = await ledger.begin(receipt, 2, null);
       expect(again.state).toBe('committed');
       await ledger.commit(receipt, again, proof);
       const entries = await ledger.committedEntries([receipt.entryId, 'another']);
@@ -230,7 +230,7 @@ describe.each(ledgerDatabases('the ledger'))('on $name', (database) => {
       ['no proof', null],
     ])('a proof with another mechanism is refused: %s', async (reason, wrong) => {
       const receipt = await reserveOne();
-      const token = await ledger.begin(receipt, 1);
+      const token = await ledger.begin(receipt, 1, null);
       await expect(ledger.commit(receipt, token, wrong)).rejects.toMatchObject({
         code: 'MECHANISM_MISMATCH',
         message: expect.stringContaining(reason) as string,
@@ -240,7 +240,7 @@ describe.each(ledgerDatabases('the ledger'))('on $name', (database) => {
 
     test('training without DP commits without a proof', async () => {
       const [receipt] = await ledger.reserve(envelope('w', [entry('a', { mechanism: unbounded })], null));
-      const token = await ledger.begin(receipt!, 1);
+      const token = await ledger.begin(receipt!, 1, null);
       await ledger.recordStep(receipt!, token, 5, stateDigest);
       await expect(ledger.commit(receipt!, token, proof)).rejects.toMatchObject({ code: 'MECHANISM_MISMATCH' });
       await ledger.commit(receipt!, token, null);
@@ -249,7 +249,7 @@ describe.each(ledgerDatabases('the ledger'))('on $name', (database) => {
     test('only entries never begun are given back, and may be reserved again', async () => {
       const plan = envelope('w', [entry('a'), entry('b'), entry('c')], 20);
       const [first, second] = await ledger.reserve(plan);
-      await ledger.begin(first!, 1);
+      await ledger.begin(first!, 1, null);
       expect(await ledger.release('w')).toBe(2);
       expect(await ledger.release('w')).toBe(0);
       // The tight figure covers the whole plan; only what the filter counts falls.
@@ -259,9 +259,9 @@ describe.each(ledgerDatabases('the ledger'))('on $name', (database) => {
         accountant: 'rdp',
         experiments: [{ entries: { reserved: 0, begun: 1, committed: 0, released: 2 } }],
       });
-      await expect(ledger.begin(second!, 1)).rejects.toMatchObject({ code: 'RECEIPT_INVALID' });
+      await expect(ledger.begin(second!, 1, null)).rejects.toMatchObject({ code: 'RECEIPT_INVALID' });
       await ledger.reserve(plan);
-      await ledger.begin(second!, 1);
+      await ledger.begin(second!, 1, null);
       expect((await ledger.accountSummary('reviews'))?.total).toBe(epsilonOf(3));
     });
   });

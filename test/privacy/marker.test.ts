@@ -219,7 +219,7 @@ describe('an older copy', () => {
     const reviews = envelope('w', [entry('a', { dataset, mechanism: short })], 10, { dataset, digest });
     const ledger = await openProjectLedger(marker);
     const [receipt] = await ledger.reserve(reviews);
-    const token = await ledger.begin(receipt!, 1);
+    const token = await ledger.begin(receipt!, 1, null);
     const began = backup();
     for (const step of [0, 1]) await ledger.recordStep(receipt!, token, step, stateDigest);
     const recorded = backup();

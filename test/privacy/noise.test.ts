@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, stat } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -173,5 +173,12 @@ describe('noise key files', () => {
     await destroyNoiseKey(file);
     await expect(readNoiseKey(file)).rejects.toMatchObject({ code: 'STEP_FAILED' });
     await expect(readFile(file)).rejects.toMatchObject({ code: 'ENOENT' });
+  });
+
+  it('are no known bytes, whatever a crash left behind', async () => {
+    const file = join(folder, 'zeros');
+    await writeFile(file, Buffer.alloc(32));
+    await ensureNoiseKey(file);
+    await expect(readNoiseKey(file)).rejects.toMatchObject({ code: 'STEP_FAILED' });
   });
 });

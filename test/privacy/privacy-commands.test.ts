@@ -97,7 +97,7 @@ test('ledger show gives budget, committed, reserved and remaining, by experiment
   const ledger = await openLedger(url);
   await ledger.register([registration({ rows: rowsOf(['a review'], await ledgerSecret(url)) })]);
   const [receipt] = await ledger.reserve(envelope('run-1', [entry('a'), entry('b')], 10));
-  await ledger.commit(receipt!, await ledger.begin(receipt!, 1), proof);
+  await ledger.commit(receipt!, await ledger.begin(receipt!, 1, null), proof);
   await ledger.close();
   const { printed } = await run('ledger', 'show');
   const [account] = printed['accounts'] as Record<string, number & { epsilon: number }[]>[];

@@ -55,7 +55,7 @@ async function finish(node: PlanNode, paidBy: Map<string, string[]>): Promise<vo
     entries: charges.map((charge) => envelopeEntry(node, charge, 0)),
   });
   for (const [index, receipt] of receipts.entries()) {
-    await ledger.commit(receipt, await ledger.begin(receipt, 1), proofOf(charges[index]!.mechanism));
+    await ledger.commit(receipt, await ledger.begin(receipt, 1, null), proofOf(charges[index]!.mechanism));
   }
   const behind = Object.values(node.inputs).flatMap((input) =>
     'nodes' in input ? input.nodes.flatMap((id) => paidBy.get(id) ?? []) : [],

@@ -420,7 +420,7 @@ export async function payFor({ plan, record }: MadeUpRun): Promise<Ledger> {
   });
   for (const receipt of receipts) {
     const { mechanism } = paid.find(({ key }) => key === receipt.nodeKey)!.privacy!;
-    const token = await ledger.begin(receipt, 1);
+    const token = await ledger.begin(receipt, 1, null);
     if (mechanism.kind === 'unbounded') {
       await ledger.commit(receipt, token, null);
       continue;
