@@ -58,7 +58,7 @@ export async function begin(
   }
   const token = entry.fence + 1;
   const bound = entry.key_fingerprint ?? keyFingerprint;
-  await writer.update(entry, { state: 'begun', fence: token, key_fingerprint: bound });
+  await writer.update(entry, { state: 'begun', fence: token, ended: 0, key_fingerprint: bound });
   const payload = { attempt, token, keyFingerprint: bound, ...recordsOf(entry) };
   await writer.append({ kind: 'begun', account: entry.account, entryId: entry.id, payload });
   return { entryId: entry.id, token, state: 'begun' };
@@ -228,7 +228,7 @@ export async function commit(
 }
 
 /** How many different steps were recorded; the rest of the records are repetitions from other states. */
-async function stepsRecorded(transaction: LedgerTransaction, entry: EntryRow): Promise<number> {
+export async function stepsRecorded(transaction: LedgerTransaction, entry: EntryRow): Promise<number> {
   if (entry.records === 0) return 0;
   const { steps } = await transaction
     .selectFrom('entry_steps')

@@ -13,6 +13,8 @@ export type EventKind =
   | 'acknowledged'
   | 'reserved'
   | 'begun'
+  /** The run of a begun entry ended: whoever still works on it may record nothing more. */
+  | 'ended'
   /** More of an entry's mechanism is charged: a step was repeated from another state, or what was given back is needed. */
   | 'extended'
   /** Less of a begun entry is charged: its run ended, and only the recorded steps count. */

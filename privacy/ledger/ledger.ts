@@ -225,7 +225,8 @@ export interface Ledger {
   commit(receipt: Receipt, token: FencingToken, proof: MechanismProof | null): Promise<void>;
   /**
    * Ends the workflow's attempts and gives back what was not used: entries never begun, and of begun ones the steps
-   * that no attempt recorded. `reserve` takes them up again. Returns the number of entries concerned. Idempotent.
+   * that no attempt recorded, where those recorded have no gap. `reserve` takes them up again. Returns the number of
+   * entries that gave something back. Idempotent.
    */
   release(workflowId: string): Promise<number>;
   /** Changes an account's budget, up or down; null: recorded only. Throws ARGUMENT_INVALID for an unknown account. */

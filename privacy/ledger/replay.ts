@@ -84,6 +84,7 @@ export function replayRow(state: LedgerState, row: ChainedRow): string | null {
     case 'reserved':
       return reserved(state, row, payload);
     case 'begun':
+    case 'ended':
     case 'extended':
     case 'reduced':
     case 'committed':
@@ -111,6 +112,7 @@ function reserved(state: LedgerState, row: ChainedRow, payload: Payload): string
     mechanism_digest: payload.mechanismDigest!,
     state: 'reserved',
     fence: 0,
+    ended: 0,
     charged: 0,
     stated_budget: payload.statedBudget ?? null,
     key_fingerprint: null,
@@ -128,6 +130,7 @@ function reserved(state: LedgerState, row: ChainedRow, payload: Payload): string
 /** Which states each kind of row may follow. */
 const before: Record<string, readonly string[]> = {
   begun: ['reserved', 'begun'],
+  ended: ['begun'],
   extended: ['begun'],
   reduced: ['begun'],
   committed: ['begun'],
@@ -144,8 +147,9 @@ function moved(state: LedgerState, row: ChainedRow, payload: Payload): string | 
   if (payload.records !== undefined) {
     entry.anchors.push({ records: payload.records, hash: payload.recordsHash!, row: row.sequence });
   }
-  if (row.kind === 'begun' || row.kind === 'reduced') entry.fence = payload.token!;
-  if (row.kind === 'begun') entry.key_fingerprint = payload.keyFingerprint ?? null;
+  if (row.kind === 'begun' || row.kind === 'ended' || row.kind === 'reduced') entry.fence = payload.token!;
+  if (row.kind === 'begun') Object.assign(entry, { ended: 0, key_fingerprint: payload.keyFingerprint ?? null });
+  if (row.kind === 'ended') entry.ended = 1;
   if (row.kind === 'committed') entry.proof = canonicalJson(payload.proof);
   if (row.kind === 'begun' || row.kind === 'committed' || row.kind === 'released') entry.state = row.kind;
   charge(state, entry, payload.charged ?? (row.kind === 'released' ? 0 : entry.charged));

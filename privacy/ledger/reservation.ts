@@ -1,4 +1,4 @@
-/** @file Reserving: what an envelope asks for, whether an account admits it, and giving back what was not used. */
+/** @file Reserving: what an envelope asks for, and whether an account admits it. */
 
 import { canonicalJson } from '../../schemas/canonical-json.ts';
 import { EpsilonflowError } from '../../schemas/errors.ts';
@@ -251,6 +251,7 @@ export async function admit(
         mechanism_digest: mechanismDigest,
         state: 'reserved',
         fence: 0,
+        ended: 0,
         steps_started: 0,
         charged,
         records: 0,
@@ -289,84 +290,4 @@ export async function recordPlan(
     .set({ fixed_plan: fixed ? workflowId : null, ...(by === 'fixed-plan' && { whole: 1 }) })
     .where('name', '=', account)
     .execute();
-}
-
-/**
- * Gives back what the ended run of a workflow did not use; returns the number of entries concerned.
- *
- * An account that ever admitted anything by its tight figure alone gives nothing back once something has begun there:
- * see docs/privacy.md. Of a begun entry only the steps that no attempt recorded can be given back, and only where all
- * of its steps were recorded from the first on.
- */
-export async function giveBack(writer: LedgerWriter, workflowId: string): Promise<number> {
-  const { transaction } = writer;
-  const entries = await transaction
-    .selectFrom('entries')
-    .selectAll()
-    .where('workflow_id', '=', workflowId)
-    .where('state', 'in', ['reserved', 'begun'])
-    .orderBy('id')
-    .$if(writer.isPostgres, (query) => query.forUpdate())
-    .execute();
-  let concerned = 0;
-  for (const account of new Set(entries.map((entry) => entry.account))) {
-    const keepsAll = await keepsWhole(transaction, account);
-    for (const entry of entries) {
-      if (entry.account !== account) continue;
-      const mechanism = mechanismOf(entry);
-      if (entry.state === 'reserved') {
-        const charged = keepsAll ? entry.charged : 0;
-        await writer.update(entry, { state: 'released', charged });
-        await writer.hold(account, [{ mechanism, applications: charged - entry.charged }]);
-        const payload = { reason: 'never begun', charged };
-        await writer.append({ kind: 'released', account, entryId: entry.id, payload });
-        concerned += 1;
-      } else if (!keepsAll && isRecordedFromTheFirst(entry) && entry.records < entry.charged) {
-        const { records, records_hash: recordsHash } = entry;
-        const token = entry.fence + 1;
-        await writer.update(entry, { charged: records, fence: token });
-        await writer.hold(account, [{ mechanism, applications: records - entry.charged }]);
-        const payload = { reason: 'the run ended', token, charged: records, records, recordsHash };
-        await writer.append({ kind: 'reduced', account, entryId: entry.id, payload });
-        concerned += 1;
-      }
-    }
-    if (await holdsNothing(transaction, account)) {
-      await transaction
-        .updateTable('accounts')
-        .set({ fixed_plan: null, whole: 0 })
-        .where('name', '=', account)
-        .execute();
-    }
-  }
-  return concerned;
-}
-
-/** Mechanisms that are not announced step by step have no records, and count whole. */
-const isRecordedFromTheFirst = (entry: EntryRow): boolean =>
-  entry.records > 0 && entry.records >= entry.steps_started && mechanismOf(entry).kind !== 'unbounded';
-
-async function keepsWhole(transaction: LedgerTransaction, account: string): Promise<boolean> {
-  const begun = await transaction
-    .selectFrom('accounts')
-    .innerJoin('entries', 'entries.account', 'accounts.name')
-    .select('entries.id')
-    .where('accounts.name', '=', account)
-    .where('accounts.whole', '=', 1)
-    .where('entries.charged', '>', 0)
-    .where('entries.fence', '>', 0)
-    .limit(1)
-    .executeTakeFirst();
-  return begun !== undefined;
-}
-
-async function holdsNothing(transaction: LedgerTransaction, account: string): Promise<boolean> {
-  const held = await transaction
-    .selectFrom('holdings')
-    .select('count')
-    .where('account', '=', account)
-    .where('count', '<>', 0)
-    .limit(1)
-    .executeTakeFirst();
-  return held === undefined;
 }

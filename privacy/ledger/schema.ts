@@ -45,8 +45,10 @@ export interface LedgerTables extends AccountTables {
     mechanism: string;
     mechanism_digest: string;
     state: string;
-    /** Number of attempts begun; only the newest may write. */
+    /** Grows with each attempt and each end of the run; only who holds the newest may write. */
     fence: number;
+    /** 1 from the end of a run on that had begun it until another attempt begins. */
+    ended: number;
     /** Highest step that was recorded, plus 1; 0 before the first. */
     steps_started: number;
     /** Applications of the mechanism that are charged now: 0 when released. */
@@ -188,8 +190,17 @@ const keyBindings: Migration = async ({ schema }) => {
   await schema.alterTable('entries').addColumn('key_fingerprint', 'text').execute();
 };
 
+const endedEntries: Migration = (database) => addCounter(database, 'entries', 'ended');
+
 /** Never change one that was released: append. */
-const migrations: readonly Migration[] = [first, createAccountTables, stepRecords, createAccountNames, keyBindings];
+const migrations: readonly Migration[] = [
+  first,
+  createAccountTables,
+  stepRecords,
+  createAccountNames,
+  keyBindings,
+  endedEntries,
+];
 
 /** Brings the tables up to date; any number of processes may call it at once. Throws LEDGER_TOO_NEW. */
 export async function migrate(database: Kysely<LedgerTables>, { isPostgres }: { isPostgres: boolean }): Promise<void> {

@@ -10,6 +10,7 @@ import type { ChainHead } from './chain.ts';
 import { acknowledgeDiscontinuities, findDiscontinuities, ledgerIdentity } from './continuity.ts';
 import type { ChainedRow } from './chain.ts';
 import type { OpenedDatabase } from './database.ts';
+import { giveBack } from './giving-back.ts';
 import { rowsBehind } from './rows-behind.ts';
 import type {
   AccountSummary,
@@ -28,7 +29,7 @@ import type {
 import { receiptOf } from './receipt.ts';
 import { fenced, refusal } from './refusals.ts';
 import { isRegistered, registerAll } from './registration.ts';
-import { admit, decideRequest, giveBack, mechanismOf, questionOf, readRequests } from './reservation.ts';
+import { admit, decideRequest, mechanismOf, questionOf, readRequests } from './reservation.ts';
 import { summarise } from './summary.ts';
 import { verifyLedger } from './verify.ts';
 import { LedgerWriter, type LedgerTransaction } from './writer.ts';

@@ -142,7 +142,7 @@ export function trialOf(
       name: `experiment-${place + 1}`,
       pair: samePair ? 0 : place,
       deaths,
-      runSecret: random() < 0.15 ? 'of all workers' : null,
+      runSecret: random() < 0.15 ? 'a secret that all workers of an experiment share' : null,
       isRemembered: random() < 0.6 || samePair,
       waits: place === 1 && opens(targets[0]!) && !opens(target),
     };

@@ -49,6 +49,7 @@ describe.each(ledgerDatabases('plans admitted by their tight figure alone'))('on
     const token = await ledger.begin(first!, 1, null);
     await ledger.recordStep(first!, token, 0, stateDigest);
     expect(await ledger.release('w')).toBe(2);
+    await expect(ledger.recordStep(first!, token, 1, stateDigest)).rejects.toMatchObject({ code: 'FENCED' });
   }
 
   test('the fixture is such a case: what was not run would make room by the filter', () => {

@@ -29,7 +29,7 @@ describe.each(ledgerDatabases('the schema of the ledger'))('on $name', (database
     const undone = [
       'drop index entries_by_account',
       ...['fixed_plan', 'whole'].map((column) => `alter table accounts drop column ${column}`),
-      ...['charged', 'records', 'records_hash', 'stated_budget', 'key_fingerprint'].map(
+      ...['charged', 'records', 'records_hash', 'stated_budget', 'key_fingerprint', 'ended'].map(
         (name) => `alter table entries drop column ${name}`,
       ),
       ...['entry_steps', 'ledger_secret', 'ledger_identity', 'account_rows', 'account_overlaps', 'account_names'].map(

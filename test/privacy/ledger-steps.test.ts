@@ -236,9 +236,75 @@ describe.each(ledgerDatabases('step records'))('on $name', (database) => {
     expect(await lastRow()).toMatchObject({ kind: 'extended', charged: 3 });
   });
 
-  test('an entry that began without a record of its steps gives nothing back', async () => {
-    await start(10);
+  /** What the end of a run leaves whole: nobody may go on with it unseen. */
+  async function endsWhole(): Promise<void> {
     expect(await ledger.release('w')).toBe(0);
+    expect(await lastRow()).toMatchObject({ kind: 'ended' });
+    const head = await ledger.head();
+    expect(await ledger.release('w')).toBe(0);
+    expect(await ledger.head()).toEqual(head);
+    const [row] = await database.execute(url, 'select charged from entries');
+    expect(Number(row!['charged'])).toBe(steps);
+    const fenced = { code: 'FENCED' };
+    await expect(record(0, 1)).rejects.toMatchObject(fenced);
+    await expect(ledger.checkFence(receipt, token)).rejects.toMatchObject(fenced);
+    await expect(ledger.commit(receipt, token, proof)).rejects.toMatchObject(fenced);
+    await ledger.verify();
+
+    token = await ledger.begin(receipt, 2, null);
+    await record(0, steps);
+    await ledger.commit(receipt, token, proof);
+  }
+
+  test('an entry that began without a record of its steps gives nothing back, and its attempt ends', async () => {
+    await start(10);
+    await endsWhole();
     expect(await total()).toBe(epsilonOf(steps));
+  });
+
+  test.each([
+    [
+      'a gap',
+      [
+        [0, 'a'],
+        [2, 'a'],
+      ],
+    ],
+    [
+      'a gap that as many repeated steps hide',
+      [
+        [0, 'a'],
+        [0, 'b'],
+        [2, 'a'],
+      ],
+    ],
+    [
+      'no first step',
+      [
+        [1, 'a'],
+        [1, 'b'],
+      ],
+    ],
+  ] satisfies [string, [number, string][]][])(
+    'records with %s give nothing back, and their attempt ends',
+    async (_, records) => {
+      await start(10);
+      for (const [step, history] of records) await record(step, step + 1, history);
+      await endsWhole();
+    },
+  );
+
+  test('an entry all of whose steps are recorded gives nothing back, and its attempt ends', async () => {
+    await start(10);
+    await record(0, steps);
+    await endsWhole();
+  });
+
+  test('repeated steps without a gap give the rest back', async () => {
+    await start(10);
+    await record(0, 2);
+    await record(1, 2, 'b');
+    expect(await ledger.release('w')).toBe(1);
+    expect(await lastRow()).toMatchObject({ kind: 'reduced', charged: 3, records: 3 });
   });
 });

@@ -94,7 +94,7 @@ describe.each(ledgerDatabases('verification of the ledger'))('on $name', (databa
     ['a deleted entry', "delete from entries where node_id = 'a'", 'is missing'],
     [
       'an entry that nobody reserved',
-      `insert into entries select 'f', account, workflow_id, experiment, plan_digest, node_id, node_key, key_epoch, mechanism, mechanism_digest, state, fence, steps_started, proof, changed_at, charged, records, records_hash, stated_budget, key_fingerprint from entries where node_id = 'b'`,
+      `insert into entries select 'f', account, workflow_id, experiment, plan_digest, node_id, node_key, key_epoch, mechanism, mechanism_digest, state, fence, steps_started, proof, changed_at, charged, records, records_hash, stated_budget, key_fingerprint, ended from entries where node_id = 'b'`,
       'entry f is in no row',
     ],
     [
@@ -112,6 +112,11 @@ describe.each(ledgerDatabases('verification of the ledger'))('on $name', (databa
       'another key',
       `update entries set key_fingerprint = 'x' where node_id = 'a'`,
       'was changed: key_fingerprint is x',
+    ],
+    [
+      'an end of its run',
+      `update entries set ended = 1 where node_id = 'c'`,
+      'was changed: ended is 1, its rows say 0',
     ],
     [
       'a deleted step',
