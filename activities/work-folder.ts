@@ -176,5 +176,6 @@ export async function hasNoiseKey(work: WorkFolder): Promise<boolean> {
 /** Ends a folder: the key is overwritten and removed, then the checkpoints. */
 export async function destroyWorkFolder(work: WorkFolder): Promise<void> {
   await destroyNoiseKey(work.noiseKeyFile);
-  await rm(work.directory, { recursive: true, force: true });
+  // An attempt that wakes late may write its claim meanwhile; it is fenced off, and the folder goes all the same.
+  await rm(work.directory, { recursive: true, force: true, maxRetries: 5, retryDelay: 50 });
 }
