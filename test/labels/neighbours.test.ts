@@ -120,6 +120,9 @@ interface TrackedRun {
   inputs: object;
 }
 
+/** The tracker gives tags and metrics in an order of its own. */
+const byKey = <T extends { key: string }>(values: T[]): T[] => [...values].sort((a, b) => (a.key < b.key ? -1 : 1));
+
 /** Everything that the tracker shows of the runs with one workflow id. */
 async function tracked(workflowId: string): Promise<unknown[]> {
   const post = async (path: string, body: object): Promise<Record<string, unknown>> => {
@@ -142,8 +145,8 @@ async function tracked(workflowId: string): Promise<unknown[]> {
     name,
     status,
     params: sorted(data.params ?? []),
-    tags: data.tags.filter(({ key }) => key !== 'mlflow.parentRunId' && !key.startsWith('mlflow.log')),
-    metrics: data.metrics ?? [],
+    tags: byKey(data.tags.filter(({ key }) => key !== 'mlflow.parentRunId' && !key.startsWith('mlflow.log'))),
+    metrics: byKey(data.metrics ?? []),
     inputs,
   }));
 }
