@@ -97,7 +97,7 @@ function lockService(service: ServiceDefinition): Promise<Lock> {
   return acquireLock(join(statePaths.services(), `${service.name}.lock`), { purpose });
 }
 
-async function start(service: ServiceDefinition, last: ServiceRecord | null): Promise<ServiceRecord> {
+async function start(service: ServiceDefinition, last: ServiceRecord | null, tries = 3): Promise<ServiceRecord> {
   const folder = statePaths.services();
   mkdirSync(folder, { recursive: true });
   const python = join(partsRoot, 'python');
@@ -126,6 +126,9 @@ async function start(service: ServiceDefinition, last: ServiceRecord | null): Pr
     if (await waitHealthy(service, record)) return record;
     const died = !isAlive(record);
     await endProcess(record);
+    // Servers of two state folders may choose one port at the same moment: who came second looks for another.
+    const taken = (await Promise.all(Object.values(ports).map(isFree))).includes(false);
+    if (died && taken && tries > 1) return await start(service, null, tries - 1);
     throw startFailure(service, died ? 'it ended at once' : `it gave no answer within ${service.startupSeconds} s`);
   } finally {
     closeSync(log);
