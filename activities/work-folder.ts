@@ -35,6 +35,14 @@ export interface WorkFolder {
 /** A step that is run once more under the same workflow would need the next epoch, as a new ledger entry. */
 export const keyEpoch = 0;
 
+/** What to take in place of something that is not there; any other error is one. */
+const ifAbsent =
+  <T>(value: T) =>
+  (error: NodeJS.ErrnoException): T => {
+    if (error.code === 'ENOENT') return value;
+    throw error;
+  };
+
 const root = (): string => join(statePaths.privateStore(), 'work');
 const claimFile = (directory: string): string => join(directory, 'claim.json');
 const ownerFile = (directory: string): string => join(directory, 'owner.json');
@@ -105,7 +113,7 @@ export async function readClaim(directory: string): Promise<Claim | null> {
 /** Claims whose worker is dead, with their folders. */
 export async function deadClaims(): Promise<{ work: WorkFolder; claim: Claim }[]> {
   const found: { work: WorkFolder; claim: Claim }[] = [];
-  const ids = await readdir(root()).catch(() => [] as string[]);
+  const ids = await readdir(root()).catch(ifAbsent<string[]>([]));
   for (const id of ids) {
     const work = folder(id);
     const claim = await readClaim(work.directory);
@@ -154,9 +162,9 @@ export async function createNoiseKey(work: WorkFolder, [first]: readonly StepRec
 /** Folders of private steps, with the workflow of the run that they belong to. */
 export async function privateWorkFolders(): Promise<{ work: WorkFolder; workflowId: string }[]> {
   const found: { work: WorkFolder; workflowId: string }[] = [];
-  for (const id of await readdir(root()).catch(() => [] as string[])) {
+  for (const id of await readdir(root()).catch(ifAbsent<string[]>([]))) {
     const work = folder(id);
-    const owner = await readFile(ownerFile(work.directory), 'utf8').catch(() => null);
+    const owner = await readFile(ownerFile(work.directory), 'utf8').catch(ifAbsent(null));
     if (owner !== null) found.push({ work, workflowId: (JSON.parse(owner) as { workflowId: string }).workflowId });
   }
   return found;

@@ -1,6 +1,7 @@
 /** @file `epsilonflow export`: writes the evidence of a run as a folder that others can verify. */
 
 import type { Command } from 'commander';
+import { withRun } from './open-run.ts';
 import { action, printJson, printLine, shortPath, styled } from './output.ts';
 
 interface ExportOptions {
@@ -9,10 +10,9 @@ interface ExportOptions {
 }
 
 async function exportRun(reference: string, { to, json }: ExportOptions): Promise<void> {
-  const { gatherRun } = await import('./gather-run.ts');
+  const { gatherEvidence } = await import('../tracking/evidence/gather.ts');
   const { writeBundle } = await import('../tracking/evidence/bundle.ts');
-  const { bundle } = await gatherRun(reference);
-  const files = await writeBundle(bundle, to);
+  const files = await writeBundle(await withRun(reference, gatherEvidence), to);
   if (json) {
     printJson({ directory: to, files });
     return;

@@ -1,6 +1,7 @@
 /** @file `epsilonflow release`: writes a synthetic set, or a model, as a folder that one can hand over. */
 
 import type { Command } from 'commander';
+import { withRun } from './open-run.ts';
 import { action, printJson, printLine, shortPath, styled } from './output.ts';
 
 interface ReleaseOptions {
@@ -11,40 +12,23 @@ interface ReleaseOptions {
 
 async function release(reference: string, instance: string, options: ReleaseOptions): Promise<void> {
   const { releaseInstance } = await import('../tracking/release.ts');
-  const { resolveRun } = await import('../tracking/runs.ts');
   const { guarantee } = await import('../tracking/statement.ts');
-  const { openStore } = await import('../store/index.ts');
-  const { openProjectLedger } = await import('../stack/project-ledger.ts');
 
-  const run = resolveRun(reference);
-  const store = openStore();
-  const plan = await store.loadPlan(run.record.planDigest);
-  const ledger = await openProjectLedger(null);
-  try {
-    const { to, withAdapter, json } = options;
-    const released = await releaseInstance({
-      run,
-      plan,
-      store,
-      ledger,
-      instance,
-      to,
-      ...(withAdapter && { withAdapter }),
-    });
-    if (json) {
-      printJson(released);
-      return;
-    }
-    printLine(
-      `${styled('bold', shortPath(released.directory))}${released.unchanged ? '  was there already, with the same content' : ''}`,
-    );
-    for (const file of released.files) printLine(`  ${file}`);
-    printLine();
-    for (const dataset of released.datasets) printLine(guarantee(dataset));
-    if (released.datasets.length === 0) printLine('Nothing in it derives from data that is not public.');
-  } finally {
-    await ledger.close();
+  const { to, withAdapter, json } = options;
+  const released = await withRun(reference, (opened) =>
+    releaseInstance({ ...opened, instance, to, ...(withAdapter && { withAdapter }) }),
+  );
+  if (json) {
+    printJson(released);
+    return;
   }
+  printLine(
+    `${styled('bold', shortPath(released.directory))}${released.unchanged ? '  was there already, with the same content' : ''}`,
+  );
+  for (const file of released.files) printLine(`  ${file}`);
+  printLine();
+  for (const dataset of released.datasets) printLine(guarantee(dataset));
+  if (released.datasets.length === 0) printLine('Nothing in it derives from data that is not public.');
 }
 
 export function releaseCommand(program: Command): void {

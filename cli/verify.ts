@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import type { Bundle } from '../tracking/evidence/bundle.ts';
 import type { Verdict } from '../tracking/evidence/verify.ts';
+import { withRun } from './open-run.ts';
 import { action, exitCodes, printJson, printLine, styled } from './output.ts';
 
 async function verify(subject: string, { json }: { json?: boolean }): Promise<number> {
@@ -17,11 +18,14 @@ async function verify(subject: string, { json }: { json?: boolean }): Promise<nu
     const { readBundle } = await import('../tracking/evidence/bundle.ts');
     bundle = readBundle(subject);
   } else {
-    const { gatherRun } = await import('./gather-run.ts');
+    const { gatherEvidence } = await import('../tracking/evidence/gather.ts');
     const { verifyFiles } = await import('../tracking/evidence/verify-files.ts');
-    const gathered = await gatherRun(subject);
-    bundle = gathered.bundle;
-    files = await verifyFiles(bundle, gathered.store);
+    const gathered = await withRun(subject, async (opened) => {
+      const evidence = await gatherEvidence(opened);
+      return { evidence, files: await verifyFiles(evidence, opened.store) };
+    });
+    bundle = gathered.evidence;
+    files = gathered.files;
   }
   const { checked, mismatches } = await verifyEvidence(bundle);
   const verdict = { checked: { ...checked, ...files.checked }, mismatches: [...mismatches, ...files.mismatches] };

@@ -1,0 +1,34 @@
+/** @file Opens a run of this state folder for commands that read its results and the ledger behind them. */
+
+import type { Ledger } from '../privacy/ledger/index.ts';
+import type { Plan } from '../schemas/plan.ts';
+import type { Store } from '../store/index.ts';
+import type { RunFolder } from '../tracking/runs.ts';
+
+export interface OpenedRun {
+  run: RunFolder;
+  plan: Plan;
+  store: Store;
+  ledger: Ledger;
+}
+
+/**
+ * Does `work` with a run and closes the ledger afterwards.
+ *
+ * @param reference NAME/NUMBER, NAME or `latest`.
+ * @throws EpsilonflowError RUN_UNKNOWN, PLAN_MISSING, LEDGER_ROLLED_BACK, what `work` throws
+ */
+export async function withRun<T>(reference: string, work: (opened: OpenedRun) => Promise<T>): Promise<T> {
+  const { resolveRun } = await import('../tracking/runs.ts');
+  const { openStore } = await import('../store/index.ts');
+  const { openProjectLedger } = await import('../stack/project-ledger.ts');
+  const run = resolveRun(reference);
+  const store = openStore();
+  const plan = await store.loadPlan(run.record.planDigest);
+  const ledger = await openProjectLedger(null);
+  try {
+    return await work({ run, plan, store, ledger });
+  } finally {
+    await ledger.close();
+  }
+}
