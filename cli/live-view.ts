@@ -142,7 +142,7 @@ export const seconds = (value: number): string =>
   value < 90 ? `${value.toFixed(value < 10 ? 1 : 0)} s` : `${Math.floor(value / 60)} min ${Math.round(value % 60)} s`;
 
 export const describeProgress = ({ node, phase, done, total, unit }: LiveProgress): string =>
-  `${node} ${phase}${total > 0 ? ` ${done}/${total} ${unit}` : ''}`;
+  `${node} ${phase}${total > 0 ? ` ${Math.round(10 * done) / 10}/${total} ${unit}` : ''}`;
 
 function bar(fraction: number, width: number): string {
   const filled = Math.round(Math.min(1, fraction) * width);
