@@ -11,13 +11,6 @@ export interface OpAttribute {
   value: number | boolean | string | readonly number[] | readonly boolean[];
 }
 
-/** Some kernels pass 64-bit scalars in this form instead of a tensor. */
-export interface Int64Scalar {
-  valueArray: Int32Array;
-}
-
-export type KernelInput = Tensor | Int64Scalar;
-
 interface NativeBinding {
   readonly TF_ATTR_STRING: number;
   readonly TF_ATTR_INT: number;
@@ -32,14 +25,15 @@ interface NativeBinding {
 
 export interface NativeBackend {
   readonly binding: NativeBinding;
-  executeSingleOutput(op: string, attributes: readonly OpAttribute[], inputs: readonly KernelInput[]): Tensor;
+  executeSingleOutput(op: string, attributes: readonly OpAttribute[], inputs: readonly Tensor[]): Tensor;
   executeMultipleOutputs(
     op: string,
     attributes: readonly OpAttribute[],
-    inputs: readonly KernelInput[],
+    inputs: readonly Tensor[],
     outputs: number,
   ): Tensor[];
-  write(values: ArrayLike<number>, shape: number[], dtype: string): DataId;
+  /** Without values the tensor has a shape only. */
+  write(values: ArrayLike<number> | null, shape: number[], dtype: string): DataId;
   readSync(dataId: DataId): Float32Array | Int32Array | Uint8Array;
   runSavedModel(
     id: number,

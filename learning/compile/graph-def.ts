@@ -3,21 +3,21 @@
  * Numbers are the field numbers of those files.
  */
 
+import type { DataType } from '../tensorflow.ts';
 import { bytesField, floatField, integerField, mapField, message, type Bytes } from './wire.ts';
 
 /** Numbers of `DataType` in types.proto. */
-export const dataTypes = { float32: 1, int32: 3, int64: 9, bool: 10 } as const;
-export type GraphType = keyof typeof dataTypes;
+export const dataTypes = { float32: 1, int32: 3, bool: 10 } as const satisfies Record<DataType, number>;
 
 const shapeMessage = (shape: readonly number[]): Bytes =>
   message(shape.map((size) => bytesField(2, integerField(1, size))));
 
 /** TensorProto of all elements, little endian. */
-export const tensorOf = (type: GraphType, shape: readonly number[], content: Bytes): Bytes =>
+export const tensorOf = (type: DataType, shape: readonly number[], content: Bytes): Bytes =>
   message(integerField(1, dataTypes[type]), bytesField(2, shapeMessage(shape)), bytesField(4, content));
 
 /** TensorProto whose elements are all the same: only one is stored. */
-export function filledTensorOf(type: 'float32' | 'int32' | 'bool', shape: readonly number[], value: number): Bytes {
+export function filledTensorOf(type: DataType, shape: readonly number[], value: number): Bytes {
   const single =
     type === 'float32' ? floatField(5, value) : type === 'int32' ? integerField(7, value) : integerField(11, value);
   return message(integerField(1, dataTypes[type]), bytesField(2, shapeMessage(shape)), single);
@@ -53,8 +53,8 @@ export const nodeMessage = (name: string, op: string, inputs: readonly string[],
 
 export interface FunctionParts {
   name: string;
-  inputs: readonly { name: string; type: GraphType }[];
-  outputs: readonly { name: string; type: GraphType }[];
+  inputs: readonly { name: string; type: DataType }[];
+  outputs: readonly { name: string; type: DataType }[];
   nodes: readonly Bytes[];
   /** Output name -> tensor inside the function. */
   returns: Record<string, string>;
@@ -62,7 +62,7 @@ export interface FunctionParts {
 }
 
 export function functionMessage(parts: FunctionParts): Bytes {
-  const argument = ({ name, type }: { name: string; type: GraphType }): Bytes =>
+  const argument = ({ name, type }: { name: string; type: DataType }): Bytes =>
     message(bytesField(1, name), integerField(3, dataTypes[type]));
   const signature = message(
     bytesField(1, parts.name),

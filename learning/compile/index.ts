@@ -2,104 +2,144 @@
  * @file Captured functions: a pure function of tensors, recorded once and run through XLA in one call.
  *
  * tfjs runs op by op, with a call from JavaScript and an allocation for each; a captured training step is several times
- * faster. What is captured has fixed shapes and must be pure: random numbers, learning rates, step counters, masks and
- * weights are inputs; new state is returned. Whatever would become a hidden constant is refused.
+ * faster. What is captured must be pure: random numbers, learning rates, step counters, masks and weights are inputs; new
+ * state is returned. Whatever would become a hidden constant is refused. docs/compile.md is the manual.
  */
 
 import { EpsilonflowError } from '../../schemas/errors.ts';
-import { tf, type DataType, type Tensor } from '../tensorflow.ts';
-import { nativeBackend } from './backend.ts';
-import { record } from './recorder.ts';
-import { loadRecording } from './saved-model.ts';
+import { tf, type Tensor } from '../tensorflow.ts';
+import type { TensorSpec } from './op-shapes.ts';
+import { captureProgram, type Program } from './program.ts';
+import { specOf } from './recorder.ts';
 import { leavesOf, rebuild, type TensorTree } from './tensor-tree.ts';
 
 export { disposeTree, type TensorTree } from './tensor-tree.ts';
 
-export interface CompiledFunction<I extends TensorTree, O extends TensorTree> {
-  /**
-   * Runs the program. Inputs must have the tree, shapes and types of the example; the caller owns inputs and outputs.
-   *
-   * @throws EpsilonflowError COMPILED_INPUT_INVALID when an input is missing, surplus, or of another shape or type.
-   */
-  (inputs: I): O;
-  /** Frees the program. The function must not be called again. */
-  dispose(): void;
-  /** Number of recorded ops, constants included. */
-  readonly ops: number;
+export interface CompileOptions {
+  /** Most programs kept, one for each set of input shapes and types; the least recently used is freed. Default 8. */
+  programs?: number;
+  /** `eager`: a function that can't be captured runs op by op instead. Default: it is refused. */
+  fallback?: 'eager';
 }
 
-const describe = (dtype: string, shape: readonly number[]): string => `${dtype}[${shape.join(', ')}]`;
+export interface CompiledFunction<I extends TensorTree, O extends TensorTree> {
+  /**
+   * Runs the program for the shapes and types of `inputs`, capturing it first where they are new. Inputs must have the
+   * names of the first ones; the caller owns inputs and outputs.
+   *
+   * @throws EpsilonflowError COMPILED_INPUT_INVALID when an input is missing or surplus.
+   * @throws EpsilonflowError COMPILE_REFUSED as `compile`.
+   */
+  (inputs: I): O;
+  /** Frees all programs. The function must not be called again. */
+  dispose(): void;
+  /** Programs that are kept at present. */
+  readonly programs: number;
+}
 
 const invalid = (message: string): never => {
   throw new EpsilonflowError('COMPILED_INPUT_INVALID', message);
 };
 
+const fits = (tensor: Tensor, { dtype, shape }: TensorSpec): boolean =>
+  tensor.dtype === dtype && tensor.rank === shape.length && shape.every((size, axis) => tensor.shape[axis] === size);
+
+const keyOf = (specs: readonly TensorSpec[]): string =>
+  specs.map(({ dtype, shape }) => `${dtype}[${shape.join()}]`).join(' ');
+
+/** Op by op. An input that is handed through as an output is cloned, since the caller owns both. */
+function runEagerly<I extends TensorTree, O extends TensorTree>(compute: (inputs: I) => O, inputs: I): O {
+  const given = new Set(leavesOf(inputs).map(({ tensor }) => tensor));
+  return tf.tidy(() => {
+    const outputs = compute(inputs);
+    const own = leavesOf(outputs).map(({ tensor }) => (given.has(tensor) ? tf.clone(tensor) : tensor));
+    return rebuild(outputs, own) as never;
+  });
+}
+
+const isRefusal = (error: unknown): boolean => error instanceof EpsilonflowError && error.code === 'COMPILE_REFUSED';
+
 /**
- * Captures `compute` for the shapes and types of `example`. Runs it once, op by op, to see what it does; the machine
- * code is made at the first call.
+ * Turns a pure function of tensors into one that runs as a compiled program. For inputs of other shapes or types another
+ * program is made. Capturing calls `compute` twice on tensors without values; XLA makes the machine code at a program's
+ * first call, which takes seconds.
  *
- * @throws EpsilonflowError COMPILE_REFUSED naming the op, when `compute` isn't pure or uses an op that can't be encoded.
+ * @param example inputs to capture a program for at once, so that faults show early; their values are not read
+ * @throws EpsilonflowError COMPILE_REFUSED naming op and place, when `compute` isn't pure or uses an op that can't be
+ *   encoded.
  */
 export function compile<I extends TensorTree, O extends TensorTree>(
   compute: (inputs: I) => O,
-  example: I,
+  example?: I,
+  { programs: limit = 8, fallback }: CompileOptions = {},
 ): CompiledFunction<I, O> {
-  const leaves = leavesOf(example);
-  const seen = new Set<object>();
-  for (const { path, tensor } of leaves) {
-    if (seen.has(tensor.dataId)) invalid(`Example input ${path} is the same tensor as another input.`);
-    seen.add(tensor.dataId);
-  }
-  const form: { outputs?: O } = {};
-  const { recording, results } = record(
-    leaves.map(({ tensor }) => tensor),
-    () =>
-      tf.tidy(() => {
-        const outputs = compute(example);
-        form.outputs = outputs;
-        // An input handed through as an output must survive the disposal of the example's results.
-        return leavesOf(outputs).map(({ tensor }) => (seen.has(tensor.dataId) ? tf.clone(tensor) : tensor));
-      }),
-  );
-  tf.dispose([...results]);
-  const graph = loadRecording(recording);
-  const infos = graph.inputNames.map((name, index) => ({
-    name,
-    tfDtype: `DT_${(recording.inputs[index]?.dtype as DataType).toUpperCase()}`,
-  }));
-  const paths = leaves.map(({ path }) => path);
+  /** By shapes and types, the most recently used last; null where the function runs op by op. */
+  const programs = new Map<string, Program<O> | null>();
+  /** That of the last call. */
+  let recent: Program<O> | null = null;
+  /** Of the first inputs. */
+  let paths: readonly string[] | undefined;
   let disposed = false;
 
+  /** Leaves in the order of the first inputs. */
   const ordered = (inputs: I): Tensor[] => {
     const given = leavesOf(inputs);
-    const byPath = given.every(({ path }, index) => path === paths[index])
-      ? null
-      : new Map(given.map(({ path, tensor }) => [path, tensor]));
+    paths ??= given.map(({ path }) => path);
     if (given.length !== paths.length) invalid(`${given.length} input tensors are given, ${paths.length} expected.`);
-    return paths.map((path, index) => {
-      const tensor = byPath ? byPath.get(path) : given[index]?.tensor;
-      const spec = recording.inputs[index];
-      if (!tensor || !spec) return invalid(`Input ${path} is missing.`);
-      const fits = tensor.dtype === spec.dtype && tensor.shape.join() === spec.shape.join();
-      if (!fits) {
-        const given = describe(tensor.dtype, tensor.shape);
-        invalid(`Input ${path} is ${given}; the function was compiled for ${describe(spec.dtype, spec.shape)}.`);
-      }
-      return tensor;
-    });
+    if (given.every(({ path }, index) => path === paths?.[index])) return given.map(({ tensor }) => tensor);
+    const byPath = new Map(given.map(({ path, tensor }) => [path, tensor]));
+    return paths.map((path) => byPath.get(path) ?? invalid(`Input ${path} is missing.`));
+  };
+
+  const capture = (inputs: I, tensors: readonly Tensor[]): Program<O> | null => {
+    // Leaves of `inputs` may stand in another order than the program's.
+    const given = leavesOf(inputs).map(({ tensor }) => tensor);
+    const places = given.map((tensor) => tensors.indexOf(tensor));
+    try {
+      return captureProgram(
+        (standIns) =>
+          compute(
+            rebuild(
+              inputs,
+              places.map((place) => standIns[place] as Tensor),
+            ),
+          ),
+        tensors.map(specOf),
+      );
+    } catch (error) {
+      if (fallback === 'eager' && isRefusal(error)) return null;
+      throw error;
+    }
+  };
+
+  const programFor = (inputs: I, tensors: readonly Tensor[]): Program<O> | null => {
+    const key = keyOf(tensors.map(specOf));
+    const program = programs.get(key) ?? capture(inputs, tensors);
+    programs.delete(key);
+    programs.set(key, program);
+    if (programs.size > limit) {
+      const [oldest] = programs.keys() as unknown as [string];
+      programs.get(oldest)?.dispose();
+      programs.delete(oldest);
+    }
+    return program;
   };
 
   const call = (inputs: I): O => {
     if (disposed) invalid('The compiled function was disposed.');
-    const outputs = nativeBackend().runSavedModel(graph.id, ordered(inputs), infos, graph.outputNames);
-    return rebuild(form.outputs as O, outputs);
+    const tensors = ordered(inputs);
+    const same = recent?.inputs.every((spec, index) => fits(tensors[index] as Tensor, spec)) ?? false;
+    if (!same) recent = programFor(inputs, tensors);
+    return recent ? recent.run(tensors) : runEagerly(compute, inputs);
   };
-  return Object.assign(call, {
-    dispose: () => {
-      if (disposed) return;
-      disposed = true;
-      nativeBackend().binding.deleteSavedModel(graph.id);
-    },
-    ops: recording.nodes.length,
-  });
+
+  if (example) recent = programFor(example, ordered(example));
+  const dispose = (): void => {
+    disposed = true;
+    for (const program of programs.values()) program?.dispose();
+    programs.clear();
+  };
+  return Object.defineProperty(Object.assign(call, { dispose }), 'programs', {
+    get: () => programs.size,
+  }) as CompiledFunction<I, O>;
 }

@@ -4,16 +4,10 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { nativeBackend } from './backend.ts';
-import { attribute, dataTypes, functionMessage, nodeMessage, savedModelMessage, type GraphType } from './graph-def.ts';
+import type { DataType } from '../tensorflow.ts';
+import { attribute, dataTypes, functionMessage, nodeMessage, savedModelMessage } from './graph-def.ts';
 import { opSignatures } from './op-signatures.ts';
 import type { RecordedNode, Recording, ValueRef } from './recorder.ts';
-
-export interface LoadedGraph {
-  id: number;
-  /** `name:0`, in the order of the function's inputs. */
-  inputNames: string[];
-  outputNames: string[];
-}
 
 /** Address of an output inside a function: `node:outputName:index`. */
 function outputAddress(node: RecordedNode, output: number): string {
@@ -27,8 +21,9 @@ function outputAddress(node: RecordedNode, output: number): string {
 const address = (ref: ValueRef): string =>
   'input' in ref ? `argument${ref.input}` : outputAddress(ref.node, ref.output);
 
-function graphBytes(recording: Recording): Buffer {
-  const typed = (prefix: string, dtypes: readonly GraphType[]) =>
+/** Inputs are `input0`, `input1` ..., outputs `call:0`, `call:1` ... */
+export function graphBytes(recording: Recording): Buffer {
+  const typed = (prefix: string, dtypes: readonly DataType[]) =>
     dtypes.map((type, index) => ({ name: `${prefix}${index}`, type }));
   const inputTypes = recording.inputs.map(({ dtype }) => dtype);
   const outputTypes = recording.outputs.map(({ spec }) => spec.dtype);
@@ -61,16 +56,12 @@ function graphBytes(recording: Recording): Buffer {
   return savedModelMessage([...placeholders, call], [step]);
 }
 
-/** Loads a recording into TensorFlow. The file lives in the temporary folder only while it is read. */
-export function loadRecording(recording: Recording): LoadedGraph {
+/** Loads a graph into TensorFlow; returns its number. The file lives in the temporary folder only while it is read. */
+export function loadGraph(graph: Buffer): number {
   const directory = mkdtempSync(join(tmpdir(), 'epsilonflow-graph-'));
   try {
-    writeFileSync(join(directory, 'saved_model.pb'), graphBytes(recording));
-    return {
-      id: nativeBackend().binding.loadSavedModel(directory, 'serve'),
-      inputNames: recording.inputs.map((_, index) => `input${index}:0`),
-      outputNames: recording.outputs.map((_, index) => `call:${index}`),
-    };
+    writeFileSync(join(directory, 'saved_model.pb'), graph);
+    return nativeBackend().binding.loadSavedModel(directory, 'serve');
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
