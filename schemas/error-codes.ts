@@ -119,7 +119,7 @@ export const errorCodes = define({
   COMPILED_INPUT_INVALID: {
     exit: 1,
     retryable: false,
-    summary: 'A compiled function was called with tensors of another shape or type.',
+    summary: 'A compiled function was called with inputs of other names, or after it was disposed.',
   },
   MODEL_INVALID: {
     exit: 2,
