@@ -10,9 +10,11 @@ import { initialWeights } from '../../learning/decoder/weights.ts';
 import { compileBlockDecoder, type BlockDecoder, type DecodeRequest } from '../../learning/decoding/block-decoder.ts';
 import { mergeAdapter } from '../../learning/decoding/merge.ts';
 import { bestTokens, drawTokens } from '../../learning/decoding/sampling.ts';
+import { TextGenerator } from '../../learning/decoding/texts.ts';
 import { readLlama2c } from '../../learning/formats/llama2c.ts';
 import { toTensors } from '../../learning/formats/model-folder.ts';
 import { tf, type Tensor } from '../../learning/tensorflow.ts';
+import type { Tokenizer } from '../../learning/tokenizer/index.ts';
 import { seededStream } from '../../privacy/noise.ts';
 import { requires } from '../requires.ts';
 import { sharedData } from '../shared-data.ts';
@@ -235,4 +237,32 @@ describe('decoding of an adapted model', () => {
     });
     expect(compared).toBeGreaterThan(40);
   });
+});
+
+it('gives a row the same text in any place of a batch and beside any others', async () => {
+  const config: DecoderConfig = {
+    dim: 48,
+    layers: 2,
+    heads: 4,
+    kvHeads: 2,
+    hidden: 80,
+    vocab: 300,
+    context: 24,
+    ropeTheta: 10_000,
+    rmsEps: 1e-5,
+    tied: true,
+  };
+  const stream = seededStream(4, 'weights');
+  const weights = initialWeights(config, (out, deviation) => stream.fillGaussian(out, 4 * deviation));
+  const tokenizer = { vocabularySize: 300, bosId: 0, eosId: 0, decode: (ids: Iterable<number>) => [...ids].join(' ') };
+  const generator = new TextGenerator({
+    ...{ config, weights, conditioning: {}, tokenizer: tokenizer as unknown as Tokenizer },
+    ...{ prefixes: [[5, 6], [7]], maxTokens: 14, temperature: 1, seed: 1 },
+  });
+  const batchFrom = (from: number) => generator.batchFrom(from, () => Promise.resolve());
+  const first = await batchFrom(0);
+  const later = await batchFrom(101);
+  expect(later.slice(0, 155)).toEqual(first.slice(101));
+  expect(new Set(first.map(({ text }) => text)).size).toBeGreaterThan(200);
+  generator.dispose();
 });
