@@ -8,6 +8,7 @@
 import { tf, type Tensor } from '../tensorflow.ts';
 import {
   attentionNormName,
+  embeddingName,
   feedForwardNormName,
   finalNormName,
   headDim,
@@ -36,9 +37,27 @@ export type Conditioning = {
  */
 export type LinearHook = (layer: number, name: LinearName, x: Tensor, output: Tensor) => Tensor;
 
+/** Where the decoder meets its weights, by their names: training may record what passes here. */
+export interface Layers {
+  /** Rows of the embedding: tokens [rows] int32 -> [rows, dim]. */
+  embed(tokens: Tensor): Tensor;
+  /** [rows, in] times the transpose of a matrix [out, in]. */
+  linear(name: string, x: Tensor): Tensor;
+  /** [rows, width] times a vector [width]. */
+  gain(name: string, x: Tensor): Tensor;
+}
+
+const plainLayers = (weights: Weights): Layers => ({
+  embed: (tokens) => tf.gather(embedding(weights), tokens),
+  linear: (name, x) => linear(x, weight(weights, name)),
+  gain: (name, x) => x.mul(weight(weights, name)),
+});
+
 export interface ForwardOptions {
   adapt?: LinearHook | undefined;
   conditioning?: Conditioning | undefined;
+  /** Instead of plain products with the weights. */
+  layers?: Layers | undefined;
 }
 
 /** [batch, time, kvHeads, group, headDim] and keys, values [batch, time, kvHeads, headDim], rotated -> [batch, time, dim] */
@@ -46,7 +65,7 @@ export type Attention = (layer: number, queries: Tensor, keys: Tensor, values: T
 
 interface Frame {
   config: DecoderConfig;
-  weights: Weights;
+  layers: Layers;
   options: ForwardOptions;
   batch: number;
   time: number;
@@ -55,27 +74,27 @@ interface Frame {
 }
 
 function block(frame: Frame, layer: number, x: Tensor): Tensor {
-  const { config, weights, options, batch, time, rotary, attention } = frame;
+  const { config, layers, options, batch, time, rotary, attention } = frame;
   const { heads, kvHeads } = config;
   const width = headDim(config);
   const apply = (name: LinearName, input: Tensor): Tensor => {
-    const output = linear(input, weight(weights, `${linearPath(layer, name)}.weight`));
+    const output = layers.linear(`${linearPath(layer, name)}.weight`, input);
     return options.adapt ? options.adapt(layer, name, input, output) : output;
   };
-  const normed = rmsNorm(x, weight(weights, attentionNormName(layer)), config.rmsEps);
+  const normed = layers.gain(attentionNormName(layer), rmsNorm(x, config.rmsEps));
   const split = (flat: Tensor, count: number): Tensor => flat.reshape([batch, time, count, width]);
   const queries = rotate(split(apply('q', normed), heads), rotary);
   const keys = rotate(split(apply('k', normed), kvHeads), rotary);
   const values = split(apply('v', normed), kvHeads);
   const mixed = attention(layer, queries, keys, values);
   const attended = x.add(apply('o', mixed.reshape([batch * time, config.dim])));
-  const inner = rmsNorm(attended, weight(weights, feedForwardNormName(layer)), config.rmsEps);
+  const inner = layers.gain(feedForwardNormName(layer), rmsNorm(attended, config.rmsEps));
   return attended.add(apply('down', swiglu(apply('gate', inner), apply('up', inner))));
 }
 
 /** Tokens [batch * time] int32 -> logits [batch * time, vocab]. */
 function run(frame: Frame, tokens: Tensor): Tensor {
-  const { config, weights, options, batch, time } = frame;
+  const { config, layers, options, batch, time } = frame;
   const { conditioning } = options;
   /** Adds one vector a row [batch, width] at each of its positions. */
   const addEach = (flat: Tensor, vectors: Tensor): Tensor => {
@@ -85,12 +104,12 @@ function run(frame: Frame, tokens: Tensor): Tensor {
       .add(vectors.reshape([batch, 1, size]))
       .reshape([batch * time, size]);
   };
-  let x = tf.gather(embedding(weights), tokens) as Tensor;
+  let x = layers.embed(tokens);
   if (conditioning) x = addEach(x, conditioning.input);
   for (let layer = 0; layer < config.layers; layer++) x = block(frame, layer, x);
-  x = rmsNorm(x, weight(weights, finalNormName), config.rmsEps);
+  x = layers.gain(finalNormName, rmsNorm(x, config.rmsEps));
   if (conditioning) x = addEach(x, conditioning.output);
-  const logits = linear(x, config.tied ? embedding(weights) : weight(weights, headName));
+  const logits = layers.linear(config.tied ? embeddingName : headName, x);
   return conditioning ? addEach(logits, conditioning.bias) : logits;
 }
 
@@ -133,7 +152,8 @@ export function flatLogits(
     return ungrouped(mixed, time, config.heads);
   };
   const rotary = rotaryTables(steps, headDim(config), config.ropeTheta);
-  return run({ config, weights, options, batch, time, rotary, attention }, tokens.reshape([batch * time]));
+  const layers = options.layers ?? plainLayers(weights);
+  return run({ config, layers, options, batch, time, rotary, attention }, tokens.reshape([batch * time]));
 }
 
 /** As `flatLogits`, shaped [batch, time, vocab]. */
@@ -207,5 +227,6 @@ export function decodeWith(
 ): Tensor {
   const batch = tokens.size;
   const rotary = rotaryTables(positions.toFloat().reshape([batch, 1]), headDim(config), config.ropeTheta);
-  return run({ config, weights, options, batch, time: 1, rotary, attention }, tokens);
+  const layers = options.layers ?? plainLayers(weights);
+  return run({ config, layers, options, batch, time: 1, rotary, attention }, tokens);
 }

@@ -2,11 +2,8 @@
 
 import { tf, type Tensor } from '../tensorflow.ts';
 
-/** y = x / rms(x) * gain over the last axis (Zhang and Sennrich 2019). */
-export function rmsNorm(x: Tensor, gain: Tensor, epsilon: number): Tensor {
-  const scale = x.square().mean(-1, true).add(epsilon).rsqrt();
-  return x.mul(scale).mul(gain);
-}
+/** x / rms(x) over the last axis (Zhang and Sennrich 2019), before the gain. */
+export const rmsNorm = (x: Tensor, epsilon: number): Tensor => x.mul(x.square().mean(-1, true).add(epsilon).rsqrt());
 
 /** x [rows, in] times the transpose of weight [out, in]. */
 export const linear = (x: Tensor, matrix: Tensor): Tensor => tf.matMul(x, matrix, false, true);

@@ -1,0 +1,263 @@
+/**
+ * @file Clipped sums of the examples' gradients of all weights, from one forward and one backward pass and without an
+ * example's gradient of a matrix (book-keeping, Bu et al. 2023, arXiv:2210.00038).
+ *
+ * The backward pass hands out what each layer's gradient consists of: its input x and the gradient dy of its output. The
+ * gradient of a matrix is sum_t dy_t x_t^T for an example, so its squared norm is the sum over t, t' of (x_t . x_t')
+ * (dy_t . dy_t') (the ghost norm, Goodfellow 2015, arXiv:1510.01799), and the clipped sum over examples is one product
+ * in which each dy is scaled by its example's clip factor.
+ *
+ * In float arithmetic only: norms that are never written down can't bound what is truncated to a grid.
+ */
+
+import { compile, disposeTree, type CompiledFunction } from '../compile/index.ts';
+import { embeddingName, weightShapes, type DecoderConfig } from '../decoder/config.ts';
+import { flatLogits, type Layers } from '../decoder/forward.ts';
+import { linear } from '../decoder/layers.ts';
+import { crossEntropy } from '../decoder/loss.ts';
+import { embedding, weight, type Weights } from '../decoder/weights.ts';
+import { tf, type Tensor } from '../tensorflow.ts';
+import type { MicrobatchInputs } from './gradients.ts';
+
+export type FullInputs = Pick<MicrobatchInputs, 'weights' | 'tokens' | 'lossWeights' | 'present'>;
+
+export type FullOutputs = {
+  /** Sum over examples of clipped gradients, under the weights' names and in their shapes. */
+  sums: Record<string, Tensor>;
+  /** [rows] float32: norm of each example's whole gradient before clipping; 0 for padding and what is not finite. */
+  norms: Tensor;
+  /** [rows] float32: loss of each example, likewise. */
+  losses: Tensor;
+};
+
+export type FullGradient = CompiledFunction<FullInputs, FullOutputs>;
+
+/** Share by which a clipped norm stays below its bound, for rounding in norm and scaling. */
+const clipMargin = 2e-6;
+
+/** Below any square that matters; keeps the quotient finite for an example without gradient. */
+const leastSquare = 1e-24;
+
+/** What one use of a weight adds to the gradient. */
+type Book =
+  /** Matrix [out, in]: x [rows, time, in], dy [rows, time, out]. */
+  | { kind: 'linear'; x: Tensor; dy: Tensor }
+  /** Gradient of a gain for each example: [rows, width]. */
+  | { kind: 'gain'; own: Tensor }
+  /** Gradient of the rows that tokens [rows, time] select: dy [rows, time, dim]. */
+  | { kind: 'embedding'; tokens: Tensor; dy: Tensor };
+
+interface Place {
+  kind: Book['kind'];
+  weight: string;
+  /** Shapes of what the backward pass hands out. */
+  shapes: number[][];
+}
+
+/** Every use of a weight by the decoder. A tied matrix is used twice. */
+function placesOf(config: DecoderConfig, rows: number, time: number): Place[] {
+  const length = rows * time;
+  const places = Object.entries(weightShapes(config)).map(([name, shape]): Place => {
+    const [first, second] = shape as [number, number];
+    if (shape.length === 1) return { kind: 'gain', weight: name, shapes: [[rows, first]] };
+    if (name === embeddingName) return { kind: 'embedding', weight: name, shapes: [[length, second]] };
+    return { kind: 'linear', weight: name, shapes: [second, first].map((width) => [length, width]) };
+  });
+  const head = [config.dim, config.vocab].map((width) => [length, width]);
+  return config.tied ? [...places, { kind: 'linear', weight: embeddingName, shapes: head }] : places;
+}
+
+type Slots = (kind: Book['kind'], name: string) => Tensor[];
+
+/** Layers of which the "gradients" for the slots, which are never read, are the contents of the books. */
+function bookLayers(weights: Weights, rows: number, slots: Slots): Layers {
+  type Save = (tensors: Tensor[]) => void;
+  return {
+    embed: (tokens) => {
+      // The embedding is the bottom of the network: nothing flows further down.
+      const [slot] = slots('embedding', embeddingName) as [Tensor];
+      return slot.add(tf.gather(embedding(weights), tokens));
+    },
+    linear: (name, x) => {
+      const matrix = weight(weights, name);
+      const product = tf.customGrad((...args) => {
+        const [input, , , save] = args as unknown as [Tensor, Tensor, Tensor, Save];
+        save([input, matrix]);
+        const gradFunc = (dy: Tensor, saved: Tensor[]): Tensor[] => {
+          const [input, matrix] = saved as [Tensor, Tensor];
+          return [tf.matMul(dy, matrix), input.clone(), dy.clone()];
+        };
+        return { value: linear(input, matrix), gradFunc };
+      });
+      return product(x, ...slots('linear', name));
+    },
+    gain: (name, x) => {
+      const vector = weight(weights, name);
+      const product = tf.customGrad((...args) => {
+        const [input, , save] = args as unknown as [Tensor, Tensor, Save];
+        save([input, vector]);
+        const gradFunc = (dy: Tensor, saved: Tensor[]): Tensor[] => {
+          const [input, vector] = saved as [Tensor, Tensor];
+          return [
+            dy.mul(vector),
+            dy
+              .mul(input)
+              .reshape([rows, input.size / vector.size / rows, vector.size])
+              .sum(1),
+          ];
+        };
+        return { value: input.mul(vector), gradFunc };
+      });
+      return product(x, ...slots('gain', name));
+    },
+  };
+}
+
+/** Losses [rows] and the books of all weights. */
+function keepBooks(config: DecoderConfig, inputs: FullInputs): { losses: Tensor; books: Map<string, Book[]> } {
+  const { weights, tokens, lossWeights } = inputs;
+  const [rows, time] = lossWeights.shape as [number, number];
+  const places = placesOf(config, rows, time);
+  const given = tokens.slice([0, 0], [rows, time]);
+  const starts: number[] = [];
+  let count = 0;
+  for (const { shapes } of places) {
+    starts.push(count);
+    count += shapes.length;
+  }
+  const lossesOf = (...list: Tensor[]): Tensor => {
+    const slots: Slots = (kind, name) => {
+      const index = places.findIndex((place) => place.kind === kind && place.weight === name);
+      const start = starts[index] as number;
+      return list.slice(start, start + (places[index] as Place).shapes.length);
+    };
+    const logits = flatLogits(config, weights, given, { layers: bookLayers(weights, rows, slots) });
+    const targets = tokens.slice([0, 1], [rows, time]).reshape([rows * time]);
+    return crossEntropy(logits, targets, lossWeights.reshape([rows * time]))
+      .reshape([rows, time])
+      .sum(1);
+  };
+  const zeros = places.flatMap(({ shapes }) => shapes.map((shape) => tf.zeros(shape) as Tensor));
+  const { value, grads } = tf.valueAndGrads(lossesOf as never)(zeros, tf.ones([rows]) as never);
+  const books = new Map<string, Book[]>();
+  places.forEach(({ kind, weight: name }, index) => {
+    const [first, second] = grads.slice(starts[index]) as [Tensor, Tensor];
+    const byExample = (flat: Tensor): Tensor => flat.reshape([rows, time, flat.shape[1] as number]);
+    const book: Book =
+      kind === 'gain'
+        ? { kind, own: first }
+        : kind === 'embedding'
+          ? { kind, tokens: given, dy: byExample(first) }
+          : { kind, x: byExample(first), dy: byExample(second) };
+    books.set(name, [...(books.get(name) ?? []), book]);
+  });
+  return { losses: value as Tensor, books };
+}
+
+/** [rows, time, width] -> [rows, time, time]: products of an example's vectors with each other. */
+const gram = (vectors: Tensor, others: Tensor = vectors): Tensor => tf.matMul(vectors, others, false, true);
+
+/** [rows, ...] -> [rows], added up over one axis after the other: rounding grows with their lengths, not the product. */
+function sumEach(values: Tensor): Tensor {
+  let sum = values;
+  while (sum.rank > 1) sum = sum.sum(-1);
+  return sum;
+}
+
+/** Squared norm [rows] of what a book holds. */
+function squaredNorm(book: Book): Tensor {
+  if (book.kind === 'gain') return sumEach(book.own.square());
+  if (book.kind === 'linear') {
+    const { x, dy } = book;
+    const [, time, inputs] = x.shape as [number, number, number];
+    const outputs = dy.shape[2] as number;
+    // For a small matrix the gradient itself takes no more memory than the products of t and t', and no longer.
+    const isSmall = inputs * outputs <= Math.min(2 * time * time, time * (inputs + outputs));
+    return sumEach(isSmall ? tf.matMul(dy, x, true, false).square() : gram(x).mul(gram(dy)));
+  }
+  const { tokens, dy } = book;
+  const [rows, time] = tokens.shape as [number, number];
+  const same = tf.equal(tokens.reshape([rows, time, 1]), tokens.reshape([rows, 1, time]));
+  return sumEach(gram(dy).mul(tf.cast(same, 'float32')));
+}
+
+/** Scalar product [rows] of both parts of a tied matrix' gradient, as head and as embedding. */
+function crossProduct(head: Book & { kind: 'linear' }, lookup: Book & { kind: 'embedding' }): Tensor {
+  const vocab = head.dy.shape[2] as number;
+  const picked = gram(head.dy, tf.oneHot(lookup.tokens as never, vocab, 1, 0, 'float32'));
+  return sumEach(picked.mul(gram(head.x, lookup.dy)));
+}
+
+/** Squared norm [rows] of a weight's whole gradient. */
+function squaredNormOf(books: readonly Book[]): Tensor {
+  const parts = books.map(squaredNorm);
+  const head = books.find((book) => book.kind === 'linear');
+  const lookup = books.find((book) => book.kind === 'embedding');
+  if (head && lookup) parts.push(crossProduct(head, lookup).mul(2));
+  return tf.addN(parts);
+}
+
+/** Sum over examples of their gradients times their factors [rows]. Where `counts` is false nothing is read. */
+function weightedSum(book: Book, factors: Tensor, counts: Tensor, shape: number[]): Tensor {
+  const rows = factors.size;
+  const kept = (values: Tensor): Tensor => {
+    const column = [rows, ...values.shape.slice(1).map(() => 1)];
+    return tf.where(counts.reshape(column), values, tf.zerosLike(values));
+  };
+  const scaled = (values: Tensor): Tensor =>
+    kept(values.mul(factors.reshape([rows, ...values.shape.slice(1).map(() => 1)])));
+  const flat = (values: Tensor): Tensor => {
+    const width = values.shape[2] as number;
+    return values.reshape([values.size / width, width]);
+  };
+  if (book.kind === 'gain') return scaled(book.own).sum(0);
+  if (book.kind === 'linear') return tf.matMul(flat(scaled(book.dy)), flat(kept(book.x)), true, false);
+  return tf.unsortedSegmentSum(
+    flat(scaled(book.dy)),
+    book.tokens.reshape([book.tokens.size]) as never,
+    shape[0] as number,
+  );
+}
+
+/** The pure function that `compileFullGradient` compiles. */
+function fullGradient(config: DecoderConfig, clipNorm: number | null, inputs: FullInputs): FullOutputs {
+  const { losses, books } = keepBooks(config, inputs);
+  const squares = tf.addN(Array.from(books.values(), squaredNormOf)) as Tensor;
+  // Differences of rounding may take a sum of products slightly below zero.
+  const norms = tf.maximum(squares, leastSquare).sqrt() as Tensor;
+  const factors = clipNorm === null ? tf.onesLike(norms) : tf.minimum(1, tf.div(clipNorm * (1 - clipMargin), norms));
+  const finite = tf.logicalAnd(tf.isFinite(squares), tf.isFinite(losses));
+  const counts = tf.logicalAnd(finite, tf.greater(inputs.present, 0)) as Tensor;
+  const ifCounts = (values: Tensor): Tensor => tf.where(counts, values, tf.zerosLike(values));
+  const sums = Object.fromEntries(
+    Object.entries(weightShapes(config)).map(([name, shape]) => {
+      const parts = (books.get(name) as Book[]).map((book) => weightedSum(book, factors, counts, shape));
+      return [name, tf.addN(parts) as Tensor];
+    }),
+  );
+  return { sums, norms: ifCounts(norms), losses: ifCounts(losses) };
+}
+
+/**
+ * Compiles the clipped gradient of all weights over microbatches of `rows` examples with `time` predicted tokens.
+ *
+ * @param clipNorm largest norm of an example's whole gradient; null: not clipped
+ */
+export function compileFullGradient(
+  config: DecoderConfig,
+  clipNorm: number | null,
+  { rows, time }: { rows: number; time: number },
+): FullGradient {
+  const zeros = Object.entries(weightShapes(config)).map(([name, shape]) => [name, tf.zeros(shape) as Tensor]);
+  const example: FullInputs = {
+    weights: Object.fromEntries(zeros) as Record<string, Tensor>,
+    tokens: tf.zeros([rows, time + 1], 'int32'),
+    lossWeights: tf.zeros([rows, time]),
+    present: tf.zeros([rows]),
+  };
+  try {
+    return compile((inputs) => fullGradient(config, clipNorm, inputs), example);
+  } finally {
+    disposeTree(example);
+  }
+}
