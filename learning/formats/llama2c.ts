@@ -18,6 +18,7 @@ import {
   type DecoderConfig,
   type LinearName,
 } from '../decoder/config.ts';
+import { toHalves } from './rotary-layout.ts';
 import type { HostTensors } from './safetensors.ts';
 
 function parseHeader(bytes: Buffer): DecoderConfig {
@@ -37,19 +38,6 @@ function parseHeader(bytes: Buffer): DecoderConfig {
     rmsEps: 1e-5,
     tied: vocab > 0,
   });
-}
-
-/** Rows of each head from neighbouring pairs to halves. */
-function toHalves(values: Float32Array, columns: number, width: number): Float32Array {
-  const result = new Float32Array(values.length);
-  const rows = values.length / columns;
-  for (let row = 0; row < rows; row++) {
-    const head = Math.floor(row / width);
-    const place = row % width;
-    const source = head * width + (place < width / 2 ? 2 * place : 2 * (place - width / 2) + 1);
-    result.set(values.subarray(source * columns, (source + 1) * columns), row * columns);
-  }
-  return result;
 }
 
 /** @throws EpsilonflowError MODEL_INVALID when the file is missing or its size does not fit its header. */

@@ -5,6 +5,7 @@
 
 import { readFile, writeFile } from 'node:fs/promises';
 import { EpsilonflowError } from '../../schemas/errors.ts';
+import { bfloatToFloat, halfToFloat } from './half-precision.ts';
 
 /** A tensor in host memory. */
 export interface HostTensor {
@@ -26,28 +27,11 @@ const damaged = (file: string, what: string): never => {
   });
 };
 
-/** IEEE 754 half precision. */
-function halfToFloat(half: number): number {
-  const sign = half & 0x8000 ? -1 : 1;
-  const exponent = (half >> 10) & 0x1f;
-  const fraction = half & 0x3ff;
-  if (exponent === 0) return sign * fraction * 2 ** -24;
-  if (exponent === 31) return fraction ? NaN : sign * Infinity;
-  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
-}
-
 /** Bytes an element and how to read it. */
 const readers: Record<string, { bytes: number; read: (data: Buffer, offset: number) => number }> = {
   F32: { bytes: 4, read: (data, offset) => data.readFloatLE(offset) },
   F16: { bytes: 2, read: (data, offset) => halfToFloat(data.readUInt16LE(offset)) },
-  BF16: {
-    bytes: 2,
-    read: (data, offset) => {
-      const word = new DataView(new ArrayBuffer(4));
-      word.setUint16(0, data.readUInt16LE(offset));
-      return word.getFloat32(0);
-    },
-  },
+  BF16: { bytes: 2, read: (data, offset) => bfloatToFloat(data.readUInt16LE(offset)) },
   I32: { bytes: 4, read: (data, offset) => data.readInt32LE(offset) },
 };
 
