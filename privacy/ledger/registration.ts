@@ -30,8 +30,8 @@ export async function registerAll(
  * The account is the one that knows the digest, else the one that `decision` joins, else the one that other data of
  * this name belong to, else the one of this name; data of an unknown name of which one account holds every record already belong to that account.
  *
- * @throws EpsilonflowError DATASET_OVERLAP when a private dataset shares records with other accounts and nobody has
- *   acknowledged it; LEDGER_MISMATCH when the rows were hashed under another secret; ARGUMENT_INVALID for a decision
+ * @throws EpsilonflowError DATASET_OVERLAP when a private dataset shares records with other accounts, or a benchmark with
+ *   private ones, and nobody has acknowledged it; LEDGER_MISMATCH when the rows were hashed under another secret; ARGUMENT_INVALID for a decision
  *   that does not fit.
  */
 async function registerDataset(writer: LedgerWriter, registration: DatasetRegistration): Promise<RegisteredDataset> {
@@ -52,7 +52,9 @@ async function registerDataset(writer: LedgerWriter, registration: DatasetRegist
   const found = await overlapsOf(transaction, account, together, accounts);
   const accepted = new Set(decision?.apartFrom);
   const refused = found.filter(({ other }) => !accepted.has(other));
-  if (refused.length > 0 && !registration.benchmark) throw overlapping(registration, account, refused);
+  if (registration.benchmark)
+    await checkBenchmark(transaction, registration, [account, ...refused.map(({ other }) => other)]);
+  else if (refused.length > 0) throw overlapping(registration, account, refused);
 
   for (const { other, shared } of found)
     if (accepted.has(other)) await acknowledge(transaction, account, other, shared);
@@ -232,6 +234,35 @@ function overlapping({ dataset }: DatasetRegistration, account: string, found: r
   );
 }
 
+/**
+ * Figures of a benchmark leave as they are: what was registered as private can't become one.
+ *
+ * @param accounts its own and those that it shares records with
+ */
+async function checkBenchmark(
+  transaction: LedgerTransaction,
+  { dataset }: DatasetRegistration,
+  accounts: readonly string[],
+): Promise<void> {
+  const secret = new Set<string>();
+  for (const { account, payload } of await rowsOfKind(transaction, 'digest')) {
+    if ((JSON.parse(payload) as { private?: boolean }).private === true) secret.add(account);
+  }
+  const of = accounts.filter((account) => secret.has(account));
+  if (of.length === 0) return;
+  throw new EpsilonflowError(
+    'DATASET_OVERLAP',
+    `Dataset ${dataset} is called a benchmark, but belongs to private data of ${of.length === 1 ? 'account' : 'accounts'} ` +
+      `${of.join(', ')} or shares records with them.`,
+    {
+      hint:
+        "Give it `sensitivity: private`, or, if it is other data, another name. Where the shared records are nobody's, " +
+        'tell the ledger who decided it: ' +
+        `epsilonflow ledger register SPEC ${dataset} ${of.map((other) => `--apart-from ${other}`).join(' ')} --reason "..."`,
+    },
+  );
+}
+
 async function acknowledge(
   transaction: LedgerTransaction,
   account: string,
@@ -281,7 +312,7 @@ async function addRows(
     kind: 'digest',
     account,
     entryId: null,
-    payload: { digest, dataset, rows: rowsDigest(added) },
+    payload: { digest, dataset, rows: rowsDigest(added), private: !registration.benchmark },
   });
 }
 

@@ -215,11 +215,28 @@ describe.each(ledgerDatabases('accounts of the ledger'))('on $name', (database) 
       await expect(ledger.register([moved])).rejects.toMatchObject({ code: 'ARGUMENT_INVALID' });
     });
 
-    test('a benchmark is recorded and never refused, but private data that share its records are', async () => {
-      await ledger.register([data('reviews', texts(0, 500))]);
+    test('a benchmark may share records with another one, private data may not share them', async () => {
+      await ledger.register([data('films', texts(0, 500), { benchmark: true })]);
       await ledger.register([data('public', texts(400, 900), { benchmark: true })]);
       const found = expect.stringContaining('with account public') as string;
       await expect(ledger.register([data('opinions', texts(600, 1200))])).rejects.toMatchObject({ message: found });
+    });
+
+    test('what was registered as private is no benchmark, whatever its name and whatever is added to it', async () => {
+      const code = 'DATASET_OVERLAP';
+      await ledger.register([data('reviews', texts(0, 500))]);
+      for (const name of ['reviews', 'reviews2']) {
+        const renamed = data(name, texts(0, 501), { benchmark: true });
+        const message = expect.stringContaining('private data of account reviews') as string;
+        await expect(ledger.register([renamed])).rejects.toMatchObject({ code, message });
+      }
+      const joined = { joins: 'reviews', apartFrom: [], ...why };
+      const joining = data('reviews2', texts(0, 501), { benchmark: true, decision: joined });
+      await expect(ledger.register([joining])).rejects.toMatchObject({ code });
+      const apart = { joins: null, apartFrom: ['reviews'], ...why };
+      const decided = data('reviews2', texts(490, 900), { benchmark: true, decision: apart });
+      expect(await ledger.register([decided])).toMatchObject([{ account: 'reviews2' }]);
+      expect(await ledger.verify()).toBeTruthy();
     });
 
     test('the test split has an account of its own, and shares no record with the training split', async () => {
