@@ -13,6 +13,7 @@ import {
 } from '../learning/dp/checkpoint.ts';
 import { encodeRecord, microbatchShapes, type EncodedRecord } from '../learning/dp/sequences.ts';
 import { AdapterTrainer, unmovedGroups } from '../learning/dp/trainer.ts';
+import { checkModelUnchanged } from '../learning/formats/model-digest.ts';
 import { readModelFolder, type ModelFolder } from '../learning/formats/model-folder.ts';
 import { loadTokenizer, type Tokenizer } from '../learning/tokenizer/index.ts';
 import { seededStream } from '../privacy/noise.ts';
@@ -35,10 +36,13 @@ function datasetOf(input: JobInput<'finetune'>): PlanDataset {
 }
 
 /** Folder, name and digest of the base model: one of the spec's models, or the result of a pretrain step. */
-function baseOf(input: JobInput<'finetune'>): { directory: string; name: string; digest: string } {
+async function baseOf(input: JobInput<'finetune'>): Promise<{ directory: string; name: string; digest: string }> {
   const source = input.node.inputs['model'];
   const model = source && 'model' in source ? input.models[source.model] : undefined;
-  if (model) return { directory: model.path, name: model.name, digest: model.digest };
+  if (model) {
+    await checkModelUnchanged(model);
+    return { directory: model.path, name: model.name, digest: model.digest };
+  }
   const artifact = input.artifacts['model']?.[0];
   if (artifact) return { directory: artifact.directory, name: artifact.nodeId, digest: artifact.key };
   throw new EpsilonflowError('STEP_FAILED', `${input.node.id} has no base model.`);
@@ -89,7 +93,7 @@ export const run: StepRunner<'finetune'> = async (input, context): Promise<StepO
   const { node } = input;
   const { params } = node;
   const dataset = datasetOf(input);
-  const base = baseOf(input);
+  const base = await baseOf(input);
   const mechanism = reservedMechanism(input, dataset, params);
   context.progress({ phase: 'load', done: 0, total: 1, unit: 'models' });
   const model = await readModelFolder(base.directory);

@@ -1,11 +1,10 @@
 /** @file Wires data, accounting, store and ledger to the compiler. */
 
-import { createHash } from 'node:crypto';
-import { readdir, readFile, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { readFile } from 'node:fs/promises';
 
 import type { AccountFigures, AccountRequest, CacheQuery, CompileHost, DatasetFindings } from '../compiler/index.ts';
 import { type DatasetRecords, type DatasetSource, inspectDataset, readDigested } from '../datasets/index.ts';
+import { modelDigest } from '../learning/formats/model-digest.ts';
 import { composedEpsilon } from '../privacy/accounting/index.ts';
 import { calibrateNoiseMultiplier } from '../privacy/calibration.ts';
 import {
@@ -157,30 +156,4 @@ async function findings(source: DatasetSource, options: OfflineOptions): Promise
   const { digest, records } = await readDigested(source, secret);
   await options.onRecords?.(source, digest, records);
   return { faults, digest, trainRecords: records.train?.length ?? null };
-}
-
-/** Files of a model folder that decide what it computes; notes beside them don't. */
-const isModelFile = (name: string): boolean => name.endsWith('.json') || name.endsWith('.safetensors');
-
-async function modelDigest(path: string): Promise<string> {
-  const names = await readdir(path).catch((cause: unknown) => {
-    throw new EpsilonflowError('MODEL_MISSING', `Model folder ${path} does not exist or cannot be read`, {
-      hint: 'Paths in a spec are relative to the spec file.',
-      cause,
-    });
-  });
-  for (const needed of ['config.json', 'tokenizer.json']) {
-    if (names.includes(needed)) continue;
-    throw new EpsilonflowError('MODEL_MISSING', `Model folder ${path} has no ${needed}`, {
-      hint: 'A model is a folder in Hugging Face layout: config.json, model.safetensors, tokenizer.json.',
-    });
-  }
-  const files: Record<string, string> = {};
-  for (const name of names.filter(isModelFile).sort()) {
-    if (!(await stat(join(path, name))).isFile()) continue;
-    files[name] = createHash('sha256')
-      .update(await readFile(join(path, name)))
-      .digest('hex');
-  }
-  return createHash('sha256').update(JSON.stringify(files)).digest('hex');
 }

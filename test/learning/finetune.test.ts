@@ -9,6 +9,7 @@ import { readDigested } from '../../datasets/index.ts';
 import { readAdapter } from '../../learning/adapter/files.ts';
 import { disposeTree } from '../../learning/compile/index.ts';
 import type { DecoderConfig } from '../../learning/decoder/config.ts';
+import { modelDigest } from '../../learning/formats/model-digest.ts';
 import { writeModelFolder } from '../../learning/formats/model-folder.ts';
 import { trainBytePairs, writeTokenizer } from '../../learning/tokenizer/byte-pair-training.ts';
 import type { PlanDataset, PoissonGaussianMechanism } from '../../schemas/plan.ts';
@@ -75,6 +76,7 @@ async function job({ params, sensitivity = 'benchmark', mechanism: given = mecha
   JobInput<'finetune'>
 > {
   const folder = await mkdtemp(join(root, 'job-'));
+  const base = join(root, 'base');
   const [outputDirectory, checkpointDirectory] = [join(folder, 'output'), join(folder, 'checkpoints')];
   await mkdir(outputDirectory);
   await mkdir(checkpointDirectory);
@@ -123,7 +125,7 @@ async function job({ params, sensitivity = 'benchmark', mechanism: given = mecha
       },
     },
     datasets: { speech: dataset },
-    models: { base: { name: 'base', path: join(root, 'base'), digest: 'b' } },
+    models: { base: { name: 'base', path: base, digest: await modelDigest(base) } },
     artifacts: {},
     outputDirectory,
     checkpointDirectory,
@@ -171,6 +173,15 @@ const digestOf = async (directory: string): Promise<string> => {
 const range = (from: number, to: number): number[] => Array.from({ length: to - from }, (_, index) => from + index);
 
 describe('the finetune step', () => {
+  it('refuses a base model that is not the one of the plan', async () => {
+    const asked = await job();
+    const base = asked.models['base']!;
+    const changed = { ...asked, models: { base: { ...base, digest: 'f'.repeat(64) } } };
+    const observed = context();
+    await expect(run(changed, observed)).rejects.toMatchObject({ code: 'MODEL_INVALID' });
+    expect(observed.announced).toEqual([]);
+  });
+
   it('goes on from its last checkpoint after a stop or a crash, to the same bytes', async () => {
     const whole = await job();
     const output = await run(whole, context());
