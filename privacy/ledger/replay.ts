@@ -22,13 +22,22 @@ export interface LedgerState {
   entries: Map<string, ReplayedEntry>;
   /** By account, then by key of the mechanism. */
   holdings: Map<string, Map<string, Tables['holdings']>>;
+  /** By account: entries that have begun and are charged. */
+  begun: Map<string, Set<string>>;
+  /** Mechanism by its digest. */
+  mechanisms: Map<string, string>;
+  /** Only the rows of some entries are replayed: what an account must keep can't be told. */
+  isPart: boolean;
 }
 
-export const emptyState = (): LedgerState => ({
+export const emptyState = ({ isPart } = { isPart: false }): LedgerState => ({
   accounts: new Map(),
   digests: new Map(),
   entries: new Map(),
   holdings: new Map(),
+  begun: new Map(),
+  mechanisms: new Map(),
+  isPart,
 });
 
 /** Payload of a row; what older rows lack is undefined. */
@@ -55,9 +64,27 @@ interface Payload {
   recordsHash?: string;
 }
 
+function payloadOf(row: ChainedRow): Payload | null {
+  try {
+    const payload: unknown = JSON.parse(row.payload);
+    return typeof payload === 'object' && payload !== null ? payload : null;
+  } catch {
+    return null;
+  }
+}
+
+const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && Number(value) >= 0;
+
+function isMechanism(value: unknown): value is Mechanism {
+  if (typeof value !== 'object' || value === null) return false;
+  const { kind, steps } = value as { kind?: unknown; steps?: unknown };
+  return kind === 'unbounded' || kind === 'discrete-laplace' || (kind === 'poisson-gaussian' && isCount(steps));
+}
+
 /** Applies `row` to `state`, which it changes; returns what is wrong with it, or null. */
 export function replayRow(state: LedgerState, row: ChainedRow): string | null {
-  const payload = JSON.parse(row.payload) as Payload;
+  const payload = payloadOf(row);
+  if (payload === null) return `row ${row.sequence} holds no JSON object`;
   switch (row.kind) {
     case 'account':
       state.accounts.set(row.account, {
@@ -75,9 +102,12 @@ export function replayRow(state: LedgerState, row: ChainedRow): string | null {
       account.budget = payload.budget ?? null;
       return null;
     }
-    case 'digest':
-      state.digests.set(payload.digest!, row.account);
-      return null;
+    case 'digest': {
+      if (typeof payload.digest !== 'string') return `row ${row.sequence} names no digest`;
+      const owner = state.digests.get(payload.digest) ?? row.account;
+      state.digests.set(payload.digest, owner);
+      return owner === row.account ? null : `row ${row.sequence} moves the data of account ${owner} to ${row.account}`;
+    }
     case 'registered':
     case 'acknowledged':
       return null;
@@ -96,11 +126,20 @@ export function replayRow(state: LedgerState, row: ChainedRow): string | null {
 }
 
 function reserved(state: LedgerState, row: ChainedRow, payload: Payload): string | null {
-  const mechanism = payload.mechanism!;
-  const known = state.entries.get(row.entryId!);
+  const { mechanism, mechanismDigest } = payload;
+  if (!isMechanism(mechanism) || typeof mechanismDigest !== 'string' || row.entryId === null) {
+    return `row ${row.sequence} reserves no mechanism`;
+  }
+  const known = state.entries.get(row.entryId);
   if (known !== undefined && known.state !== 'released') return `row ${row.sequence} reserves an entry a second time`;
+  const written = canonicalJson(mechanism);
+  const named = state.mechanisms.get(mechanismDigest) ?? written;
+  if (named !== written || (known !== undefined && known.mechanism_digest !== mechanismDigest)) {
+    return `row ${row.sequence} reserves another mechanism than its digest names`;
+  }
+  state.mechanisms.set(mechanismDigest, written);
   const entry: ReplayedEntry = known ?? {
-    id: row.entryId!,
+    id: row.entryId,
     account: row.account,
     workflow_id: payload.workflowId!,
     experiment: payload.experiment!,
@@ -108,8 +147,8 @@ function reserved(state: LedgerState, row: ChainedRow, payload: Payload): string
     node_id: payload.nodeId!,
     node_key: payload.nodeKey!,
     key_epoch: payload.keyEpoch!,
-    mechanism: canonicalJson(mechanism),
-    mechanism_digest: payload.mechanismDigest!,
+    mechanism: written,
+    mechanism_digest: mechanismDigest,
     state: 'reserved',
     fence: 0,
     ended: 0,
@@ -120,10 +159,13 @@ function reserved(state: LedgerState, row: ChainedRow, payload: Payload): string
     changed_at: row.time,
     anchors: [],
   };
+  const charged = payload.charged ?? applicationsOf(mechanism);
+  const fault = chargeFault(state, row, entry, charged);
+  if (fault !== null) return `row ${row.sequence} ${fault}`;
   state.entries.set(entry.id, entry);
   entry.state = 'reserved';
   entry.changed_at = row.time;
-  charge(state, entry, payload.charged ?? applicationsOf(mechanism));
+  charge(state, entry, charged);
   return admitted(state, row, payload, entry);
 }
 
@@ -143,18 +185,55 @@ function moved(state: LedgerState, row: ChainedRow, payload: Payload): string | 
   if (!before[row.kind]!.includes(entry.state)) {
     return `row ${row.sequence} makes an entry that was ${entry.state} ${row.kind}`;
   }
-  entry.changed_at = row.time;
   if (payload.records !== undefined) {
     entry.anchors.push({ records: payload.records, hash: payload.recordsHash!, row: row.sequence });
   }
+  const charged = payload.charged ?? (row.kind === 'released' ? 0 : entry.charged);
+  const fault = chargeFault(state, row, entry, charged);
+  if (fault !== null) return `row ${row.sequence} ${fault}`;
+  entry.changed_at = row.time;
   if (row.kind === 'begun' || row.kind === 'ended' || row.kind === 'reduced') entry.fence = payload.token!;
   if (row.kind === 'begun') Object.assign(entry, { ended: 0, key_fingerprint: payload.keyFingerprint ?? null });
   if (row.kind === 'ended') entry.ended = 1;
-  if (row.kind === 'committed') entry.proof = canonicalJson(payload.proof);
+  if (row.kind === 'committed') entry.proof = canonicalJson(payload.proof ?? null);
   if (row.kind === 'begun' || row.kind === 'committed' || row.kind === 'released') entry.state = row.kind;
-  charge(state, entry, payload.charged ?? (row.kind === 'released' ? 0 : entry.charged));
+  charge(state, entry, charged);
   return row.kind === 'extended' ? admitted(state, row, payload, entry) : null;
 }
+
+/** What forbids that `row` sets the charge of an entry to `charged`; null when its kind may. */
+function chargeFault(state: LedgerState, row: ChainedRow, entry: ReplayedEntry, charged: number): string | null {
+  if (row.account !== entry.account) return `charges an entry of account ${entry.account} to ${row.account}`;
+  if (!isCount(charged)) return `charges ${String(charged)}, which is no number of applications`;
+  const mechanism = JSON.parse(entry.mechanism) as Mechanism;
+  const planned = applicationsOf(mechanism);
+  const records = entry.anchors.at(-1)?.records ?? 0;
+  const change = `charges ${charged} in place of ${entry.charged}`;
+  switch (row.kind) {
+    case 'reserved':
+    case 'committed':
+      if (charged < planned) return `charges ${charged} of the ${planned} applications of its mechanism`;
+      return charged < Math.max(entry.charged, records) ? change : null;
+    case 'extended':
+      return charged < Math.max(entry.charged, records) ? change : null;
+    case 'reduced':
+      if (charged > entry.charged) return change;
+      if (charged < records) return `charges ${charged}, fewer than its ${records} step records`;
+      if (records === 0 || mechanism.kind === 'unbounded') return 'gives back steps that nobody recorded';
+      return charged < entry.charged && keepsWhole(state, entry.account) ? 'gives back what its account keeps' : null;
+    case 'released': {
+      if (state.isPart) return charged === 0 || charged === entry.charged ? null : change;
+      const kept = keepsWhole(state, entry.account) ? entry.charged : 0;
+      return charged === kept ? null : `${change}, what its account keeps is ${kept}`;
+    }
+    default:
+      return charged === entry.charged ? null : change;
+  }
+}
+
+/** Whether the account gives nothing back: see `giveBack`. */
+const keepsWhole = ({ accounts, begun, isPart }: LedgerState, account: string): boolean =>
+  !isPart && accounts.get(account)?.whole === 1 && (begun.get(account)?.size ?? 0) > 0;
 
 /** What an account remembers of an admission; older rows say nothing of it, and such plans count as not fixed. */
 function admitted(state: LedgerState, row: ChainedRow, payload: Payload, entry: ReplayedEntry): string | null {
@@ -168,6 +247,10 @@ function admitted(state: LedgerState, row: ChainedRow, payload: Payload, entry: 
 function charge(state: LedgerState, entry: ReplayedEntry, applications: number): void {
   const difference = applications - entry.charged;
   entry.charged = applications;
+  let begun = state.begun.get(entry.account);
+  if (begun === undefined) state.begun.set(entry.account, (begun = new Set()));
+  if (entry.charged > 0 && entry.fence > 0) begun.add(entry.id);
+  else begun.delete(entry.id);
   if (difference === 0) return;
   let held = state.holdings.get(entry.account);
   if (held === undefined) state.holdings.set(entry.account, (held = new Map()));

@@ -1,10 +1,10 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 
-import { chainRow, genesis, type LedgerFact } from '../../privacy/ledger/chain.ts';
+import { chainRow, genesis, type ChainedRow, type LedgerFact } from '../../privacy/ledger/chain.ts';
 import { openLedger, type Ledger } from '../../privacy/ledger/index.ts';
 import { emptyState, replayRow } from '../../privacy/ledger/replay.ts';
 import { ledgerDatabases } from './ledger-databases.ts';
-import { entry, envelope, proof, registration, stateDigest } from './ledger-fixture.ts';
+import { entry, envelope, mechanism, proof, registration, stateDigest } from './ledger-fixture.ts';
 
 describe('replay', () => {
   const replay = (...facts: LedgerFact[]): string | null => {
@@ -28,6 +28,115 @@ describe('replay', () => {
       'row 2 speaks of',
     ],
     ['a kind that nobody knows', [{ ...opened, kind: 'spent' as 'begun' }], 'row 1 is of the unknown kind spent'],
+  ] satisfies [string, LedgerFact[], string][])('names %s', (_, facts, fault) => {
+    expect(replay(...facts)).toContain(fault);
+  });
+
+  const of = (kind: LedgerFact['kind'], payload: Record<string, unknown>): LedgerFact => ({
+    ...{ kind, account: 'a', entryId: 'e', payload: payload as LedgerFact['payload'] },
+  });
+  const reserved = of('reserved', {
+    ...{ workflowId: 'w', nodeKey: 'k', mechanism, mechanismDigest: 'm', charged: 1000, admittedBy: 'renyi-filter' },
+  });
+  const tight = { ...reserved, payload: { ...(reserved.payload as object), admittedBy: 'fixed-plan' } };
+  const changed = (row: LedgerFact, change: object): LedgerFact => ({
+    ...row,
+    payload: { ...(row.payload as object), ...change },
+  });
+  const begun = of('begun', { token: 1, records: 0, recordsHash: '' });
+  const stopped = of('ended', { token: 2, records: 4, recordsHash: 'h' });
+  const reduced = of('reduced', { token: 2, charged: 4, records: 4, recordsHash: 'h' });
+  const committed = of('committed', { token: 1, proof, charged: 1000, records: 4, recordsHash: 'h' });
+
+  test.each([
+    ['a committed entry', [opened, reserved, begun, committed]],
+    [
+      'what is given back and taken up again',
+      [opened, reserved, begun, stopped, reduced, of('extended', { charged: 1000 })],
+    ],
+    [
+      'what an account that keeps all keeps',
+      [opened, tight, { ...tight, entryId: 'f' }, begun, { ...of('released', { charged: 1000 }), entryId: 'f' }],
+    ],
+    ['a plan that never began', [opened, tight, of('released', { charged: 0 })]],
+  ] satisfies [string, LedgerFact[]][])('takes %s', (_, facts) => {
+    expect(replay(...facts)).toBeNull();
+  });
+
+  test.each([
+    ['a reservation for less', [opened, changed(reserved, { charged: 1 })], 'row 2 charges 1 of the 1000 applications'],
+    ['a charge that is no number', [opened, changed(reserved, { charged: '2000' })], 'row 2 charges 2000, which is no'],
+    [
+      'a commit for less',
+      [opened, reserved, begun, changed(committed, { charged: 999 })],
+      'row 4 charges 999 of the 1000',
+    ],
+    [
+      'a commit that forgets repeated steps',
+      [opened, reserved, begun, of('extended', { charged: 1001 }), committed],
+      'row 5 charges 1000 in place of 1001',
+    ],
+    [
+      'an attempt that lowers the charge',
+      [opened, reserved, changed(begun, { charged: 0 })],
+      'row 3 charges 0 in place',
+    ],
+    [
+      'an extension that lowers the charge',
+      [opened, reserved, begun, of('extended', { charged: 10 })],
+      'row 4 charges 10 in place of 1000',
+    ],
+    [
+      'a reduction that raises the charge',
+      [opened, reserved, begun, stopped, changed(reduced, { charged: 1001 })],
+      'row 5 charges 1001 in place of 1000',
+    ],
+    [
+      'a reduction below the records',
+      [opened, reserved, begun, stopped, changed(reduced, { charged: 3 })],
+      'row 5 charges 3, fewer than its 4 step records',
+    ],
+    [
+      'a reduction without records',
+      [opened, reserved, begun, changed(reduced, { charged: 0, records: 0 })],
+      'row 4 gives back steps that nobody recorded',
+    ],
+    [
+      'a reduction where the account keeps all',
+      [opened, tight, begun, stopped, reduced],
+      'row 5 gives back what its account keeps',
+    ],
+    [
+      'a release that keeps what it may not',
+      [opened, reserved, of('released', { charged: 5 })],
+      'row 3 charges 5 in place',
+    ],
+    [
+      'a release of what the account keeps',
+      [opened, tight, { ...tight, entryId: 'f' }, begun, { ...of('released', { charged: 0 }), entryId: 'f' }],
+      'row 5 charges 0 in place of 1000, what its account keeps is 1000',
+    ],
+    [
+      'a digest of two mechanisms',
+      [opened, reserved, { ...changed(reserved, { mechanism: { ...mechanism, steps: 5 } }), entryId: 'f' }],
+      'row 3 reserves another mechanism than its digest names',
+    ],
+    [
+      'another mechanism in place of one that was released',
+      [opened, reserved, of('released', { charged: 0 }), changed(reserved, { mechanismDigest: 'n' })],
+      'row 4 reserves another mechanism',
+    ],
+    ['no mechanism', [opened, changed(reserved, { mechanism: { kind: 'none' } })], 'row 2 reserves no mechanism'],
+    ['another account', [opened, reserved, { ...begun, account: 'b' }], 'row 3 charges an entry of account a to b'],
+    [
+      'data that change their account',
+      [
+        { ...opened, kind: 'digest', payload: { digest: 'd' } },
+        { ...opened, kind: 'digest', account: 'b', payload: { digest: 'd' } },
+      ],
+      'row 2 moves the data of account a to b',
+    ],
+    ['a payload that is no object', [{ ...opened, payload: 'x' }], 'row 1 holds no JSON object'],
   ] satisfies [string, LedgerFact[], string][])('names %s', (_, facts, fault) => {
     expect(replay(...facts)).toContain(fault);
   });
@@ -148,6 +257,44 @@ describe.each(ledgerDatabases('verification of the ledger'))('on $name', (databa
     await expect(ledger.verify()).rejects.toMatchObject({
       code: 'LEDGER_CORRUPT',
       message: expect.stringContaining(named) as string,
+    });
+  });
+
+  /** Chains all rows anew, so that no hash tells of the change. */
+  async function forge(change: (row: ChainedRow) => LedgerFact['payload']): Promise<void> {
+    let head = genesis;
+    const statements: string[] = [];
+    for (const row of await database.execute(url, 'select * from ledger_rows order by sequence')) {
+      const { kind, account, entry_id, time, payload } = row as Record<string, string>;
+      const fact = { kind: kind as LedgerFact['kind'], account: account!, entryId: entry_id ?? null };
+      const forged = change({ ...fact, payload: payload! } as ChainedRow);
+      const next = chainRow(head, { ...fact, payload: forged }, time!);
+      head = next;
+      statements.push(
+        `update ledger_rows set payload = '${next.payload}', previous_hash = '${next.previousHash}', ` +
+          `hash = '${next.hash}' where sequence = ${next.sequence}`,
+      );
+    }
+    statements.push(`update ledger_head set hash = '${head.hash}'`);
+    await database.execute(url, statements.join('; '));
+  }
+
+  test('a whole ledger that was chained anew to charge less is found', async () => {
+    const parse = ({ payload }: ChainedRow): Record<string, unknown> => JSON.parse(payload) as Record<string, unknown>;
+    await forge((row) => parse(row) as LedgerFact['payload']);
+    expect(await ledger.verify()).toEqual({ rows: 10 });
+    await forge((row) => {
+      const payload = parse(row);
+      const isLess = row.kind === 'reserved' || row.kind === 'committed';
+      return (isLess ? { ...payload, charged: 4 } : payload) as LedgerFact['payload'];
+    });
+    await database.execute(
+      url,
+      "update entries set charged = 4 where state <> 'released'; update holdings set count = 8",
+    );
+    await expect(ledger.verify()).rejects.toMatchObject({
+      code: 'LEDGER_CORRUPT',
+      message: expect.stringContaining('row 3 charges 4 of the 1000 applications of its mechanism') as string,
     });
   });
 });
