@@ -67,16 +67,26 @@ interface ArmFile {
   values: number[];
 }
 
-/** Reads what is there so far; a run that still goes on gives the comparisons that have finished. */
-export async function collectResults(runDirectory: string, plan: Plan, store: ArtifactReader): Promise<RunResults> {
+/** What the log says of a run, and by node id those of its finished artifacts that the store still has whole. */
+export async function collectArtifacts(
+  runDirectory: string,
+  plan: Plan,
+  store: ArtifactReader,
+): Promise<Pick<RunResults, 'run' | 'artifacts'>> {
   const run = summariseRun(readEvents(runDirectory).events);
-  const lineage = lineageOf(plan);
   const artifacts = new Map<string, OpenedArtifact>();
   for (const node of plan.nodes) {
     if (run.nodes.get(node.id)?.status !== 'completed') continue;
     const artifact = await store.lookup(node.key);
     if (artifact) artifacts.set(node.id, artifact);
   }
+  return { run, artifacts };
+}
+
+/** Reads what is there so far; a run that still goes on gives the comparisons that have finished. */
+export async function collectResults(runDirectory: string, plan: Plan, store: ArtifactReader): Promise<RunResults> {
+  const { run, artifacts } = await collectArtifacts(runDirectory, plan, store);
+  const lineage = lineageOf(plan);
   const comparisons = plan.nodes.flatMap((node) => {
     const artifact = artifacts.get(node.id);
     const result = isCompare(node) && artifact ? readComparison(plan, node, artifact, lineage, artifacts) : null;

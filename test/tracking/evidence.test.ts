@@ -1,19 +1,29 @@
 /** The evidence of a run: gathered from real ledger and store, written, read and recomputed; no change goes unnoticed. */
 
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
-import { envelopeAccount, envelopeEntry, openLedger, type Ledger } from '../../privacy/ledger/index.ts';
+import { chainRow, type EventKind } from '../../privacy/ledger/chain.ts';
+import {
+  envelopeAccount,
+  envelopeEntry,
+  openLedger,
+  type ChainedRow,
+  type Ledger,
+} from '../../privacy/ledger/index.ts';
 import type { MechanismProof } from '../../schemas/artifact.ts';
+import { canonicalJson } from '../../schemas/canonical-json.ts';
 import { accountOf, chargesOf } from '../../schemas/charges.ts';
-import type { Mechanism, Plan, PlanNode } from '../../schemas/plan.ts';
+import { lineageOf } from '../../schemas/lineage.ts';
+import type { JsonValue, Mechanism, NodeCharge, Plan, PlanNode } from '../../schemas/plan.ts';
 import { openStore, type Store } from '../../store/index.ts';
 import { passEvents } from '../../tracking/door.ts';
 import { appendEvents, type RunEvent } from '../../tracking/events.ts';
 import { readBundle, writeBundle, type Bundle } from '../../tracking/evidence/bundle.ts';
 import { gatherEvidence } from '../../tracking/evidence/gather.ts';
 import { verifyEvidence } from '../../tracking/evidence/verify.ts';
+import { chargeDifference, type EntryEvidence } from '../../tracking/evidence/verify-entries.ts';
 import { verifyFiles } from '../../tracking/evidence/verify-files.ts';
 import { writeRun, type RunFolder } from '../../tracking/runs.ts';
 import { openWorkspace, preamble } from '../compiler/workspace.ts';
@@ -75,7 +85,9 @@ async function finish(node: PlanNode, paidBy: Map<string, string[]>): Promise<vo
       nodeId: node.id,
       metrics: {},
       summary: {},
-      privacy: charges,
+      privacy: lineageOf(plan)
+        .privacyBehind(node.id)
+        .map(({ privacy }) => privacy),
       paidBy: paid,
     },
     charges: receipts.map((receipt, index) => ({ ...receipt, proof: proofOf(charges[index]!.mechanism) })),
@@ -183,5 +195,194 @@ describe('evidence', () => {
     change(changed);
     const { mismatches } = await verifyEvidence(changed);
     expect(mismatches.map((mismatch) => mismatch.check)).toContain(check);
+  });
+
+  /** The rows with other payloads or accounts, and hashes that fit. */
+  function forge(changed: Bundle, change: (row: ChainedRow, payload: Record<string, unknown>) => void): void {
+    const { rows, head } = changed.evidence.ledger;
+    let before = { sequence: 0, hash: '' };
+    for (const row of rows) {
+      const payload = JSON.parse(row.payload) as Record<string, unknown>;
+      change(row, payload);
+      const hash = row.sequence === before.sequence + 1 && before.sequence > 0 ? before.hash : row.previousHash;
+      const fact = { ...row, kind: row.kind as EventKind, payload: payload as JsonValue };
+      before = Object.assign(row, chainRow({ sequence: row.sequence - 1, hash }, fact, row.time));
+      if (row.sequence === head.sequence) head.hash = row.hash;
+    }
+  }
+
+  const paidFor = (changed: Bundle) =>
+    changed.evidence.results.find(({ charges }) => charges.some(({ proof }) => proof !== null))!;
+
+  it.each<[string, string, string, (changed: Bundle) => void]>([
+    ['no results', 'result', 'no results', (changed) => (changed.evidence.results = [])],
+    [
+      'a completed result that is left out',
+      'result',
+      'was completed, but',
+      (changed) => (changed.evidence.results = changed.evidence.results.filter(({ paidBy }) => paidBy.length === 0)),
+    ],
+    [
+      'a paid result that is left out',
+      'result',
+      'paid for it, but it has no result',
+      (changed) => {
+        const { node } = paidFor(changed);
+        changed.evidence.results = changed.evidence.results.filter((result) => result.node !== node);
+        changed.evidence.completed = changed.evidence.completed.filter((one) => one.node !== node);
+      },
+    ],
+    [
+      'a result of another key than the one completed',
+      'result',
+      'another content key',
+      (changed) => (changed.evidence.completed[0]!.key = '0'.repeat(64)),
+    ],
+    [
+      'data that belong to another account',
+      'result',
+      'was charged to account reviews, reviews belongs to other',
+      (changed) => forge(changed, (row) => row.kind === 'digest' && (row.account = 'other')),
+    ],
+    [
+      'a charge to an account of other data',
+      'ledger',
+      'was charged to account reviews; no row says that reviews belongs there',
+      (changed) => forge(changed, (row, payload) => row.kind === 'digest' && (payload['digest'] = '0')),
+    ],
+    [
+      'a mechanism that was reserved for less',
+      'ledger',
+      'charges 1 of the 50 applications',
+      (changed) => forge(changed, (row, payload) => row.kind === 'reserved' && (payload['charged'] = 1)),
+    ],
+    [
+      'repeated steps that nobody was charged for',
+      'result',
+      'was charged for 50 applications, it ran 53',
+      (changed) => forge(changed, (row, payload) => row.kind === 'committed' && (payload['repeatedSteps'] = 3)),
+    ],
+    [
+      'a manifest without its charges',
+      'result',
+      'its manifest has 0 charges, the plan 1',
+      (changed) => (paidFor(changed).charges = []),
+    ],
+    [
+      'another proof than the one committed',
+      'proof',
+      'it is not the proof that was committed',
+      (changed) => {
+        const [charge] = paidFor(changed).charges;
+        charge!.proof = { ...charge!.proof!, seen: 1 } as unknown as MechanismProof;
+      },
+    ],
+    [
+      'a manifest with a lower epsilon',
+      'result',
+      'other mechanisms behind it',
+      (changed) => (paidFor(changed).privacy[0]!.epsilon = 1),
+    ],
+    [
+      'a manifest that hides a mechanism',
+      'result',
+      'other mechanisms behind it',
+      (changed) => (paidFor(changed).privacy = []),
+    ],
+    ['a torn payload', 'ledger', 'was changed after', (changed) => (rowOf(changed, 'reserved').payload = '{')],
+    ['a torn proof', 'proof', "can't be checked", (changed) => (rowOf(changed, 'committed').payload = '{')],
+    [
+      'a reservation of nothing',
+      'ledger',
+      'reserves no mechanism',
+      (changed) => forge(changed, (row, payload) => row.kind === 'reserved' && delete payload['mechanism']),
+    ],
+    ['an unknown dataset', 'plan', 'has no dataset unknown', (changed) => (dp(changed).privacy!.dataset = 'unknown')],
+    [
+      'an unknown account',
+      'account',
+      'epsilon 0, not',
+      (changed) => {
+        changed.plan.privacy['unknown'] = Object.values(changed.plan.privacy)[0]!;
+      },
+    ],
+    [
+      'a plan without a mechanism',
+      'epsilon',
+      "can't be checked",
+      (changed) => {
+        Object.assign(dp(changed).privacy!, { mechanism: null });
+      },
+    ],
+    [
+      'a row that is none',
+      'ledger',
+      "can't be checked",
+      (changed) => {
+        changed.evidence.ledger.rows.push(null as unknown as ChainedRow);
+      },
+    ],
+    [
+      'a result that is none',
+      'result',
+      "can't be checked",
+      (changed) => {
+        changed.evidence.results.push(null as never);
+      },
+    ],
+  ])('names %s', async (_, check, message, change) => {
+    const changed = structuredClone(bundle);
+    change(changed);
+    const { mismatches } = await verifyEvidence(changed);
+    const found = expect.stringContaining(message) as string;
+    expect(mismatches).toContainEqual(expect.objectContaining({ check, message: found }));
+  });
+
+  it('knows the account of test records from that of training records', () => {
+    const charge: NodeCharge = {
+      ...dp(bundle).privacy!,
+      mechanism: { kind: 'discrete-laplace', scale: 10, sensitivity: 1 },
+    };
+    const { digest } = plan.datasets[charge.dataset]!;
+    const accounts = new Map([
+      [digest, 'reviews'],
+      [`${digest}/test`, 'reviews/test'],
+    ]);
+    const of = (account: string): EntryEvidence => ({
+      ...{ account, workflow_id: 'w', node_id: 'n', node_key: 'k', mechanism_digest: 'd', proof: null },
+      ...{ mechanism: canonicalJson(charge.mechanism), charged: 1, committed: true, repeated: 0 },
+    });
+    expect(chargeDifference(plan, charge, of('reviews/test'), accounts)).toBeNull();
+    expect(chargeDifference(plan, charge, of('reviews'), accounts)).toBe(
+      'was charged to account reviews, reviews/test belongs to reviews/test',
+    );
+  });
+
+  it('is refused when it lacks a part, whatever its digests say', async () => {
+    const to = join(workspace.folder, 'lacking');
+    const changed = structuredClone(bundle);
+    Object.assign(changed.evidence, { results: null });
+    await writeBundle(changed, to);
+    expect(() => readBundle(to)).toThrow(expect.objectContaining({ code: 'BUNDLE_INVALID' }));
+    expect(() => readBundle(to)).toThrow(/it has no results/);
+  });
+
+  it.each<[string, (directory: string) => void]>([
+    ['cut', (directory) => truncateSync(join(directory, 'result.json'), 3)],
+    ['gone', (directory) => rmSync(join(directory, 'result.json'))],
+    ['without a manifest', (directory) => rmSync(join(directory, 'manifest.json'))],
+  ])('tells of a stored result that is %s', async (_, damage) => {
+    const node = plan.nodes.at(-1)!;
+    const { directory } = (await store.lookup(node.key))!;
+    const files = ['result.json', 'manifest.json'].map((name) => join(directory, name));
+    const kept = files.map((file) => readFileSync(file));
+    damage(directory);
+    try {
+      const { mismatches } = await verifyEvidence(await gatherEvidence({ run, plan, store, ledger }));
+      const message = expect.stringContaining('was completed, but the store has no whole result') as string;
+      expect(mismatches).toEqual([{ check: 'result', subject: node.id, message }]);
+    } finally {
+      for (const [index, file] of files.entries()) writeFileSync(file, kept[index]!);
+    }
   });
 });

@@ -12,19 +12,21 @@ import type { ChainedRow } from '../../privacy/ledger/index.ts';
 import type { ArtifactCharge } from '../../schemas/artifact.ts';
 import { canonicalJson } from '../../schemas/canonical-json.ts';
 import { EpsilonflowError } from '../../schemas/errors.ts';
-import type { Label, Plan } from '../../schemas/plan.ts';
+import type { Label, NodeCharge, Plan } from '../../schemas/plan.ts';
 import { naming, syncPath } from '../../store/disk.ts';
 import type { RunRecord } from '../runs.ts';
 import type { PrivacyStatement } from '../statement.ts';
 
 /** Raise when the files below change their meaning. */
-export const bundleVersion = 1;
+export const bundleVersion = 2;
 
 /** A finished result of the run. */
 export interface ResultEvidence {
   node: string;
   key: string;
   label: Label;
+  /** What its manifest says of the mechanisms behind it. */
+  privacy: NodeCharge[];
   /** Ids of all ledger entries behind it, sorted. */
   paidBy: string[];
   /** What its own step did, by charge. */
@@ -43,6 +45,8 @@ export interface Evidence {
     /** Rows of the entries that the run reserved or rests on, and of their accounts, in order. */
     rows: ChainedRow[];
   };
+  /** What the run's event log says has finished, whether or not its result is still there. */
+  completed: { node: string; key: string | null }[];
   results: ResultEvidence[];
   statement: PrivacyStatement;
 }
@@ -146,8 +150,33 @@ export function readBundle(directory: string): Bundle {
     plan: parsed<Plan>('plan.json'),
     spec: checked('spec.yaml'),
   };
-  if (bundle.evidence.bundleVersion !== bundleVersion) {
-    throw invalid(`its version is ${String(bundle.evidence.bundleVersion)}, this program reads ${bundleVersion}`);
-  }
+  const { evidence } = bundle;
+  const version: unknown = isObject(evidence) ? evidence.bundleVersion : undefined;
+  if (version !== bundleVersion)
+    throw invalid(`its version is ${String(version)}, this program reads ${bundleVersion}`);
+  const lacking = lackingPart(bundle);
+  if (lacking !== undefined) throw invalid(`it has no ${lacking}`);
   return bundle;
+}
+
+const isObject = (value: unknown): boolean => typeof value === 'object' && value !== null && !Array.isArray(value);
+
+/** The parts that every check takes for granted; what is in them is the checks' matter. */
+function lackingPart({ evidence, plan }: Bundle): string | undefined {
+  const parts: [string, boolean][] = [
+    ['run', isObject(evidence.run)],
+    ['ledger', isObject(evidence.ledger) && typeof evidence.ledger.identity === 'string'],
+    ['head of the ledger', isObject(evidence.ledger?.head)],
+    ['rows', Array.isArray(evidence.ledger?.rows)],
+    ['list of what was completed', Array.isArray(evidence.completed)],
+    ['results', Array.isArray(evidence.results)],
+    ['statement', isObject(evidence.statement)],
+    ['plan', isObject(plan)],
+    ['nodes', Array.isArray(plan?.nodes)],
+    ...(['spec', 'datasets', 'models', 'privacy'] as const).map((part): [string, boolean] => [
+      `${part} in its plan`,
+      isObject(plan?.[part]),
+    ]),
+  ];
+  return parts.find(([, isThere]) => !isThere)?.[0];
 }

@@ -8,7 +8,7 @@ import { EpsilonflowError } from '../../schemas/errors.ts';
 import type { Plan } from '../../schemas/plan.ts';
 import type { Store } from '../../store/index.ts';
 import { mayLeave } from '../door.ts';
-import { collectResults } from '../results.ts';
+import { collectArtifacts } from '../results.ts';
 import { specCopy, type RunFolder } from '../runs.ts';
 import { privacyStatement } from '../statement.ts';
 import { bundleVersion, type Bundle, type ResultEvidence } from './bundle.ts';
@@ -23,15 +23,17 @@ export interface EvidenceSources {
 /** @throws EpsilonflowError INPUT_MISSING when the run's copy of its spec is gone */
 export async function gatherEvidence({ run, plan, store, ledger }: EvidenceSources): Promise<Bundle> {
   const { specFile: _, ...record } = run.record;
-  const { artifacts } = await collectResults(run.directory, plan, store);
+  const { run: summary, artifacts } = await collectArtifacts(run.directory, plan, store);
+  const completed = [...summary.nodes].flatMap(([node, { status, key }]) =>
+    status === 'completed' ? [{ node, key }] : [],
+  );
   const results = plan.nodes.flatMap((node): ResultEvidence[] => {
     const artifact = artifacts.get(node.id);
     if (!artifact) return [];
-    const { files, paidBy = [], charges = [] } = artifact.manifest;
+    const { files, privacy, paidBy = [], charges = [] } = artifact.manifest;
     const digests = Object.fromEntries(Object.entries(files).map(([file, { sha256 }]) => [file, sha256]));
-    return [
-      { node: node.id, key: node.key, label: node.label, paidBy, charges, files: mayLeave(node) ? digests : null },
-    ];
+    const { id, key, label } = node;
+    return [{ node: id, key, label, privacy, paidBy, charges, files: mayLeave(node) ? digests : null }];
   });
   const paidBy = [...new Set(results.flatMap((result) => result.paidBy))];
   const rows = await ledger.rowsBehind(record.workflowId, paidBy);
@@ -48,7 +50,7 @@ export async function gatherEvidence({ run, plan, store, ledger }: EvidenceSourc
   );
   const ledgerEvidence = { identity: await ledger.identity(), head: await ledger.head(), rows };
   return {
-    evidence: { bundleVersion, run: record, ledger: ledgerEvidence, results, statement },
+    evidence: { bundleVersion, run: record, ledger: ledgerEvidence, completed, results, statement },
     plan,
     spec: readSpecCopy(run),
   };
