@@ -1,6 +1,6 @@
 /** @file What checks of evidence find: a count of comparisons, and what differs. */
 
-export interface Mismatch {
+interface Mismatch {
   /** What was checked: `spec`, `plan`, `epsilon`, `account`, `ledger`, `proof`, `result`, `statement`, `files`. */
   check: string;
   /** Node, account or row. */

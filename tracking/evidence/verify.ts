@@ -18,7 +18,7 @@ import { Findings, type Verdict } from './findings.ts';
 import { checkRows } from './verify-entries.ts';
 import { checkAllCharged, checkResults } from './verify-results.ts';
 
-export type { Mismatch, Verdict } from './findings.ts';
+export type { Verdict } from './findings.ts';
 
 /** Agreement of two evaluations of one formula, which other processors may round otherwise. */
 const close = (a: number, b: number): boolean => Math.abs(a - b) <= 1e-9 * Math.max(1, Math.abs(a), Math.abs(b));
