@@ -11,7 +11,7 @@ import { failpoint } from '../schemas/failpoints.ts';
 import type { PlanNode } from '../schemas/plan.ts';
 import type { StepReceipt } from './contract.ts';
 import type { AnnouncedCharge, StepOutput } from './job.ts';
-import { hasNoiseKey, privateWorkFolder, remakeNoiseKey } from './work-folder.ts';
+import { hasNoiseKey, keepRecordCount, keptRecordCounts, privateWorkFolder, remakeNoiseKey } from './work-folder.ts';
 import type { WorkerParts } from './worker-parts.ts';
 
 /** The right to run a private node: its ledger entries, begun by this attempt, which fences earlier ones off. */
@@ -25,7 +25,7 @@ export interface Authority {
   checkFence(): Promise<void>;
 }
 
-/** @throws EpsilonflowError RECEIPT_INVALID, NOISE_KEY_LOST, STEP_FAILED when the key is damaged */
+/** @throws EpsilonflowError RECEIPT_INVALID, LEDGER_ROLLED_BACK, NOISE_KEY_LOST, STEP_FAILED when the key is damaged */
 export async function takeAuthority(
   parts: WorkerParts,
   node: PlanNode,
@@ -41,6 +41,8 @@ export async function takeAuthority(
   checkReceipts(receipts, node);
   if (receipts.length === 0) return null;
   const ledger = await parts.ledger();
+  const work = privateWorkFolder(receipts);
+  const known = await requireRecords(ledger, node, receipts);
   const key = await keyOf(ledger, receipts);
   const tokens: FencingToken[] = [];
   for (const receipt of receipts) {
@@ -56,12 +58,36 @@ export async function takeAuthority(
       const place = charges.indexOf((charge === 'training' ? node.privacy : node.release)!);
       const receipt = receipts[place];
       if (!receipt) throw new EpsilonflowError('RECEIPT_INVALID', `${node.id} has no receipt for its ${charge}.`);
-      await ledger.recordStep(receipt, tokens[place]!, step, stateDigest);
+      const { records } = await ledger.recordStep(receipt, tokens[place]!, step, stateDigest);
+      if (records <= (known.get(receipt.entryId) ?? 0)) return;
+      await keepRecordCount(work, receipt, records);
+      known.set(receipt.entryId, records);
     },
     checkFence: async () => {
       for (const [place, receipt] of receipts.entries()) await ledger.checkFence(receipt, tokens[place]!);
     },
   };
+}
+
+/** What the work folder knows of the entries' records. @throws EpsilonflowError when the ledger has fewer */
+async function requireRecords(ledger: Ledger, { id }: PlanNode, receipts: StepReceipt[]): Promise<Map<string, number>> {
+  const known = await keptRecordCounts(privateWorkFolder(receipts));
+  for (const receipt of receipts) {
+    const before = known.get(receipt.entryId) ?? 0;
+    if (before === 0) continue;
+    const records = await ledger.recordCount(receipt.entryId);
+    if (records >= before) continue;
+    throw new EpsilonflowError(
+      'LEDGER_ROLLED_BACK',
+      `The privacy ledger has ${records} step records of ${id} and had ${before}: it is an older copy.`,
+      {
+        hint:
+          'Put the newest copy back. If it is lost, what was reserved for the step stays charged whole; ' +
+          'run the spec again: the step starts anew, as a new ledger entry.',
+      },
+    );
+  }
+  return known;
 }
 
 /** The key of a step, made again where that is possible; null when it is gone, or needed no more. */

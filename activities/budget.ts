@@ -1,7 +1,7 @@
 /** @file Activities that talk to the ledger: the envelope of a run, and the life of one private step. */
 
 import { mkdir } from 'node:fs/promises';
-import { envelopeAccount, envelopeEntry, type Envelope, type KnownHead } from '../privacy/ledger/index.ts';
+import { envelopeAccount, envelopeEntry, type Envelope, type KnownHead, type Ledger } from '../privacy/ledger/index.ts';
 import { accountOf, chargesOf } from '../schemas/charges.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import { failpoint } from '../schemas/failpoints.ts';
@@ -10,7 +10,17 @@ import { writeDurably } from '../store/disk.ts';
 import { ledgerHeadFile } from '../tracking/runs.ts';
 import type { ControlActivities, RunIdentity } from './contract.ts';
 import { nodeOf, recordCompleted } from './run-step.ts';
-import { createNoiseKey, destroyWorkFolder, keyEpoch, privateWorkFolder } from './work-folder.ts';
+import {
+  closeWorkFolder,
+  createNoiseKey,
+  destroyWorkFolder,
+  hasNoiseKey,
+  keptRecordCounts,
+  keyEpoch,
+  privateWorkFolder,
+  privateWorkFolders,
+  type WorkFolder,
+} from './work-folder.ts';
 import { runDirectory, type WorkerParts } from './worker-parts.ts';
 
 type BudgetActivities = Pick<
@@ -34,7 +44,14 @@ export function createBudgetActivities({ store, ledger }: WorkerParts): BudgetAc
     },
 
     async releaseBudget(run) {
-      await (await ledger()).release(run.workflowId);
+      const opened = await ledger();
+      const works = await keptRecordsOf(run);
+      const known = new Map(works.flatMap(({ counts }) => [...counts]));
+      await opened.release(run.workflowId, known);
+      for (const { work, counts } of works) {
+        // From here on the chain tells of the records, unless the ledger lacks some.
+        if (!(await hasNoiseKey(work)) && (await hasRecords(opened, counts))) await destroyWorkFolder(work);
+      }
       return headFor(run);
     },
 
@@ -68,9 +85,22 @@ export function createBudgetActivities({ store, ledger }: WorkerParts): BudgetAc
     },
 
     async closePrivateStep(_run, receipts) {
-      await destroyWorkFolder(privateWorkFolder(receipts));
+      await closeWorkFolder(privateWorkFolder(receipts));
     },
   };
+}
+
+/** Folders of the run's steps on this host, with what they know of their entries' records. */
+async function keptRecordsOf({
+  workflowId,
+}: RunIdentity): Promise<{ work: WorkFolder; counts: Map<string, number> }[]> {
+  const own = (await privateWorkFolders()).filter((folder) => folder.workflowId === workflowId);
+  return Promise.all(own.map(async ({ work }) => ({ work, counts: await keptRecordCounts(work) })));
+}
+
+async function hasRecords(ledger: Ledger, counts: Map<string, number>): Promise<boolean> {
+  for (const [entryId, count] of counts) if ((await ledger.recordCount(entryId)) < count) return false;
+  return true;
 }
 
 export function envelopeOf(

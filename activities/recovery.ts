@@ -8,7 +8,7 @@ import { ApplicationFailure, WorkflowNotFoundError } from '@temporalio/common';
 import type { ErrorCode } from '../schemas/error-codes.ts';
 import type { Store } from '../store/index.ts';
 import { decodeProcess, isProcessAlive, killProcess } from './process-identity.ts';
-import { deadClaims, destroyWorkFolder, dropClaim, privateWorkFolders } from './work-folder.ts';
+import { closeWorkFolder, deadClaims, dropClaim, privateWorkFolders } from './work-folder.ts';
 
 /** @returns ids of the nodes whose attempts were given back to Temporal */
 export async function recoverDeadAttempts(client: Client, store: Store): Promise<string[]> {
@@ -49,6 +49,6 @@ async function closeEndedSteps(client: Client): Promise<void> {
       if (error instanceof WorkflowNotFoundError) continue;
       throw error;
     }
-    await destroyWorkFolder(work);
+    await closeWorkFolder(work);
   }
 }

@@ -4,11 +4,11 @@
  */
 
 import { createHmac } from 'node:crypto';
-import { mkdir, open, readFile, readdir, rm } from 'node:fs/promises';
+import { appendFile, mkdir, open, readFile, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { destroyNoiseKey, ensureNoiseKey } from '../privacy/noise-key.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
-import { makePrivateFolder, writeDurably } from '../store/disk.ts';
+import { makePrivateFolder, syncPath, writeDurably } from '../store/disk.ts';
 import { statePaths } from '../stack/paths.ts';
 import type { StepReceipt } from './contract.ts';
 import { isProcessAlive, killProcess, thisProcess, type ProcessIdentity } from './process-identity.ts';
@@ -46,6 +46,7 @@ const ifAbsent =
 const root = (): string => join(statePaths.privateStore(), 'work');
 const claimFile = (directory: string): string => join(directory, 'claim.json');
 const ownerFile = (directory: string): string => join(directory, 'owner.json');
+const recordsFile = (directory: string): string => join(directory, 'records');
 const crashFile = (directory: string, workflowId: string): string =>
   join(directory, `crashes-${fingerprint(workflowId)}`);
 
@@ -149,14 +150,41 @@ function sharedSecret(): string | undefined {
  */
 export async function createNoiseKey(work: WorkFolder, [first]: readonly StepReceipt[]): Promise<void> {
   const receipt = first!;
-  await makePrivateFolder(statePaths.privateStore());
   const secret = sharedSecret();
   const key = secret
     ? createHmac('sha256', secret).update([receipt.workflowId, receipt.nodeKey, keyEpoch].join('\n')).digest()
     : undefined;
-  await mkdir(work.directory, { recursive: true, mode: 0o700 });
-  await writeDurably(ownerFile(work.directory), JSON.stringify({ workflowId: receipt.workflowId }), 0o600);
+  await makeOwnedFolder(work, receipt);
   await ensureNoiseKey(work.noiseKeyFile, key);
+}
+
+async function makeOwnedFolder(work: WorkFolder, { workflowId }: StepReceipt): Promise<void> {
+  await makePrivateFolder(statePaths.privateStore());
+  await mkdir(work.directory, { recursive: true, mode: 0o700 });
+  await writeDurably(ownerFile(work.directory), JSON.stringify({ workflowId }), 0o600);
+}
+
+/**
+ * Remembers, on disk when it returns, how many step records an entry has in the ledger: a copy of the ledger from before
+ * lacks no row of the chain. Lines are only added, so that attempts that overlap take nothing back; the greatest counts.
+ */
+export async function keepRecordCount(work: WorkFolder, receipt: StepReceipt, records: number): Promise<void> {
+  const file = recordsFile(work.directory);
+  const isNew = (await readFile(file).catch(ifAbsent(null))) === null;
+  if (isNew) await makeOwnedFolder(work, receipt);
+  // A line begins with its break: one that a crash tore spoils no other.
+  await appendFile(file, `\n${receipt.entryId} ${records} `, { mode: 0o600, flush: true });
+  if (isNew) await syncPath(work.directory);
+}
+
+/** How many records entries had at least, by id. */
+export async function keptRecordCounts(work: WorkFolder): Promise<Map<string, number>> {
+  const counts = new Map<string, number>();
+  const text = await readFile(recordsFile(work.directory), 'utf8').catch(ifAbsent(''));
+  for (const [, entryId, records] of text.matchAll(/^(\S+) (\d+) $/gm)) {
+    counts.set(entryId!, Math.max(counts.get(entryId!) ?? 0, Number(records)));
+  }
+  return counts;
 }
 
 /** Folders of private steps, with the workflow of the run that they belong to. */
@@ -179,6 +207,17 @@ export async function hasNoiseKey(work: WorkFolder): Promise<boolean> {
   const handle = await open(work.noiseKeyFile, 'r').catch(() => null);
   await handle?.close();
   return handle !== null;
+}
+
+/** Ends a step whose entries are open: as below, but what is known of their records stays until the run is released. */
+export async function closeWorkFolder(work: WorkFolder): Promise<void> {
+  if ((await keptRecordCounts(work)).size === 0) return destroyWorkFolder(work);
+  await destroyNoiseKey(work.noiseKeyFile);
+  const kept = [ownerFile(work.directory), recordsFile(work.directory)];
+  for (const name of await readdir(work.directory)) {
+    const path = join(work.directory, name);
+    if (!kept.includes(path)) await rm(path, { recursive: true, force: true, maxRetries: 5, retryDelay: 50 });
+  }
 }
 
 /** Ends a folder: the key is overwritten and removed, then the checkpoints. */

@@ -110,8 +110,8 @@ async function addRecord(
 }
 
 /**
- * Records a step that nothing further is charged for, without waiting for the rest of the ledger. False when it has to
- * be charged first.
+ * Records a step that nothing further is charged for, without waiting for the rest of the ledger. Returns how many
+ * records there are then, null when it has to be charged first.
  */
 export async function recordCharged(
   transaction: LedgerTransaction,
@@ -119,14 +119,13 @@ export async function recordCharged(
   token: FencingToken,
   record: StepRecord,
   database: { isPostgres: boolean },
-): Promise<boolean> {
+): Promise<number | null> {
   const entry = await entryOf(transaction, receipt, database);
   const mechanism = mechanismOf(entry);
   checkStep(entry, mechanism, token, record.step);
-  if (mechanism.kind === 'unbounded' || (await isRecorded(transaction, entry.id, record))) return true;
-  if (entry.records >= entry.charged) return false;
-  await addRecord(transaction, entry, record);
-  return true;
+  if (mechanism.kind === 'unbounded' || (await isRecorded(transaction, entry.id, record))) return entry.records;
+  if (entry.records >= entry.charged) return null;
+  return (await addRecord(transaction, entry, record)).records;
 }
 
 /** Records a step that exceeds what is charged: one more application of the mechanism, if the account admits it. */

@@ -10,9 +10,13 @@ import type { EntryRow, LedgerTransaction, LedgerWriter } from './writer.ts';
  *
  * An account that ever admitted anything by its tight figure alone gives nothing back once something has begun there:
  * see docs/privacy.md. Of a begun entry only the steps that no attempt recorded can be given back, and only where all
- * of its steps were recorded from the first on.
+ * of its steps were recorded from the first on. One that had more records, by `known`, has used more than it can tell.
  */
-export async function giveBack(writer: LedgerWriter, workflowId: string): Promise<number> {
+export async function giveBack(
+  writer: LedgerWriter,
+  workflowId: string,
+  known: ReadonlyMap<string, number>,
+): Promise<number> {
   const { transaction } = writer;
   const entries = await transaction
     .selectFrom('entries')
@@ -30,7 +34,9 @@ export async function giveBack(writer: LedgerWriter, workflowId: string): Promis
       const gaveBack =
         entry.state === 'reserved'
           ? await release(writer, entry, keepsAll)
-          : await reduce(writer, await endAttempts(writer, entry), keepsAll);
+          : await reduce(writer, await endAttempts(writer, entry), {
+              keepsAll: keepsAll || (known.get(entry.id) ?? 0) > entry.records,
+            });
       if (gaveBack) concerned += 1;
     }
     if (await holdsNothing(transaction, account)) {
@@ -63,7 +69,7 @@ async function endAttempts(writer: LedgerWriter, entry: EntryRow): Promise<Entry
   return { ...entry, ...change };
 }
 
-async function reduce(writer: LedgerWriter, entry: EntryRow, keepsAll: boolean): Promise<boolean> {
+async function reduce(writer: LedgerWriter, entry: EntryRow, { keepsAll }: { keepsAll: boolean }): Promise<boolean> {
   const { id, account, fence: token, records, records_hash: recordsHash } = entry;
   const isLess = !keepsAll && records < entry.charged && (await isRecordedFromTheFirst(writer.transaction, entry));
   if (!isLess) return false;

@@ -216,9 +216,17 @@ export interface Ledger {
    * again is the same application of the mechanism; every other one counts, and past the number that is reserved it
    * is charged. Throws FENCED, BUDGET_REFUSED, and RECEIPT_INVALID for a step that the mechanism does not have.
    *
-   * @returns whether the chain has grown: it holds charges, not records of steps that are charged already
+   * @returns whether the chain has grown: it holds charges, not records of steps that are charged already; and how many
+   *   records the entry has
    */
-  recordStep(receipt: Receipt, token: FencingToken, step: number, stateDigest: string): Promise<{ isChained: boolean }>;
+  recordStep(
+    receipt: Receipt,
+    token: FencingToken,
+    step: number,
+    stateDigest: string,
+  ): Promise<{ isChained: boolean; records: number }>;
+  /** Number of step records of an entry, by id; 0 when there is no such entry. */
+  recordCount(entryId: string): Promise<number>;
   /** Throws FENCED when a newer attempt has begun. */
   checkFence(receipt: Receipt, token: FencingToken): Promise<void>;
   /** Idempotent. Throws FENCED, and MECHANISM_MISMATCH when the proof differs from the reservation. */
@@ -227,8 +235,10 @@ export interface Ledger {
    * Ends the workflow's attempts and gives back what was not used: entries never begun, and of begun ones the steps
    * that no attempt recorded, where those recorded have no gap. `reserve` takes them up again. Returns the number of
    * entries that gave something back. Idempotent.
+   *
+   * @param known how many records entries had, by id, as remembered outside: one that has fewer now gives nothing back
    */
-  release(workflowId: string): Promise<number>;
+  release(workflowId: string, known?: ReadonlyMap<string, number>): Promise<number>;
   /** Changes an account's budget, up or down; null: recorded only. Throws ARGUMENT_INVALID for an unknown account. */
   setBudget(account: string, epsilon: number | null, why: { author: string; reason: string }): Promise<void>;
   /** The account that holds `dataset` (by name of account); null when it never spent. */

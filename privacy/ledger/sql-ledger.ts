@@ -155,17 +155,17 @@ export class SqlLedger implements Ledger {
     token: FencingToken,
     step: number,
     stateDigest: string,
-  ): Promise<{ isChained: boolean }> {
+  ): Promise<{ isChained: boolean; records: number }> {
     const record = { step, stateDigest };
     const bridging = { bridging: true };
     failpoint('record: asked');
-    const isDone = await this.#transact(async (transaction) => {
+    const records = await this.#transact(async (transaction) => {
       const charged = await recordCharged(transaction, receipt, token, record, this.#opened);
       failpoint('record: written');
       return charged;
     }, bridging);
     failpoint('record: durable');
-    if (isDone) return { isChained: false };
+    if (records !== null) return { isChained: false, records };
     let refused: AdmissionQuestion | null = null;
     const extend = async (writer: LedgerWriter): Promise<void> => {
       refused = await recordExtended(writer, receipt, token, record);
@@ -176,7 +176,14 @@ export class SqlLedger implements Ledger {
       throw error instanceof Undone && refused !== null ? refusal(judge(refused)) : error;
     });
     // Where nothing was left to write, the row may be that of a first try whose connection was lost.
-    return { isChained: true };
+    return { isChained: true, records: await this.recordCount(receipt.entryId) };
+  }
+
+  async recordCount(entryId: string): Promise<number> {
+    const entry = await this.#snapshot((transaction) =>
+      transaction.selectFrom('entries').select('records').where('id', '=', entryId).executeTakeFirst(),
+    );
+    return entry?.records ?? 0;
   }
 
   async checkFence(receipt: Receipt, token: FencingToken): Promise<void> {
@@ -193,8 +200,8 @@ export class SqlLedger implements Ledger {
     return this.#write('commit', (writer) => commit(writer, receipt, token, proof), { bridging: true });
   }
 
-  release(workflowId: string): Promise<number> {
-    return this.#write('release', (writer) => giveBack(writer, workflowId));
+  release(workflowId: string, known: ReadonlyMap<string, number> = new Map()): Promise<number> {
+    return this.#write('release', (writer) => giveBack(writer, workflowId, known));
   }
 
   async setBudget(account: string, epsilon: number | null, why: { author: string; reason: string }): Promise<void> {

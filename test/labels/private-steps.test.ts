@@ -1,4 +1,13 @@
-import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Client } from '@temporalio/client';
@@ -8,7 +17,13 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { takeAuthority } from '../../activities/authority.ts';
 import { createBudgetActivities } from '../../activities/budget.ts';
 import { recoverDeadAttempts } from '../../activities/recovery.ts';
-import { createNoiseKey, hasNoiseKey, privateWorkFolder } from '../../activities/work-folder.ts';
+import {
+  createNoiseKey,
+  hasNoiseKey,
+  keepRecordCount,
+  keptRecordCounts,
+  privateWorkFolder,
+} from '../../activities/work-folder.ts';
 import type { WorkerParts } from '../../activities/worker-parts.ts';
 import { openLedger, paymentOf, type Ledger, type Receipt } from '../../privacy/ledger/index.ts';
 import { chargesOf } from '../../schemas/charges.ts';
@@ -16,6 +31,7 @@ import { lineageOf } from '../../schemas/lineage.ts';
 import type { Plan, PlanNode } from '../../schemas/plan.ts';
 import { statePaths } from '../../stack/paths.ts';
 import { openStore } from '../../store/index.ts';
+import { mechanism } from '../privacy/ledger-fixture.ts';
 
 const release = { kind: 'discrete-laplace', scale: 10, sensitivity: 1 } as const;
 const charge = { dataset: 'people', delta: 1e-5, accountant: 'rdp' } as const;
@@ -34,9 +50,15 @@ const classifier = {
   privacy: { ...charge, targetEpsilon: 'inf', epsilon: null, mechanism: { kind: 'unbounded' }, digest: 'training too' },
   release: { ...charge, targetEpsilon: 0.1, epsilon: 0.1, mechanism: release, digest: 'release' },
 } as unknown as PlanNode;
+const training = {
+  id: 'training',
+  key: 'key of the training',
+  inputs: { data: { dataset: 'people' } },
+  privacy: { ...charge, targetEpsilon: 1, epsilon: 1, mechanism, digest: 'private training' },
+} as unknown as PlanNode;
 const plan = {
   digest: 'p',
-  nodes: [generator, classifier],
+  nodes: [generator, classifier, training],
   datasets: {
     people: {
       name: 'people',
@@ -184,6 +206,70 @@ describe('a noise key', () => {
     expect((await takeAuthority(parts, classifier, receipts, 2))?.isKeyed).toBe(false);
     expect(existsSync(privateWorkFolder(receipts).directory)).toBe(false);
   });
+});
+
+describe('an older copy of the ledger that lacks no row of the chain, but records of steps,', () => {
+  const digest = 'ab'.repeat(32);
+  const file = (): string => join(home, 'ledger.db');
+
+  /** Exchanges the ledger for one from between the second record and the third. */
+  async function rollBack(): Promise<Receipt[]> {
+    const receipts = await reserve(training);
+    await activities.openPrivateStep(run, receipts);
+    const authority = (await takeAuthority(parts, training, receipts, 1))!;
+    for (const step of [0, 1]) await authority.announceStep(step, digest, 'training');
+    for (const part of ['', '-wal']) cpSync(`${file()}${part}`, `${file()}.copy${part}`);
+    await authority.announceStep(2, digest, 'training');
+    await ledger.close();
+    for (const part of ['', '-wal']) renameSync(`${file()}.copy${part}`, `${file()}${part}`);
+    ledger = await openLedger(`sqlite:${file()}`);
+    await ledger.verify();
+    return receipts;
+  }
+
+  it('lets no attempt go on', async () => {
+    const receipts = await rollBack();
+    const head = await ledger.head();
+    const refused = {
+      code: 'LEDGER_ROLLED_BACK',
+      message: expect.stringContaining('has 2 step records of training and had 3') as string,
+    };
+    await expect(takeAuthority(parts, training, receipts, 2)).rejects.toMatchObject(refused);
+    expect(await ledger.head()).toEqual(head);
+  });
+
+  it('gives back nothing of the entry when the run ends, nor ever after', async () => {
+    const receipts = await rollBack();
+    const before = (await ledger.accountSummary('people'))?.total;
+    for (const end of ['first', 'second']) {
+      await activities.closePrivateStep(run, receipts);
+      expect(await hasNoiseKey(privateWorkFolder(receipts)), end).toBe(false);
+      await activities.releaseBudget(run);
+      await activities.reserveBudget(run, [training.id]);
+      expect((await ledger.accountSummary('people'))?.total).toBe(before);
+    }
+  });
+
+  it('is sought for in what attempts that overlapped have left, torn lines included', async () => {
+    const [receipt] = (await reserve(training)) as [Receipt];
+    const work = privateWorkFolder([receipt]);
+    for (const count of [12, 11]) await keepRecordCount(work, receipt, count);
+    appendFileSync(join(work.directory, 'records'), `\n${receipt.entryId} 9`);
+    expect(await keptRecordCounts(work)).toEqual(new Map([[receipt.entryId, 12]]));
+    await keepRecordCount(work, receipt, 13);
+    expect(await keptRecordCounts(work)).toEqual(new Map([[receipt.entryId, 13]]));
+  });
+});
+
+it('a run that ends leaves nothing of its closed steps', async () => {
+  const receipts = await reserve(training);
+  await activities.openPrivateStep(run, receipts);
+  const authority = (await takeAuthority(parts, training, receipts, 1))!;
+  await authority.announceStep(0, 'ab'.repeat(32), 'training');
+  await activities.closePrivateStep(run, receipts);
+  await activities.releaseBudget(run);
+  expect(readdirSync(join(statePaths.privateStore(), 'work'))).toEqual([]);
+  expect((await ledger.accountSummary('people'))?.experiments[0]?.entries.begun).toBe(1);
 });
 
 describe('paymentOf', () => {

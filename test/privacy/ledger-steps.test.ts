@@ -155,10 +155,10 @@ describe.each(ledgerDatabases('step records'))('on $name', (database) => {
     await record(2, 3, 'b');
     await record(3, 4, 'b');
     expect(await total()).toBe(epsilonOf(steps));
-    expect(await ledger.recordStep(receipt, token, 3, state(3, 'b'))).toEqual({ isChained: false });
+    expect(await ledger.recordStep(receipt, token, 3, state(3, 'b'))).toEqual({ isChained: false, records: 5 });
     expect((await ledger.head()).sequence).toBe(head.sequence + 1);
 
-    expect(await ledger.recordStep(receipt, token, 4, state(4, 'b'))).toEqual({ isChained: true });
+    expect(await ledger.recordStep(receipt, token, 4, state(4, 'b'))).toEqual({ isChained: true, records: 6 });
     expect(await lastRow()).toMatchObject({ kind: 'extended', charged: steps + 1, step: 4, records: steps + 1 });
     expect(await total()).toBe(epsilonOf(steps + 1));
     await record(0, 3);
@@ -224,6 +224,17 @@ describe.each(ledgerDatabases('step records'))('on $name', (database) => {
     expect(await total()).toBe(epsilonOf(steps));
     await ledger.commit(receipt, token, proof);
     expect(await total()).toBe(epsilonOf(steps));
+  });
+
+  test('the end of a run gives nothing back of an entry that had more records than this ledger holds', async () => {
+    await start(10);
+    await record(0, 2);
+    expect(await ledger.recordCount(receipt.entryId)).toBe(2);
+    expect(await ledger.recordCount('of another ledger')).toBe(0);
+    expect(await ledger.release('w', new Map([[receipt.entryId, 3]]))).toBe(0);
+    expect(await lastRow()).toMatchObject({ kind: 'ended', records: 2 });
+    expect(await total()).toBe(epsilonOf(steps));
+    expect(await ledger.release('w', new Map([[receipt.entryId, 2]]))).toBe(1);
   });
 
   test('an attempt that goes on after its run gave back pays step by step', async () => {
