@@ -4,10 +4,11 @@ import { parseArgs } from 'node:util';
 
 import { accounting } from './accounting.ts';
 import { benchRow, type Bench } from './bench-case.ts';
+import { learning } from './learning.ts';
 import { ledger } from './ledger.ts';
 import { noise } from './noise.ts';
 
-const benches: readonly Bench[] = [accounting, ledger, noise];
+const benches: readonly Bench[] = [accounting, learning, ledger, noise];
 
 const say = (text: string): void => {
   process.stderr.write(`${text}\n`);

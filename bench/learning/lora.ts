@@ -1,0 +1,147 @@
+/** @file Training steps of an adapter: the engine with DP in both arithmetics, without DP, and the peer's. */
+
+import { adapterParameters, initialAdapter, loraName, type AdapterShape } from '../../learning/adapter/parameters.ts';
+import { compile, disposeTree } from '../../learning/compile/index.ts';
+import type { DecoderConfig } from '../../learning/decoder/config.ts';
+import { flatLogits, type LinearHook } from '../../learning/decoder/forward.ts';
+import { linear } from '../../learning/decoder/layers.ts';
+import { crossEntropy } from '../../learning/decoder/loss.ts';
+import { initialWeights } from '../../learning/decoder/weights.ts';
+import { adamUpdate, zeroState } from '../../learning/dp/adam.ts';
+import { encodeRecord, type EncodedRecord, type MicrobatchShape } from '../../learning/dp/sequences.ts';
+import { AdapterTrainer } from '../../learning/dp/trainer.ts';
+import { tf, type Tensor } from '../../learning/tensorflow.ts';
+import { seededStream } from '../../privacy/noise.ts';
+import type { TrainingMechanism } from '../../schemas/plan.ts';
+import { localArm, type Arm } from './turns.ts';
+
+export interface LoraWork {
+  config: DecoderConfig;
+  adapter: AdapterShape;
+  /** Examples of a logical batch, all of `time` predicted tokens. */
+  batch: number;
+  time: number;
+  /** Examples of a microbatch. */
+  rows: number;
+}
+
+/** Random weights of a decoder. */
+export function madeUpWeights(config: DecoderConfig): Record<string, Tensor> {
+  const stream = seededStream(1, 'bench weights');
+  return initialWeights(config, (out, deviation) => stream.fillGaussian(out, deviation));
+}
+
+/** As many records as a batch has, each of full length. */
+function madeUpRecords({ config, batch, time }: LoraWork): EncodedRecord[] {
+  const stream = seededStream(2, 'bench records');
+  const token = (): number => Math.floor(stream.uniform() * config.vocab);
+  return Array.from({ length: batch }, () => {
+    const text = Int32Array.from({ length: time }, token);
+    return encodeRecord({ bosId: 0, eosId: 0, prefix: new Int32Array(0), text, label: 0 }, time);
+  });
+}
+
+const mechanismFor = (batch: number, arithmetic: 'exact' | 'float' | 'unbounded'): TrainingMechanism =>
+  arithmetic === 'unbounded'
+    ? { kind: 'unbounded' }
+    : {
+        kind: 'poisson-gaussian',
+        // Every record is in each batch, so that all steps do the same work.
+        samplingProbability: 1,
+        noiseMultiplier: 1,
+        steps: 1,
+        clipNorm: 1,
+        expectedBatchSize: batch,
+        arithmetic,
+      };
+
+/** Whole steps by the trainer that the finetune step uses: drawing, gradients, noise, Adam. */
+export function trainerArm(
+  name: string,
+  work: LoraWork,
+  weights: Record<string, Tensor>,
+  arithmetic: 'exact' | 'float' | 'unbounded',
+  say: (text: string) => void,
+): Arm & { dispose(): void } {
+  const { config, adapter, batch, rows, time } = work;
+  const layout: MicrobatchShape[] = [{ rows, time }];
+  const schedule = { lr: 1e-3, warmup: 0, finalLr: 1, steps: 0 };
+  const trainer = new AdapterTrainer(
+    {
+      ...{ config, adapter, schedule, layout, padId: 0, mechanism: mechanismFor(batch, arithmetic) },
+      unboundedBatch: { samplingProbability: 1, expectedBatchSize: batch, seed: 1 },
+      secret: arithmetic === 'unbounded' ? null : { key: Buffer.alloc(32, 1), nodeKey: 'bench' },
+    },
+    weights,
+    madeUpRecords(work),
+  );
+  const stream = seededStream(3, 'bench adapter');
+  const values = initialAdapter(trainer.parameters, () => stream.uniform());
+  const state = { step: 0, values, ...zeroState(values) };
+  const oneStep = async (): Promise<void> => {
+    schedule.steps = state.step + 1;
+    await trainer.train(state, {
+      beforeStep: () => Promise.resolve(),
+      between: () => Promise.resolve(),
+      afterStep: () => Promise.resolve(),
+      compiling: async (shape) => say(`  ${name}: compiling ${shape.rows} x ${shape.time}`),
+    });
+  };
+  return { ...localArm(name, oneStep), dispose: () => trainer.dispose() };
+}
+
+/** The engine's step without any trace of DP: one gradient for all examples of a microbatch. */
+export function plainArm(name: string, work: LoraWork, weights: Record<string, Tensor>): Arm & { dispose(): void } {
+  const { config, adapter, batch, rows, time } = work;
+  const parameters = adapterParameters(config, adapter);
+  const stream = seededStream(3, 'bench adapter');
+  const values = initialAdapter(parameters, () => stream.uniform());
+  const state = { values, ...zeroState(values) };
+  type Inputs = { weights: Record<string, Tensor>; adapter: Record<string, Tensor>; tokens: Tensor };
+  const gradient = ({ weights, adapter: tensors, tokens }: Inputs): { loss: Tensor; grads: Tensor[] } => {
+    const loss = (...list: Tensor[]): Tensor => {
+      const own = new Map(parameters.map((parameter, index) => [parameter.name, list[index] as Tensor]));
+      const adapt: LinearHook = (layer, target, x, output) => {
+        if (!adapter.targets.includes(target)) return output;
+        const [down, up] = (['A', 'B'] as const).map((matrix) => own.get(loraName(layer, target, matrix)) as Tensor);
+        return output.add(linear(linear(x, down!), up!).mul(adapter.alpha / adapter.rank));
+      };
+      const logits = flatLogits(config, weights, tokens.slice([0, 0], [rows, time]), { adapt });
+      const targets = tokens.slice([0, 1], [rows, time]).reshape([rows * time]);
+      return crossEntropy(logits, targets, tf.fill([rows * time], 1 / time)).sum();
+    };
+    const { value, grads } = tf.valueAndGrads(loss as never)(parameters.map(({ name }) => tensors[name] as Tensor));
+    return { loss: value as Tensor, grads };
+  };
+  const upload = (): Record<string, Tensor> =>
+    Object.fromEntries(parameters.map(({ name, shape }) => [name, tf.tensor(state.values[name]!, shape) as Tensor]));
+  const records = madeUpRecords(work);
+  const tokensFrom = (first: number): Tensor => {
+    const flat = Array.from({ length: rows }, (_, row) => [...records[(first + row) % batch]!.tokens]).flat();
+    return tf.tensor2d(flat, [rows, time + 1], 'int32');
+  };
+  const example = { weights, adapter: upload(), tokens: tokensFrom(0) };
+  const program = compile(gradient, example);
+  disposeTree([example.adapter, example.tokens]);
+  let step = 0;
+  const oneStep = (): void => {
+    const tensors = upload();
+    const sums = parameters.map(({ name }) => new Float64Array(values[name]!.length));
+    for (let first = 0; first < batch; first += rows) {
+      const tokens = tokensFrom(first);
+      const outputs = program({ weights, adapter: tensors, tokens });
+      outputs.grads.forEach((tensor, index) => {
+        const [sum, part] = [sums[index]!, tensor.dataSync()];
+        for (let at = 0; at < sum.length; at += 1) sum[at]! += part[at]! / batch;
+      });
+      disposeTree([tokens, outputs]);
+    }
+    disposeTree(tensors);
+    parameters.forEach(({ name }, index) => {
+      const [own, first, second] = [state.values[name]!, state.first[name]!, state.second[name]!];
+      adamUpdate({ values: own, first, second }, sums[index]!, step, 1e-3);
+    });
+    step += 1;
+  };
+  return { ...localArm(name, oneStep), dispose: () => program.dispose() };
+}

@@ -1,0 +1,60 @@
+/** @file DP-SGD steps of the word-CNN on made-up texts. */
+
+import { zeroState } from '../../learning/dp/adam.ts';
+import { WordCnn } from '../../learning/word-cnn/network.ts';
+import { initialWeights, type WordCnnShape } from '../../learning/word-cnn/parameters.ts';
+import { namedWeights, trainPrivately } from '../../learning/word-cnn/private-training.ts';
+import type { EncodedTexts } from '../../learning/word-cnn/words.ts';
+import { seededStream } from '../../privacy/noise.ts';
+import { localArm, type Arm } from './turns.ts';
+
+/** Word numbers of texts with these lengths; few words are frequent, as in natural text. */
+function madeUpTexts(lengths: readonly number[], buckets: number): EncodedTexts {
+  const stream = seededStream(1, 'bench texts');
+  const starts = Int32Array.from({ length: lengths.length + 1 });
+  lengths.forEach((length, index) => (starts[index + 1] = starts[index]! + length));
+  const words = Int32Array.from({ length: starts.at(-1)! }, () =>
+    Math.min(buckets - 1, Math.floor((buckets - 1) ** stream.uniform())),
+  );
+  return { words, starts };
+}
+
+/** As many texts as a batch has, of 10 to 39 words. */
+export function madeUpLengths(batch: number): number[] {
+  const stream = seededStream(2, 'bench lengths');
+  return Array.from({ length: batch }, () => 10 + Math.floor(stream.uniform() * 30));
+}
+
+/** Whole steps by the training that the classifier step uses, all texts in each batch. */
+export function wordCnnArm(name: string, shape: WordCnnShape, lengths: readonly number[]): Arm {
+  const batch = lengths.length;
+  const weights = initialWeights(shape, seededStream(3, 'bench weights'), 0.05);
+  const model = new WordCnn(shape, weights);
+  const data = {
+    texts: madeUpTexts(lengths, shape.buckets),
+    labels: Int32Array.from(lengths, (_, index) => index % shape.classes),
+  };
+  const values = namedWeights(weights);
+  const state = { step: 0, values, ...zeroState(values) };
+  return localArm(name, async () => {
+    await trainPrivately(
+      model,
+      data,
+      {
+        schedule: { lr: 1e-3, warmup: 0, finalLr: 1, steps: state.step + 1 },
+        mechanism: {
+          kind: 'poisson-gaussian',
+          samplingProbability: 1,
+          noiseMultiplier: 1,
+          steps: 1,
+          clipNorm: 1,
+          expectedBatchSize: batch,
+          arithmetic: 'exact',
+        },
+        secret: { key: Buffer.alloc(32, 1), nodeKey: 'bench' },
+      },
+      state,
+      { beforeStep: () => Promise.resolve(), between: () => Promise.resolve(), afterStep: () => Promise.resolve() },
+    );
+  });
+}
