@@ -2,8 +2,14 @@
 
 import { createHmac } from 'node:crypto';
 
-import { checkReceipts, proofDifference, type FencingToken, type Ledger } from '../privacy/ledger/index.ts';
-import { readNoiseKey } from '../privacy/noise-key.ts';
+import {
+  checkReceipts,
+  isAnyClosed,
+  proofDifference,
+  type FencingToken,
+  type Ledger,
+} from '../privacy/ledger/index.ts';
+import { destroyNoiseKey, readNoiseKey } from '../privacy/noise-key.ts';
 import type { MechanismProof } from '../schemas/artifact.ts';
 import { chargesOf } from '../schemas/charges.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
@@ -11,7 +17,14 @@ import { failpoint } from '../schemas/failpoints.ts';
 import type { PlanNode } from '../schemas/plan.ts';
 import type { StepReceipt } from './contract.ts';
 import type { AnnouncedCharge, StepOutput } from './job.ts';
-import { hasNoiseKey, keepRecordCount, keptRecordCounts, privateWorkFolder, remakeNoiseKey } from './work-folder.ts';
+import {
+  destroyWorkFolder,
+  hasNoiseKey,
+  keepRecordCount,
+  keptRecordCounts,
+  privateWorkFolder,
+  remakeNoiseKey,
+} from './work-folder.ts';
 import type { WorkerParts } from './worker-parts.ts';
 
 /** The right to run a private node: its ledger entries, begun by this attempt, which fences earlier ones off. */
@@ -43,24 +56,32 @@ export async function takeAuthority(
   const ledger = await parts.ledger();
   const work = privateWorkFolder(receipts);
   const known = await requireRecords(ledger, node, receipts);
-  const key = await keyOf(ledger, receipts);
+  const { key, isRemade } = await keyOf(ledger, receipts);
   const tokens: FencingToken[] = [];
-  for (const receipt of receipts) {
-    const fingerprint = key && createHmac('sha256', key).update(receipt.entryId).digest('hex');
-    tokens.push(await ledger.begin(receipt, attempt, fingerprint));
+  try {
+    for (const receipt of receipts) {
+      const fingerprint = key && createHmac('sha256', key).update(receipt.entryId).digest('hex');
+      tokens.push(await ledger.begin(receipt, attempt, fingerprint));
+    }
+  } catch (error) {
+    if (isRemade) await destroyNoiseKey(work.noiseKeyFile);
+    throw error;
   }
+  // Committed since the key was asked for: what the commit destroyed may be there again.
+  const isDone = tokens.some(({ state }) => state === 'committed');
+  if (isDone) await destroyWorkFolder(work);
   failpoint('attempt: begun');
   return {
     receipts,
     tokens,
-    isKeyed: key !== null,
+    isKeyed: key !== null && !isDone,
     announceStep: async (step, stateDigest, charge) => {
       const place = charges.indexOf((charge === 'training' ? node.privacy : node.release)!);
       const receipt = receipts[place];
       if (!receipt) throw new EpsilonflowError('RECEIPT_INVALID', `${node.id} has no receipt for its ${charge}.`);
       const { records } = await ledger.recordStep(receipt, tokens[place]!, step, stateDigest);
       if (records <= (known.get(receipt.entryId) ?? 0)) return;
-      await keepRecordCount(work, receipt, records);
+      await keepRecordCount(work, receipts, receipt, records);
       known.set(receipt.entryId, records);
     },
     checkFence: async () => {
@@ -91,13 +112,13 @@ async function requireRecords(ledger: Ledger, { id }: PlanNode, receipts: StepRe
 }
 
 /** The key of a step, made again where that is possible; null when it is gone, or needed no more. */
-async function keyOf(ledger: Ledger, receipts: StepReceipt[]): Promise<Buffer | null> {
-  for (const receipt of receipts) {
-    if ((await ledger.entryState(receipt)) === 'committed') return null;
-  }
+async function keyOf(ledger: Ledger, receipts: StepReceipt[]): Promise<{ key: Buffer | null; isRemade: boolean }> {
+  if (await isAnyClosed(ledger, receipts)) return { key: null, isRemade: false };
   const work = privateWorkFolder(receipts);
-  await remakeNoiseKey(work, receipts);
-  return (await hasNoiseKey(work)) ? readNoiseKey(work.noiseKeyFile) : null;
+  const wasThere = await hasNoiseKey(work);
+  if (!wasThere) await remakeNoiseKey(work, receipts);
+  const isThere = wasThere || (await hasNoiseKey(work));
+  return { key: isThere ? await readNoiseKey(work.noiseKeyFile) : null, isRemade: isThere && !wasThere };
 }
 
 /**

@@ -6,12 +6,17 @@
 import { ActivityNotFoundError, type Client } from '@temporalio/client';
 import { ApplicationFailure, WorkflowNotFoundError } from '@temporalio/common';
 import type { ErrorCode } from '../schemas/error-codes.ts';
-import type { Store } from '../store/index.ts';
+import { EpsilonflowError } from '../schemas/errors.ts';
 import { decodeProcess, isProcessAlive, killProcess } from './process-identity.ts';
-import { closeWorkFolder, deadClaims, dropClaim, privateWorkFolders } from './work-folder.ts';
+import { isAnyClosed } from '../privacy/ledger/index.ts';
+import { closeWorkFolder, deadClaims, destroyWorkFolder, dropClaim, privateWorkFolders } from './work-folder.ts';
+import type { WorkerParts } from './worker-parts.ts';
 
 /** @returns ids of the nodes whose attempts were given back to Temporal */
-export async function recoverDeadAttempts(client: Client, store: Store): Promise<string[]> {
+export async function recoverDeadAttempts(
+  client: Client,
+  { store, ledger }: Pick<WorkerParts, 'store' | 'ledger'>,
+): Promise<string[]> {
   const recovered: string[] = [];
   for (const { work, claim } of await deadClaims()) {
     if (claim.job) killProcess(claim.job);
@@ -28,7 +33,7 @@ export async function recoverDeadAttempts(client: Client, store: Store): Promise
     }
     await dropClaim(work, claim.taskToken);
   }
-  await closeEndedSteps(client);
+  await closeEndedSteps(client, ledger);
   await store.artifacts.sweep(async (owner) => {
     const process = decodeProcess(owner);
     return process !== null && isProcessAlive(process);
@@ -37,11 +42,16 @@ export async function recoverDeadAttempts(client: Client, store: Store): Promise
 }
 
 /**
- * Destroys noise keys and checkpoints of runs that have ended without closing their steps: terminated ones. A run that
- * Temporal does not know may be another server's, or go on when it is started again.
+ * Destroys noise keys and checkpoints of entries that are committed or were released, whatever became of their runs, and
+ * of runs that have ended without closing their steps: terminated ones. A run that Temporal does not know may be another
+ * server's, or go on when it is started again.
  */
-async function closeEndedSteps(client: Client): Promise<void> {
-  for (const { work, workflowId } of await privateWorkFolders()) {
+async function closeEndedSteps(client: Client, ledger: WorkerParts['ledger']): Promise<void> {
+  for (const { work, workflowId, receipts } of await privateWorkFolders()) {
+    if (receipts.length > 0 && (await isAnyClosed(await ledger(), receipts).catch(ifUnknown))) {
+      await destroyWorkFolder(work);
+      continue;
+    }
     try {
       const { status } = await client.workflow.getHandle(workflowId).describe();
       if (status.name === 'RUNNING' || status.name === 'PAUSED') continue;
@@ -51,4 +61,10 @@ async function closeEndedSteps(client: Client): Promise<void> {
     }
     await closeWorkFolder(work);
   }
+}
+
+/** Entries of a ledger that this one is not. */
+function ifUnknown(error: unknown): false {
+  if (error instanceof EpsilonflowError && error.code === 'RECEIPT_INVALID') return false;
+  throw error;
 }

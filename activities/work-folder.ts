@@ -32,6 +32,12 @@ export interface WorkFolder {
   noiseKeyFile: string;
 }
 
+/** Whose step a private folder is of. */
+interface Owner {
+  workflowId: string;
+  receipts: readonly StepReceipt[];
+}
+
 /** A step that is run once more under the same workflow would need the next epoch, as a new ledger entry. */
 export const keyEpoch = 0;
 
@@ -148,32 +154,38 @@ function sharedSecret(): string | undefined {
  * Creates the noise key of a private step, durably, unless it is there. With `EPSILONFLOW_RUN_SECRET` the key is
  * HMAC-SHA256 of the secret over workflow id, content key and key epoch, so that each worker with the secret can make it.
  */
-export async function createNoiseKey(work: WorkFolder, [first]: readonly StepReceipt[]): Promise<void> {
-  const receipt = first!;
+export async function createNoiseKey(work: WorkFolder, receipts: readonly StepReceipt[]): Promise<void> {
+  const receipt = receipts[0]!;
   const secret = sharedSecret();
   const key = secret
     ? createHmac('sha256', secret).update([receipt.workflowId, receipt.nodeKey, keyEpoch].join('\n')).digest()
     : undefined;
-  await makeOwnedFolder(work, receipt);
+  await makeOwnedFolder(work, receipts);
   await ensureNoiseKey(work.noiseKeyFile, key);
 }
 
-async function makeOwnedFolder(work: WorkFolder, { workflowId }: StepReceipt): Promise<void> {
+async function makeOwnedFolder(work: WorkFolder, receipts: readonly StepReceipt[]): Promise<void> {
   await makePrivateFolder(statePaths.privateStore());
   await mkdir(work.directory, { recursive: true, mode: 0o700 });
-  await writeDurably(ownerFile(work.directory), JSON.stringify({ workflowId }), 0o600);
+  const owner: Owner = { workflowId: receipts[0]!.workflowId, receipts };
+  await writeDurably(ownerFile(work.directory), JSON.stringify(owner), 0o600);
 }
 
 /**
  * Remembers, on disk when it returns, how many step records an entry has in the ledger: a copy of the ledger from before
  * lacks no row of the chain. Lines are only added, so that attempts that overlap take nothing back; the greatest counts.
  */
-export async function keepRecordCount(work: WorkFolder, receipt: StepReceipt, records: number): Promise<void> {
+export async function keepRecordCount(
+  work: WorkFolder,
+  receipts: readonly StepReceipt[],
+  { entryId }: StepReceipt,
+  records: number,
+): Promise<void> {
   const file = recordsFile(work.directory);
   const isNew = (await readFile(file).catch(ifAbsent(null))) === null;
-  if (isNew) await makeOwnedFolder(work, receipt);
+  if (isNew) await makeOwnedFolder(work, receipts);
   // A line begins with its break: one that a crash tore spoils no other.
-  await appendFile(file, `\n${receipt.entryId} ${records} `, { mode: 0o600, flush: true });
+  await appendFile(file, `\n${entryId} ${records} `, { mode: 0o600, flush: true });
   if (isNew) await syncPath(work.directory);
 }
 
@@ -187,13 +199,14 @@ export async function keptRecordCounts(work: WorkFolder): Promise<Map<string, nu
   return counts;
 }
 
-/** Folders of private steps, with the workflow of the run that they belong to. */
-export async function privateWorkFolders(): Promise<{ work: WorkFolder; workflowId: string }[]> {
-  const found: { work: WorkFolder; workflowId: string }[] = [];
+/** Folders of private steps, with whose they are. */
+export async function privateWorkFolders(): Promise<({ work: WorkFolder } & Owner)[]> {
+  const found: ({ work: WorkFolder } & Owner)[] = [];
   for (const id of await readdir(root()).catch(ifAbsent<string[]>([]))) {
     const work = folder(id);
     const owner = await readFile(ownerFile(work.directory), 'utf8').catch(ifAbsent(null));
-    if (owner !== null) found.push({ work, workflowId: (JSON.parse(owner) as { workflowId: string }).workflowId });
+    // Older folders name no receipts.
+    if (owner !== null) found.push({ work, receipts: [], ...(JSON.parse(owner) as Pick<Owner, 'workflowId'>) });
   }
   return found;
 }

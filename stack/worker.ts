@@ -48,7 +48,7 @@ export async function runWorker({ queues, jobs, onReady }: WorkerSettings): Prom
   const parts = workerParts();
   // An older copy of the ledger is refused before any task is taken.
   if (remembersLedgers()) await parts.ledger();
-  const recovered = await recoverDeadAttempts(client, parts.store);
+  const recovered = await recoverDeadAttempts(client, parts);
   const activities = createActivities(parts);
   const shared = { connection, namespace: temporal.namespace, activities, shutdownGraceTime } as const;
   const workers: Worker[] = [];

@@ -4,7 +4,7 @@ import { EpsilonflowError } from '../../schemas/errors.ts';
 import { accountOf, chargesOf } from '../../schemas/charges.ts';
 import { jsonDigest } from '../../schemas/canonical-json.ts';
 import type { PlanNode } from '../../schemas/plan.ts';
-import type { EnvelopeEntry, Receipt } from './ledger.ts';
+import type { EnvelopeEntry, Ledger, Receipt } from './ledger.ts';
 
 /** Retries, re-runs and resumed workflows come to the same id, and so are charged once. */
 export const entryId = (workflowId: string, entry: EnvelopeEntry): string =>
@@ -36,4 +36,13 @@ export function checkReceipts(
     if (receipt.mechanismDigest !== charge.digest) refuse('has another mechanism than its receipt');
     if (receipt.dataset !== accountOf(charge)) refuse('reads another dataset than its receipt');
   }
+}
+
+/** Whether one of the entries is committed or was released: then its step needs no noise key, and may have none. */
+export async function isAnyClosed(ledger: Pick<Ledger, 'entryState'>, receipts: readonly Receipt[]): Promise<boolean> {
+  for (const receipt of receipts) {
+    const state = await ledger.entryState(receipt);
+    if (state === 'committed' || state === 'released') return true;
+  }
+  return false;
 }

@@ -208,6 +208,57 @@ describe('a noise key', () => {
   });
 });
 
+describe('a noise key that workers with a secret can make again', () => {
+  beforeEach(() => {
+    process.env['EPSILONFLOW_RUN_SECRET'] = 'a'.repeat(32);
+  });
+  afterEach(() => {
+    delete process.env['EPSILONFLOW_RUN_SECRET'];
+  });
+
+  /** A ledger in which `happens` comes between an attempt's look at the entry and its begin. */
+  const whileAsking = (happens: () => Promise<void>): WorkerParts => ({
+    ...parts,
+    ledger: () =>
+      Promise.resolve(
+        new Proxy(ledger, {
+          get(target, name) {
+            const value: unknown = Reflect.get(target, name);
+            if (name !== 'begin') return typeof value === 'function' ? (value.bind(target) as unknown) : value;
+            return async (...args: Parameters<Ledger['begin']>) => {
+              await happens();
+              return target.begin(...args);
+            };
+          },
+        }),
+      ),
+  });
+
+  it('is destroyed again when the step is committed meanwhile', async () => {
+    const receipts = await reserve(generator);
+    const { tokens } = (await takeAuthority(parts, generator, receipts, 1))!;
+    await activities.closePrivateStep(run, receipts);
+    const late = await takeAuthority(
+      whileAsking(() => ledger.commit(receipts[0]!, tokens[0]!, null)),
+      generator,
+      receipts,
+      2,
+    );
+    expect(late?.isKeyed).toBe(false);
+    expect(existsSync(privateWorkFolder(receipts).directory)).toBe(false);
+  });
+
+  it('is not made for an entry that was released, and destroyed when that happens meanwhile', async () => {
+    const receipts = await reserve(generator);
+    const release = async (): Promise<void> => void (await ledger.release(run.workflowId));
+    const refused = { code: 'RECEIPT_INVALID' };
+    await expect(takeAuthority(whileAsking(release), generator, receipts, 1)).rejects.toMatchObject(refused);
+    expect(await hasNoiseKey(privateWorkFolder(receipts))).toBe(false);
+    await expect(takeAuthority(parts, generator, receipts, 2)).rejects.toMatchObject(refused);
+    expect(await hasNoiseKey(privateWorkFolder(receipts))).toBe(false);
+  });
+});
+
 describe('an older copy of the ledger that lacks no row of the chain, but records of steps,', () => {
   const digest = 'ab'.repeat(32);
   const file = (): string => join(home, 'ledger.db');
@@ -253,10 +304,10 @@ describe('an older copy of the ledger that lacks no row of the chain, but record
   it('is sought for in what attempts that overlapped have left, torn lines included', async () => {
     const [receipt] = (await reserve(training)) as [Receipt];
     const work = privateWorkFolder([receipt]);
-    for (const count of [12, 11]) await keepRecordCount(work, receipt, count);
+    for (const count of [12, 11]) await keepRecordCount(work, [receipt], receipt, count);
     appendFileSync(join(work.directory, 'records'), `\n${receipt.entryId} 9`);
     expect(await keptRecordCounts(work)).toEqual(new Map([[receipt.entryId, 12]]));
-    await keepRecordCount(work, receipt, 13);
+    await keepRecordCount(work, [receipt], receipt, 13);
     expect(await keptRecordCounts(work)).toEqual(new Map([[receipt.entryId, 13]]));
   });
 });
@@ -332,6 +383,21 @@ describe('a worker that starts', () => {
       },
     }) as unknown as Client;
 
+  it('destroys keys of entries that are committed or were released, while their run goes on too', async () => {
+    const opened = await reserve(classifier);
+    await activities.openPrivateStep(run, opened);
+    const committed = await reserve(generator);
+    await activities.openPrivateStep(run, committed);
+    const { tokens } = (await takeAuthority(parts, generator, committed, 1))!;
+    await ledger.commit(committed[0]!, tokens[0]!, null);
+    await recoverDeadAttempts(clientOf({ [run.workflowId]: 'RUNNING' }), parts);
+    expect(await hasNoiseKey(privateWorkFolder(committed))).toBe(false);
+    expect(await hasNoiseKey(privateWorkFolder(opened))).toBe(true);
+    await ledger.release(run.workflowId);
+    await recoverDeadAttempts(clientOf({ [run.workflowId]: 'RUNNING' }), parts);
+    expect(await hasNoiseKey(privateWorkFolder(opened))).toBe(false);
+  });
+
   it('destroys keys and checkpoints of runs that were terminated, and of no others', async () => {
     const states = { ended: 'TERMINATED', timed: 'TIMED_OUT', going: 'RUNNING', paused: 'PAUSED' };
     const folders = new Map<string, string>();
@@ -344,7 +410,7 @@ describe('a worker that starts', () => {
       writeFileSync(join(work.directory, 'checkpoint'), 'weights');
       folders.set(workflowId, work.directory);
     }
-    await recoverDeadAttempts(clientOf(states), openStore());
+    await recoverDeadAttempts(clientOf(states), parts);
     const left = [...folders].filter(([, folder]) => existsSync(folder)).map(([id]) => id);
     expect(left).toEqual(['going', 'paused', 'unknown']);
     expect(existsSync(join(folders.get('going')!, 'noise.key'))).toBe(true);
