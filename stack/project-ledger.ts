@@ -4,8 +4,7 @@
  */
 
 import { existsSync, readFileSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
-import { dirname, resolve } from 'node:path';
+import { resolve } from 'node:path';
 
 import {
   ledgerSecret,
@@ -21,6 +20,7 @@ import {
 import { EpsilonflowError } from '../schemas/errors.ts';
 import { writeDurably } from '../store/disk.ts';
 import { ledgerUrl, statePaths } from './paths.ts';
+import { acquireLock } from './setup/lock.mjs';
 
 /** Newest head that this machine has seen, by identity of the ledger. */
 type RememberedHeads = Record<string, { sequence: number; hash: string }>;
@@ -148,13 +148,18 @@ function rememberedHeads(): RememberedHeads {
 /** Whether this machine has used any ledger. */
 export const remembersLedgers = (): boolean => Object.keys(rememberedHeads()).length > 0;
 
+/** Processes do it one after another, and never go back: a lower row would let a copy pass that lacks the ones after it. */
 async function writeHead(ledger: Ledger, { overwrite }: { overwrite: boolean }): Promise<void> {
-  const [identity, head] = [await ledger.identity(), await ledger.head()];
-  const heads = rememberedHeads();
-  if (!overwrite && (heads[identity]?.sequence ?? -1) >= head.sequence) return;
   const file = statePaths.ledgerHeads();
-  await mkdir(dirname(file), { recursive: true });
-  await writeDurably(file, JSON.stringify({ ...heads, [identity]: head }, null, 2) + '\n');
+  const lock = await acquireLock(`${file}.lock`, { purpose: 'remembering the newest row of the ledger', pollMs: 10 });
+  try {
+    const [identity, head] = [await ledger.identity(), await ledger.head()];
+    const heads = rememberedHeads();
+    if (!overwrite && (heads[identity]?.sequence ?? -1) >= head.sequence) return;
+    await writeDurably(file, JSON.stringify({ ...heads, [identity]: head }, null, 2) + '\n');
+  } finally {
+    lock.release();
+  }
 }
 
 const appending: ReadonlySet<string | symbol> = new Set<keyof Ledger>([
@@ -167,7 +172,7 @@ const appending: ReadonlySet<string | symbol> = new Set<keyof Ledger>([
   'acknowledge',
 ]);
 
-/** Remembers the head after each change of the chain. Two processes at once may leave the older one, which is in the chain as well. */
+/** Remembers the head after each change of the chain. */
 function remembering(ledger: Ledger): Ledger {
   return new Proxy(ledger, {
     get(target, name): unknown {

@@ -8,6 +8,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { withCompileHost } from '../../cli/compile-host.ts';
 import { registerPlan } from '../../cli/registrations.ts';
 import { compile } from '../../compiler/index.ts';
+import type { Ledger } from '../../privacy/ledger/index.ts';
 import { markerFile, markerName, markerText, readMarker } from '../../privacy/ledger/marker.ts';
 import type { Plan } from '../../schemas/plan.ts';
 import { statePaths } from '../../stack/paths.ts';
@@ -71,6 +72,9 @@ async function reserve({ datasets }: Plan, workflow: string): Promise<void> {
   await ledger.reserve(envelope(workflow, [entry(workflow, { dataset })], 10, { dataset, digest }));
   await ledger.close();
 }
+
+const reserveOn = (ledger: Ledger, dataset: string, workflow = 'w'): Promise<unknown> =>
+  ledger.reserve(envelope(workflow, [entry(workflow, { dataset })], null, { dataset, benchmark: true }));
 
 async function acknowledge(): Promise<string[]> {
   const ledger = await openUnchecked();
@@ -264,6 +268,28 @@ describe('an older copy', () => {
     await start();
     rmSync(join(ledgerFolder, 'dataset-secret'));
     await expect(start()).rejects.toMatchObject(lost);
+  });
+});
+
+describe('what the state folder remembers', () => {
+  const remembered = (): Record<string, { sequence: number }> =>
+    JSON.parse(readFileSync(statePaths.ledgerHeads(), 'utf8')) as Record<string, { sequence: number }>;
+
+  test('never goes back while several write, and loses no other ledger', async () => {
+    await start();
+    const [first, second] = [await openUnchecked(), await openUnchecked()];
+    process.env['EPSILONFLOW_LEDGER_URL'] = `sqlite:${join(world.folder, 'elsewhere', 'ledger.db')}`;
+    const other = await openUnchecked();
+    await reserveOn(first, 'reviews');
+    const changes = Array.from({ length: 12 }, (_, i) => [
+      (i % 2 === 0 ? first : second).setBudget('reviews', 20 + i, why),
+      reserveOn(other, 'films', `w${i}`),
+    ]);
+    await Promise.all(changes.flat());
+    for (const ledger of [first, other]) {
+      expect(remembered()[await ledger.identity()]).toEqual(await ledger.head());
+    }
+    await Promise.all([first, second, other].map((ledger) => ledger.close()));
   });
 });
 
