@@ -7,6 +7,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 
 import {
+  ledgerName,
   ledgerSecret,
   markerText,
   openLedger,
@@ -22,8 +23,13 @@ import { writeDurably } from '../store/disk.ts';
 import { ledgerUrl, statePaths } from './paths.ts';
 import { acquireLock } from './setup/lock.mjs';
 
-/** Newest head that this machine has seen, by identity of the ledger. */
-type RememberedHeads = Record<string, { sequence: number; hash: string }>;
+/** Newest head that this machine has seen, by identity of the ledger, and where that was kept. */
+type RememberedHeads = Record<string, { sequence: number; hash: string; at?: string }>;
+
+interface WhatMustBeThere {
+  remembered: boolean;
+  known?: KnownHead | null;
+}
 
 /**
  * Opens the ledger for use.
@@ -32,8 +38,8 @@ type RememberedHeads = Record<string, { sequence: number; hash: string }>;
  *   asks for nothing.
  * @throws EpsilonflowError LEDGER_MISMATCH, LEDGER_ROLLED_BACK; what opening throws
  */
-export async function openProjectLedger(marker: string | null): Promise<Ledger> {
-  requireLedger(marker);
+export async function openProjectLedger(marker: string | null, options?: WhatMustBeThere): Promise<Ledger> {
+  requireLedger(marker, options);
   const ledger = await openUnchecked();
   try {
     await requireContinuity(ledger, marker);
@@ -46,15 +52,30 @@ export async function openProjectLedger(marker: string | null): Promise<Ledger> 
 
 /** Opens the ledger whatever is remembered of it, for those who look after it. */
 export async function openUnchecked(): Promise<Ledger> {
-  return remembering(await openLedger(ledgerUrl()));
+  const url = ledgerUrl();
+  return remembering(await openLedger(url), url);
 }
 
-/** Before one is made in its place. @throws EpsilonflowError LEDGER_MISMATCH when a ledger is named and none is there */
-export function requireLedger(marker: string | null): void {
+/**
+ * Before one is made in its place.
+ *
+ * @param options whether one that this machine remembers there must be there, too (by default where a marker is asked
+ *   for), and `known`: one that must be there wherever it was
+ * @throws EpsilonflowError LEDGER_MISMATCH when a ledger is named or remembered and none is there
+ */
+export function requireLedger(
+  marker: string | null,
+  { remembered, known }: WhatMustBeThere = { remembered: marker !== null },
+): void {
   const url = ledgerUrl();
-  if (marker === null || !url.startsWith('sqlite:') || existsSync(resolve(url.slice('sqlite:'.length)))) return;
-  const named = readMarker(marker);
-  if (named !== null) throw mismatch(`There is no privacy ledger at ${url}, but ${marker} names one.`, marker, named);
+  if (!url.startsWith('sqlite:') || existsSync(resolve(url.slice('sqlite:'.length)))) return;
+  const [lost] = known ? [known] : remembered ? rememberedHere() : [];
+  const named = marker === null ? null : readMarker(marker);
+  if (lost !== undefined && named === null) {
+    throw mismatch(`There is no privacy ledger at ${url}, where one was kept before.`, marker, lost);
+  }
+  if (marker !== null && named !== null)
+    throw mismatch(`There is no privacy ledger at ${url}, but ${marker} names one.`, marker, named);
 }
 
 /** @throws EpsilonflowError LEDGER_MISMATCH, LEDGER_ROLLED_BACK */
@@ -68,8 +89,10 @@ export async function requireContinuity(ledger: Ledger, marker: string | null): 
         `if you go on all the same: epsilonflow ledger acknowledge ${markerOption(marker)}--reason "..."`,
     });
   }
-  if (first.problem === 'exchanged' && marker !== null) {
-    throw mismatch(`The privacy ledger is not the one that ${marker} names.`, marker, first.expected);
+  if (first.problem === 'exchanged') {
+    const isNamed = marker !== null && readMarker(marker)?.ledger === first.expected.ledger;
+    const what = isNamed ? `the one that ${marker} names` : 'the one that was kept in its place before';
+    throw mismatch(`The privacy ledger is not ${what}.`, marker, first.expected);
   }
   throw new EpsilonflowError(
     'LEDGER_ROLLED_BACK',
@@ -84,7 +107,7 @@ export async function requireContinuity(ledger: Ledger, marker: string | null): 
 
 const markerOption = (marker: string | null): string => (marker === null ? '' : `--marker "${marker}" `);
 
-function mismatch(message: string, marker: string, { ledger }: KnownHead): EpsilonflowError {
+function mismatch(message: string, marker: string | null, { ledger }: KnownHead): EpsilonflowError {
   return new EpsilonflowError('LEDGER_MISMATCH', message, {
     hint:
       `Restore ledger ${ledger} from a backup, with its dataset secret, or let EPSILONFLOW_LEDGER_URL name it. ` +
@@ -100,7 +123,10 @@ export async function discontinuitiesOf(ledger: Ledger, marker: string | null): 
   if (named !== null) heads.push(named);
   const identity = await ledger.identity();
   const seen = rememberedHeads()[identity];
-  if (seen !== undefined) heads.push({ ledger: identity, ...seen });
+  if (seen !== undefined) heads.push({ ledger: identity, sequence: seen.sequence, hash: seen.hash });
+  if (marker !== null) {
+    heads.push(...rememberedHere().filter(({ ledger: other }) => other !== identity && other !== named?.ledger));
+  }
   return ledger.discontinuities({ heads, rowKey: rowsOf([], await ledgerSecret(ledgerUrl())).key });
 }
 
@@ -145,18 +171,30 @@ function rememberedHeads(): RememberedHeads {
   }
 }
 
+/** Heads of the ledgers that were kept where the ledger is now. */
+function rememberedHere(): KnownHead[] {
+  const here = ledgerName(ledgerUrl());
+  return Object.entries(rememberedHeads()).flatMap(([ledger, { sequence, hash, at }]) =>
+    at === here ? [{ ledger, sequence, hash }] : [],
+  );
+}
+
 /** Whether this machine has used any ledger. */
 export const remembersLedgers = (): boolean => Object.keys(rememberedHeads()).length > 0;
 
 /** Processes do it one after another, and never go back: a lower row would let a copy pass that lacks the ones after it. */
-async function writeHead(ledger: Ledger, { overwrite }: { overwrite: boolean }): Promise<void> {
+async function writeHead(
+  ledger: Ledger,
+  { overwrite, url = ledgerUrl() }: { overwrite: boolean; url?: string },
+): Promise<void> {
   const file = statePaths.ledgerHeads();
   const lock = await acquireLock(`${file}.lock`, { purpose: 'remembering the newest row of the ledger', pollMs: 10 });
   try {
     const [identity, head] = [await ledger.identity(), await ledger.head()];
     const heads = rememberedHeads();
     if (!overwrite && (heads[identity]?.sequence ?? -1) >= head.sequence) return;
-    await writeDurably(file, JSON.stringify({ ...heads, [identity]: head }, null, 2) + '\n');
+    const seen = { ...head, at: ledgerName(url) };
+    await writeDurably(file, JSON.stringify({ ...heads, [identity]: seen }, null, 2) + '\n');
   } finally {
     lock.release();
   }
@@ -173,7 +211,7 @@ const appending: ReadonlySet<string | symbol> = new Set<keyof Ledger>([
 ]);
 
 /** Remembers the head after each change of the chain. */
-function remembering(ledger: Ledger): Ledger {
+function remembering(ledger: Ledger, url: string): Ledger {
   return new Proxy(ledger, {
     get(target, name): unknown {
       const value: unknown = Reflect.get(target, name);
@@ -184,7 +222,7 @@ function remembering(ledger: Ledger): Ledger {
       return async (...args: unknown[]): Promise<unknown> => {
         const result = await method(...args);
         const isChained = !isRecord || (result as Awaited<ReturnType<Ledger['recordStep']>>).isChained;
-        if (isChained) await writeHead(target, { overwrite: false });
+        if (isChained) await writeHead(target, { overwrite: false, url });
         return result;
       };
     },

@@ -110,7 +110,8 @@ function workerParts(): LocalParts {
     opened,
     store: openStore(),
     ledger: () => {
-      opened.ledger ??= openProjectLedger(null);
+      // What a run reserves on was there before its worker: a lost ledger is not made anew under it.
+      opened.ledger ??= openProjectLedger(null, { remembered: true });
       opened.ledger.catch(() => (opened.ledger = null));
       return opened.ledger;
     },

@@ -6,6 +6,7 @@ import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 
 import { withCompileHost } from '../../cli/compile-host.ts';
+import { withRun } from '../../cli/open-run.ts';
 import { registerPlan } from '../../cli/registrations.ts';
 import { compile } from '../../compiler/index.ts';
 import type { Ledger } from '../../privacy/ledger/index.ts';
@@ -13,6 +14,8 @@ import { markerFile, markerName, markerText, readMarker } from '../../privacy/le
 import type { Plan } from '../../schemas/plan.ts';
 import { statePaths } from '../../stack/paths.ts';
 import { acknowledgeLedger, openProjectLedger, openUnchecked } from '../../stack/project-ledger.ts';
+import { openStore } from '../../store/index.ts';
+import { ledgerHeadFile } from '../../tracking/runs.ts';
 import { openWorkspace, type Workspace } from '../compiler/workspace.ts';
 import { entry, envelope, mechanism, stateDigest } from './ledger-fixture.ts';
 
@@ -287,9 +290,58 @@ describe('what the state folder remembers', () => {
     ]);
     await Promise.all(changes.flat());
     for (const ledger of [first, other]) {
-      expect(remembered()[await ledger.identity()]).toEqual(await ledger.head());
+      expect(remembered()[await ledger.identity()]).toMatchObject(await ledger.head());
     }
     await Promise.all([first, second, other].map((ledger) => ledger.close()));
+  });
+});
+
+describe('a ledger that was lost where no marker names it', () => {
+  const lost = {
+    code: 'LEDGER_MISMATCH',
+    message: expect.stringContaining('kept before') as string,
+    hint: expect.stringContaining('epsilonflow ledger acknowledge') as string,
+  };
+  const elsewhere = (): string => world.write('elsewhere/other.yaml', specOf('private'));
+
+  test('is missed for specs of other folders, by worker and commands too, and not made anew', async () => {
+    await reserve((await start()).plan, 'w');
+    rmSync(ledgerFolder, { recursive: true });
+    await expect(start(elsewhere())).rejects.toMatchObject(lost);
+    await expect(openProjectLedger(null, { remembered: true })).rejects.toMatchObject(lost);
+    await expect(openProjectLedger(join(world.folder, markerName))).rejects.toMatchObject(lost);
+    expect(existsSync(ledgerFolder)).toBe(false);
+  });
+
+  test('is not taken for another one in its place, until someone acknowledges that', async () => {
+    await reserve((await start()).plan, 'w');
+    rmSync(ledgerFolder, { recursive: true });
+    await (await openUnchecked()).close();
+    const gone = { ...lost, message: expect.stringContaining('in its place before') as string };
+    await expect(start(elsewhere())).rejects.toMatchObject(gone);
+    expect(await acknowledge()).toEqual(['exchanged']);
+    await start(elsewhere());
+    await start();
+  });
+
+  test('is not made anew by commands that read a run which had used it', async () => {
+    const { plan } = await start();
+    const record = { name: 'trial', number: 1, workflowId: 'trial/1', planDigest: plan.digest, specFile: elsewhere() };
+    const directory = statePaths.run('trial', 1);
+    mkdirSync(directory, { recursive: true });
+    writeFileSync(join(directory, 'run.json'), JSON.stringify({ ...record, startedAt: new Date(0).toISOString() }));
+    const head = { ledger: 'the one of then', sequence: 3, hash: '0'.repeat(64) };
+    writeFileSync(ledgerHeadFile(directory), JSON.stringify(head));
+    await openStore().savePlan(plan);
+    process.env['EPSILONFLOW_LEDGER_URL'] = `sqlite:${join(world.folder, 'mistyped', 'ledger.db')}`;
+    await expect(withRun('trial/1', () => Promise.resolve())).rejects.toMatchObject(lost);
+    expect(existsSync(join(world.folder, 'mistyped'))).toBe(false);
+  });
+
+  test('has nothing to do with one that is kept elsewhere', async () => {
+    await reserve((await start()).plan, 'w');
+    process.env['EPSILONFLOW_LEDGER_URL'] = `sqlite:${join(world.folder, 'elsewhere', 'ledger.db')}`;
+    await start(elsewhere());
   });
 });
 
