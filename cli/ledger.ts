@@ -8,6 +8,7 @@ import type { Command } from 'commander';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import type { AccountSummary, DatasetRegistration, Discontinuity, Ledger } from '../privacy/ledger/index.ts';
 import { ledgerUrl } from '../stack/paths.ts';
+import { describeLoss } from '../tracking/wording.ts';
 import { action, formatTable, printJson, printLine, shortPath, styled } from './output.ts';
 
 interface Output {
@@ -85,6 +86,7 @@ async function show(dataset: string | undefined, { json }: Output): Promise<void
       const [identity, head] = [await ledger.identity(), await ledger.head()];
       return printJson({ ledger: ledgerName(ledgerUrl()), identity, head, problems, accounts: summaries });
     }
+    for (const loss of summaries[0]?.losses ?? []) printLine(styled('yellow', describeLoss(loss)));
     for (const problem of problems) printLine(styled('red', `Not the whole truth: ${describe(problem)}.`));
     if (summaries.length === 0) printLine('Nothing was spent yet.');
     summaries.forEach((summary, i) => {

@@ -1,10 +1,21 @@
 /** @file How the figures of privacy are written for people. */
 
+import type { LedgerLoss } from '../privacy/ledger/ledger.ts';
 import type { NodeCharge } from '../schemas/plan.ts';
 
 /** `3`, `8`, `∞`: an epsilon as people write it, rounded up to three digits: it never promises more than is kept. */
 export const showEpsilon = (epsilon: number | 'inf' | null): string =>
   epsilon === null || epsilon === 'inf' ? '∞' : String(Math.ceil(epsilon * 1000 - 1e-6) / 1000);
+
+/** A sentence on spending that no figure of a ledger holds. */
+export function describeLoss({ problem, row, author, reason }: LedgerLoss): string {
+  const lost = {
+    exchanged: 'the rows of an earlier ledger are lost',
+    'rolled-back': 'rows written before it are lost',
+    'secret-lost': 'the earlier dataset secret is lost, so that records of old and new data were not compared',
+  }[problem];
+  return `This ledger counts whole only from row ${row} on: ${lost}, acknowledged by ${author}, because: ${reason}.`;
+}
 
 /** One line that names a mechanism and its parameters. */
 export function describeMechanism({ mechanism }: Pick<NodeCharge, 'mechanism'>): string {

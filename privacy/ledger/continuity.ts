@@ -1,6 +1,6 @@
 /** @file Whether a ledger is the one that others remember, with all that was ever in it. */
 
-import type { Discontinuity, KnownHead, LedgerMemory } from './ledger.ts';
+import type { Discontinuity, KnownHead, LedgerLoss, LedgerMemory } from './ledger.ts';
 import type { LedgerTransaction, LedgerWriter } from './writer.ts';
 
 /** The random id that was made with the ledger's tables. */
@@ -52,12 +52,28 @@ function nameOf(one: Discontinuity): string {
 }
 
 async function acknowledgedBefore(transaction: LedgerTransaction): Promise<Set<string>> {
+  return new Set((await acknowledgements(transaction)).map(nameOf));
+}
+
+type Acknowledgement = Discontinuity & { author: string; reason: string; row: number };
+
+async function acknowledgements(transaction: LedgerTransaction): Promise<Acknowledgement[]> {
   const rows = await transaction
     .selectFrom('ledger_rows')
-    .select('payload')
+    .select(['sequence', 'payload'])
     .where('kind', '=', 'acknowledged')
+    .orderBy('sequence')
     .execute();
-  return new Set(rows.map(({ payload }) => nameOf(JSON.parse(payload) as Discontinuity)));
+  return rows.map(({ sequence, payload }) => ({
+    ...(JSON.parse(payload) as Omit<Acknowledgement, 'row'> & Discontinuity),
+    row: Number(sequence),
+  }));
+}
+
+/** What was acknowledged as lost, in the order of its rows. */
+export async function acknowledgedLosses(transaction: LedgerTransaction): Promise<LedgerLoss[]> {
+  const found = await acknowledgements(transaction);
+  return found.map(({ problem, row, author, reason }) => ({ problem, row, author, reason }));
 }
 
 /**

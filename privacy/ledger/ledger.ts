@@ -158,6 +158,17 @@ export interface AccountSummary {
   /** Number of entries of training without DP. */
   unbounded: number;
   experiments: ExperimentSpending[];
+  /** Spending of the ledger, on whatever account, that was lost and is in no figure. */
+  losses: LedgerLoss[];
+}
+
+/** What someone acknowledged as lost with an earlier ledger, an older copy or a secret. */
+export interface LedgerLoss {
+  problem: Discontinuity['problem'];
+  /** Row of the acknowledgement: what came before is not all there. */
+  row: number;
+  author: string;
+  reason: string;
 }
 
 export interface ExperimentSpending {

@@ -7,7 +7,8 @@ import type { LedgerTransaction } from './writer.ts';
 const idsAQuery = 500;
 
 /**
- * Rows of the workflow's entries and of the given ones, and those of their accounts that concern no entry, in order.
+ * Rows of the workflow's entries and of the given ones, those of their accounts that concern no entry, and what was
+ * acknowledged as lost, in order.
  * One pass over the chain.
  */
 export async function rowsBehind(
@@ -26,7 +27,8 @@ export async function rowsBehind(
     const found = await transaction.selectFrom('entries').select(['id', 'account']).where('id', 'in', part).execute();
     for (const { id, account } of found) accountOf.set(id, account);
   }
-  const accounts = [...new Set(accountOf.values())];
+  // Rows without an account acknowledge losses, which concern all.
+  const accounts = ['', ...new Set(accountOf.values())];
   const rows = new Map<number, ChainedRow>();
   const select = transaction.selectFrom('ledger_rows').selectAll();
   const add = (found: Awaited<ReturnType<typeof select.execute>>): void => {

@@ -2,6 +2,7 @@
 
 import { composedEpsilon } from '../accounting/index.ts';
 import { accountFigure, addSpending, applicationsOf, filterEpsilon, spendingOf, type Spending } from './admission.ts';
+import { acknowledgedLosses } from './continuity.ts';
 import type { AccountSummary, EntryState, ExperimentSpending } from './ledger.ts';
 import { mechanismOf, planOf } from './reservation.ts';
 import type { LedgerTransaction } from './writer.ts';
@@ -55,6 +56,7 @@ export async function summarise(transaction: LedgerTransaction, name: string): P
     remaining: budget === null ? null : Math.max(0, budget - filterEpsilon(total, delta)),
     unbounded: total.unbounded,
     experiments: experiments.map((experiment) => lineOf(experiment, delta)),
+    losses: await acknowledgedLosses(transaction),
   };
 }
 

@@ -15,7 +15,9 @@ import type { Plan } from '../../schemas/plan.ts';
 import { statePaths } from '../../stack/paths.ts';
 import { acknowledgeLedger, openProjectLedger, openUnchecked } from '../../stack/project-ledger.ts';
 import { openStore } from '../../store/index.ts';
+import { accountStatement } from '../../tracking/release/card.ts';
 import { ledgerHeadFile } from '../../tracking/runs.ts';
+import { describeLoss } from '../../tracking/wording.ts';
 import { openWorkspace, type Workspace } from '../compiler/workspace.ts';
 import { entry, envelope, mechanism, stateDigest } from './ledger-fixture.ts';
 
@@ -321,7 +323,17 @@ describe('a ledger that was lost where no marker names it', () => {
     await expect(start(elsewhere())).rejects.toMatchObject(gone);
     expect(await acknowledge()).toEqual(['exchanged']);
     await start(elsewhere());
-    await start();
+    await reserve((await start()).plan, 'new');
+    const ledger = await openUnchecked();
+    const summary = (await ledger.accountSummary('reviews'))!;
+    expect(summary.losses).toEqual([{ problem: 'exchanged', row: expect.any(Number) as number, ...why }]);
+    expect(describeLoss(summary.losses[0]!)).toContain('acknowledged by board, because: the disk is lost.');
+    expect(accountStatement(summary).losses).toEqual(summary.losses);
+    const rows = await ledger.rowsBehind('new', []);
+    expect(rows.filter(({ kind }) => kind === 'acknowledged').map(({ sequence }) => sequence)).toEqual([
+      summary.losses[0]!.row,
+    ]);
+    await ledger.close();
   });
 
   test('is not made anew by commands that read a run which had used it', async () => {

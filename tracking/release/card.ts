@@ -1,10 +1,10 @@
 /** @file The papers of a released folder: data card, privacy statement, and how to use it in a spec. Pure. */
 
 import { stringify } from 'yaml';
-import type { AccountSummary } from '../../privacy/ledger/index.ts';
+import type { AccountSummary, LedgerLoss } from '../../privacy/ledger/index.ts';
 import type { FinetuneParams, GenerateParams } from '../../schemas/step-params.ts';
 import type { Plan, PlanNode } from '../../schemas/plan.ts';
-import { showEpsilon } from '../wording.ts';
+import { describeLoss, showEpsilon } from '../wording.ts';
 import type { Block } from '../report/document.ts';
 import { renderMarkdown } from '../report/markdown.ts';
 import { statementBlocks } from '../report/statement-blocks.ts';
@@ -20,6 +20,8 @@ export interface AccountStatement {
   /** Entries of training without DP. */
   unbounded: number;
   experiments: number;
+  /** Spending that was lost with an earlier ledger or copy, and is not in the figure. */
+  losses: LedgerLoss[];
 }
 
 export const accountStatement = (summary: AccountSummary): AccountStatement => ({
@@ -29,6 +31,7 @@ export const accountStatement = (summary: AccountSummary): AccountStatement => (
   budget: summary.budget,
   unbounded: summary.unbounded,
   experiments: summary.experiments.length,
+  losses: summary.losses,
 });
 
 export interface CardFacts {
@@ -60,7 +63,7 @@ export function statementMarkdown({ statement, accounts, run }: CardFacts): stri
   });
 }
 
-function accountBlock({ dataset, epsilon, delta, budget, unbounded, experiments }: AccountStatement): Block {
+function accountBlock({ dataset, epsilon, delta, budget, unbounded, experiments, losses }: AccountStatement): Block {
   const spent =
     epsilon === null
       ? `is unbounded: ${unbounded} of its entries trained without DP`
@@ -72,9 +75,15 @@ function accountBlock({ dataset, epsilon, delta, budget, unbounded, experiments 
       `experiment${experiments === 1 ? '' : 's'} together, ${spent}. ` +
       (budget === null
         ? 'The account has no budget: it is recorded only.'
-        : `Its budget is ε = ${showEpsilon(budget)}.`),
+        : `Its budget is ε = ${showEpsilon(budget)}.`) +
+      losses.map((loss) => ` ${describeLoss(loss)}`).join(''),
   };
 }
+
+/** Once each: all accounts of a ledger tell of the same losses. */
+const lossesOf = ({ accounts }: CardFacts): string[] => [
+  ...new Set(accounts.flatMap(({ losses }) => losses.map(describeLoss))),
+];
 
 /** A data card with the front matter that Hugging Face's loaders read. */
 export function dataCard(facts: CardFacts, synthetic: SyntheticFacts): string {
@@ -129,6 +138,7 @@ export function dataCard(facts: CardFacts, synthetic: SyntheticFacts): string {
           ...(statement.datasets.length > 0
             ? statement.datasets.map((dataset): Block => ({ kind: 'paragraph', text: guarantee(dataset) }))
             : [{ kind: 'paragraph', text: 'Nothing here derives from data that is not public.' } satisfies Block]),
+          ...lossesOf(facts).map((text): Block => ({ kind: 'paragraph', text })),
           { kind: 'paragraph', text: 'The whole statement, with what it does not cover, is in privacy-statement.md.' },
         ],
       },
