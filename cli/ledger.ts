@@ -8,7 +8,7 @@ import type { Command } from 'commander';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import type { AccountSummary, DatasetRegistration, Discontinuity, Ledger } from '../privacy/ledger/index.ts';
 import { ledgerUrl } from '../stack/paths.ts';
-import { describeLoss } from '../tracking/wording.ts';
+import { describeLoss, showEpsilon, showRemaining } from '../tracking/wording.ts';
 import { action, formatTable, printJson, printLine, shortPath, styled } from './output.ts';
 
 interface Output {
@@ -41,7 +41,7 @@ async function withLedger<T>(
   }
 }
 
-const figure = (epsilon: number | null): string => (epsilon === null ? 'unbounded' : epsilon.toFixed(3));
+const figure = (epsilon: number | null): string => (epsilon === null ? 'unbounded' : showEpsilon(epsilon));
 
 function printAccount(summary: AccountSummary): void {
   const { account, delta, budget, committed, reserved, total, accountant, remaining, unbounded, experiments } = summary;
@@ -50,7 +50,7 @@ function printAccount(summary: AccountSummary): void {
     `  budget ${budget === null ? 'none, recorded only' : budget}` +
       `   committed ${figure(committed)}   reserved ${figure(reserved)}   together ${figure(total)}` +
       (accountant === null ? '' : ` (${accountant})`) +
-      (remaining === null ? '' : `   remaining ${remaining.toFixed(3)}`),
+      (remaining === null ? '' : `   remaining ${showRemaining(remaining)}`),
   );
   if (unbounded > 0) printLine(`  ${unbounded} entries of training without DP`);
   const rows = experiments.map(({ workflowId, committed: done, reserved: open, plan, entries }) => [

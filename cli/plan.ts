@@ -16,6 +16,7 @@ import {
   printLine,
   styled,
 } from './output.ts';
+import { showEpsilon } from '../tracking/wording.ts';
 
 interface PlanOptions {
   profile?: string;
@@ -111,8 +112,7 @@ function printAccount(plan: Plan, name: string, account: PlanAccount): void {
   const after = account.unboundedBefore === null ? null : account.unboundedBefore + account.unbounded;
   printLine(`├─ after       ${spent(account.after, after)}`);
   const rule = account.rule === null || account.rule === 'recorded' ? '' : ` (decided by: ${account.rule})`;
-  const budget =
-    account.budget === null ? 'none stated: spending is recorded' : `epsilon ${figure(account.budget)}${rule}`;
+  const budget = account.budget === null ? 'none stated: spending is recorded' : `epsilon ${account.budget}${rule}`;
   printLine(`└─ budget      ${budget}`);
 }
 
@@ -120,20 +120,18 @@ function mechanismText({ epsilon, mechanism }: NodeCharge, cached: boolean | nul
   const reused = cached === true ? styled('green', '  paid already') : '';
   if (mechanism.kind === 'unbounded') return `${styled('yellow', 'unbounded')} (no DP)${reused}`;
   if (mechanism.kind === 'discrete-laplace') {
-    return `epsilon ${figure(epsilon!)}  noisy test counts, scale ${mechanism.scale.toPrecision(3)}${reused}`;
+    return `epsilon ${showEpsilon(epsilon!)}  noisy test counts, scale ${mechanism.scale.toPrecision(3)}${reused}`;
   }
   const { samplingProbability, noiseMultiplier, steps } = mechanism;
   const q = samplingProbability.toPrecision(3);
-  return `epsilon ${figure(epsilon!)}  q ${q}, sigma ${noiseMultiplier.toPrecision(3)}, ${steps} steps${reused}`;
+  return `epsilon ${showEpsilon(epsilon!)}  q ${q}, sigma ${noiseMultiplier.toPrecision(3)}, ${steps} steps${reused}`;
 }
 
 /** Spending in words: a finite figure is never shown as the whole where something unbounded stands beside it. */
 function spent(epsilon: number | null, unbounded: number | null): string {
   if (unbounded === null) return 'not asked (offline)';
   const nodes = `${unbounded} ${unbounded === 1 ? 'training' : 'trainings'} without DP`;
-  if (unbounded === 0) return epsilon === null ? 'unbounded' : `epsilon ${figure(epsilon)}`;
-  const part = epsilon === null ? '' : `; its DP part alone: epsilon ${figure(epsilon)}`;
+  if (unbounded === 0) return epsilon === null ? 'unbounded' : `epsilon ${showEpsilon(epsilon)}`;
+  const part = epsilon === null ? '' : `; its DP part alone: epsilon ${showEpsilon(epsilon)}`;
   return `${styled('yellow', 'unbounded')}: ${nodes}${part}`;
 }
-
-const figure = (epsilon: number): string => (epsilon === 0 ? '0' : epsilon.toPrecision(4).replace(/\.?0+$/, ''));

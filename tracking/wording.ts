@@ -7,6 +7,9 @@ import type { NodeCharge } from '../schemas/plan.ts';
 export const showEpsilon = (epsilon: number | 'inf' | null): string =>
   epsilon === null || epsilon === 'inf' ? '∞' : String(Math.ceil(epsilon * 1000 - 1e-6) / 1000);
 
+/** What is left of a budget, rounded down to three digits. */
+export const showRemaining = (epsilon: number): string => String(Math.floor(epsilon * 1000) / 1000);
+
 /** A sentence on spending that no figure of a ledger holds. */
 export function describeLoss({ problem, row, author, reason }: LedgerLoss): string {
   const lost = {

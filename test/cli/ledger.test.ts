@@ -9,6 +9,7 @@ import { registerPlan } from '../../cli/registrations.ts';
 import { compile } from '../../compiler/index.ts';
 import { markerName } from '../../privacy/ledger/marker.ts';
 import { openProjectLedger } from '../../stack/project-ledger.ts';
+import { showEpsilon, showRemaining } from '../../tracking/wording.ts';
 import { openWorkspace } from '../compiler/workspace.ts';
 import { entry, envelope } from '../privacy/ledger-fixture.ts';
 
@@ -151,6 +152,25 @@ it('show gives each account with its experiments, and the tight figure of each p
     ],
   });
   expect((printed['accounts'] as { digests: string[] }[])[0]!.digests).toHaveLength(2);
+});
+
+it('show and plan round what was spent up, and what remains down', async () => {
+  const { printed } = await epsilonflow('ledger', 'show');
+  const [account] = printed['accounts'] as { total: number; remaining: number }[];
+  const { text: shown } = await output('ledger', 'show');
+  const [, total, remaining] = /together ([\d.]+).* remaining ([\d.]+)/.exec(shown)!.map(Number);
+  expect(total! - account!.total).toBeGreaterThan(0);
+  expect(total! - account!.total).toBeLessThan(0.001);
+  expect(account!.remaining - remaining!).toBeGreaterThan(0);
+  expect(account!.remaining - remaining!).toBeLessThan(0.001);
+  const plan = await epsilonflow('plan', 'reviews.yaml');
+  const { after } = (plan.printed['privacy'] as Record<string, { after: number }>)['reviews']!;
+  const { text: planned } = await output('plan', 'reviews.yaml');
+  const told = Number(/after +epsilon ([\d.]+)/.exec(planned)![1]);
+  expect(told).toBeGreaterThan(after);
+  expect(told).toBeLessThan(after + 0.001);
+  expect([2.0004, 3].map(showEpsilon)).toEqual(['2.001', '3']);
+  expect([2.9996, 3].map(showRemaining)).toEqual(['2.999', '3']);
 });
 
 it('an older copy is shown for what it is, refused, and used again once acknowledged', async () => {
