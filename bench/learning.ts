@@ -6,18 +6,22 @@
  * what it has. The medians of all repetitions are compared.
  */
 
+import { execFile } from 'node:child_process';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 
-import type { AdapterShape } from '../learning/adapter/parameters.ts';
 import { disposeTree } from '../learning/compile/index.ts';
 import { linearNames, type DecoderConfig } from '../learning/decoder/config.ts';
 import { readModelFolder } from '../learning/formats/model-folder.ts';
+import { tf, type Tensor } from '../learning/tensorflow.ts';
 import { packageRoot } from '../stack/paths.ts';
 import type { Bench, BenchCase, MeasureOptions } from './bench-case.ts';
+import { fullArm, type FullWork } from './learning/full.ts';
 import { madeUpWeights, plainArm, trainerArm, type LoraWork } from './learning/lora.ts';
+import { adapterOn, loraStepOperations, small, smolLm2, smolLm2Work, wide } from './learning/models.ts';
 import { LearningPeer, type PeerRequest } from './learning/peer.ts';
 import { samplingArm, type SamplingWork } from './learning/sampling.ts';
-import { fastest, inTurns, type Arm, type Contest } from './learning/turns.ts';
+import { fastest, inTurns, localArm, type Arm, type Contest } from './learning/turns.ts';
 import { madeUpLengths, wordCnnArm } from './learning/word-cnn.ts';
 
 let shared: Promise<LearningPeer> | null = null;
@@ -40,17 +44,10 @@ function peerArm(name: string, request: PeerRequest, say: (text: string) => void
 
 const contestFor = ({ quick }: MeasureOptions, full: Contest): Contest => (quick ? { rounds: 1, steps: 1 } : full);
 
-const small: DecoderConfig = {
-  ...{ dim: 128, layers: 4, heads: 4, kvHeads: 4, hidden: 352, vocab: 512, context: 128 },
-  ...{ ropeTheta: 10000, rmsEps: 1e-5, tied: false },
-};
-const wide: DecoderConfig = { ...small, dim: 768, layers: 2, heads: 12, kvHeads: 12, hidden: 2048, vocab: 8192 };
-
-const adapterOn = (targets: AdapterShape['targets']): AdapterShape => ({ rank: 8, alpha: 16, targets, classes: 0 });
-
 /** Opacus' ways to clip, and PyTorch without DP for comparison. */
-function opacusArms({ config, adapter, batch, time }: LoraWork, say: (text: string) => void): Record<string, Arm> {
-  const { rank, alpha, targets } = adapter;
+function opacusArms(work: FullWork & Partial<LoraWork>, say: (text: string) => void): Record<string, Arm> {
+  const { config, adapter, batch, time } = work;
+  const { rank, alpha, targets } = adapter ?? { rank: 0, alpha: 0, targets: [] };
   const request = { arm: 'decoder', model: { ...config, rank, alpha, targets, time }, batch, physical: batch };
   const arm = (name: string, method: string): Arm => peerArm(name, { ...request, method }, say);
   return {
@@ -82,6 +79,21 @@ async function loraAgainstOpacus(work: LoraWork, contest: Contest, options: Meas
   }
 }
 
+/** Tokens a second of DP training of all weights, against the better of Opacus' two ways. */
+async function fullAgainstOpacus(work: FullWork, contest: Contest, options: MeasureOptions) {
+  const { say } = options;
+  const ours = fullArm('ours', work, 1);
+  const { hooks, ghost, plain } = opacusArms(work, say) as Record<'hooks' | 'ghost' | 'plain', Arm>;
+  try {
+    const medians = await inTurns([ours, hooks, ghost, plain], contestFor(options, contest), say);
+    const tokens = work.batch * work.time;
+    return { ours: tokens / medians.get(ours.name)!, peer: tokens / fastest(medians, [hooks.name, ghost.name]) };
+  } finally {
+    ours.dispose();
+    await closePeer();
+  }
+}
+
 /** Tokens a second with DP, against our own engine without: the trainer's, and one that knows nothing of examples. */
 async function dpAgainstNone(work: LoraWork, contest: Contest, options: MeasureOptions) {
   const { say } = options;
@@ -101,6 +113,18 @@ async function dpAgainstNone(work: LoraWork, contest: Contest, options: MeasureO
     unbounded.dispose();
     plain.dispose();
     disposeTree(weights);
+  }
+}
+
+/** The same for training of all weights, in float arithmetic. */
+async function fullDpAgainstNone(work: FullWork, contest: Contest, options: MeasureOptions) {
+  const arms = [fullArm('DP', work, 1), fullArm('without DP', work, null)] as const;
+  try {
+    const medians = await inTurns(arms, contestFor(options, contest), options.say);
+    const [ours, peer] = arms.map(({ name }) => (work.batch * work.time) / medians.get(name)!) as [number, number];
+    return { ours, peer };
+  } finally {
+    arms.forEach((arm) => arm.dispose());
   }
 }
 
@@ -131,11 +155,15 @@ async function wordCnn(batch: number, options: MeasureOptions) {
   }
 }
 
-/** Tokens a second of sampling from a model folder. */
-async function sampling(folder: string, work: SamplingWork, options: MeasureOptions) {
-  const model = await readModelFolder(folder);
+/** Tokens a second of sampling. @param model its folder is null for random weights */
+async function sampling(
+  model: { config: DecoderConfig; weights: Record<string, Tensor>; folder: string | null },
+  work: SamplingWork,
+  options: MeasureOptions,
+) {
   const ours = samplingArm('ours', model, work);
-  const peer = peerArm('transformers generate', { arm: 'sampling', folder, ...work }, options.say);
+  const request = { arm: 'sampling', model: model.config, folder: model.folder, ...work };
+  const peer = peerArm('transformers generate', request, options.say);
   try {
     const medians = await inTurns([ours, peer], contestFor(options, { rounds: 5, steps: 1 }), options.say);
     const tokens = work.texts * work.tokens;
@@ -147,6 +175,49 @@ async function sampling(folder: string, work: SamplingWork, options: MeasureOpti
   }
 }
 
+/** GFLOP/s of a training step's matrix products, and of a large product alone. */
+async function matmulShare(work: LoraWork, options: MeasureOptions) {
+  const size = 2048;
+  const weights = madeUpWeights(work.config);
+  const step = trainerArm('step', work, weights, 'exact', options.say);
+  const [left, right] = [tf.randomNormal([size, size]), tf.randomNormal([size, size])];
+  const product = localArm('product', () => {
+    const result = tf.matMul(left, right);
+    result.dataSync();
+    result.dispose();
+  });
+  try {
+    const medians = await inTurns([step, product], contestFor(options, { rounds: 5, steps: 2 }), options.say);
+    return {
+      ours: loraStepOperations(work) / medians.get(step.name)! / 1e9,
+      peer: (2 * size ** 3) / medians.get(product.name)! / 1e9,
+    };
+  } finally {
+    step.dispose();
+    disposeTree([weights, left, right]);
+  }
+}
+
+/** MiB that processes of their own hold at most. */
+async function peakMemory({ say }: MeasureOptions) {
+  const file = join(packageRoot, 'bench', 'learning', 'memory-process.ts');
+  const { stdout } = await promisify(execFile)(process.execPath, ['--import', 'tsx', file]);
+  const ours = Number(stdout) / 2 ** 20;
+  const { config, adapter, batch, time } = smolLm2Work;
+  const model = { ...config, ...adapter, time };
+  const peers: number[] = [];
+  for (const method of ['hooks', 'ghost']) {
+    const peer = await LearningPeer.start(say);
+    const { peakBytes } = await peer.ask({ arm: 'decoder', method, model, batch, physical: batch, steps: 2 });
+    await peer.close();
+    say(`  Opacus ${method}: ${(peakBytes / 2 ** 20).toFixed(0)} MiB`);
+    peers.push(peakBytes / 2 ** 20);
+  }
+  return { ours, peer: Math.min(...peers) };
+}
+
+const generate = 'transformers 4.57.6 generate, KV cache';
+const texts: SamplingWork = { texts: 64, tokens: 64, first: 0 };
 const opacus = 'Opacus 1.6.0, the better of hooks and ghost clipping';
 const tokensASecond = { unit: 'tokens/s', better: 'more' } as const satisfies Partial<BenchCase>;
 const smallWork = { config: small, batch: 32, time: 128, rows: 32 };
@@ -178,6 +249,16 @@ export const learning: Bench = {
     },
     {
       ...tokensASecond,
+      ...{ name: 'dp-lora-smollm2-135m', peerName: opacus, goal: 1.2 },
+      measure: (options) => loraAgainstOpacus(smolLm2Work, { rounds: 3, steps: 1 }, options),
+    },
+    {
+      ...tokensASecond,
+      ...{ name: 'dp-full', peerName: opacus, goal: 1.5 },
+      measure: (options) => fullAgainstOpacus(smallWork, { rounds: 5, steps: 2 }, options),
+    },
+    {
+      ...tokensASecond,
       ...{ name: 'dp-over-non-private-lora', peerName: 'this engine without DP', goal: 0.9 },
       measure: (options) =>
         dpAgainstNone(
@@ -187,13 +268,37 @@ export const learning: Bench = {
         ),
     },
     {
+      ...tokensASecond,
+      ...{ name: 'dp-over-non-private-full', peerName: 'this engine without DP', goal: 0.9 },
+      measure: (options) =>
+        fullDpAgainstNone({ ...smallWork, batch: options.quick ? 64 : 1024 }, { rounds: 3, steps: 1 }, options),
+    },
+    {
       ...{ name: 'dp-word-cnn', unit: 'texts/s', better: 'more', peerName: opacus, goal: 1.5 },
       measure: (options) => wordCnn(1024, options),
     },
     {
       ...tokensASecond,
-      ...{ name: 'sampling-base', peerName: 'transformers 4.57.6 generate, KV cache', goal: 3 },
-      measure: (options) => sampling(join(packageRoot, 'models', 'base'), { texts: 64, tokens: 64, first: 0 }, options),
+      ...{ name: 'sampling-base', peerName: generate, goal: 3 },
+      measure: async (options) => {
+        const folder = join(packageRoot, 'models', 'base');
+        return sampling({ ...(await readModelFolder(folder)), folder }, texts, options);
+      },
+    },
+    {
+      ...tokensASecond,
+      ...{ name: 'sampling-smollm2-135m', peerName: generate, goal: 1.5 },
+      measure: (options) =>
+        sampling({ config: smolLm2, weights: madeUpWeights(smolLm2), folder: null }, texts, options),
+    },
+    {
+      ...{ name: 'matmul-share-smollm2-135m', unit: 'GFLOP/s', better: 'more' },
+      ...{ peerName: 'a large matrix product by itself', goal: 0.5 },
+      measure: (options) => matmulShare(smolLm2Work, options),
+    },
+    {
+      ...{ name: 'peak-memory-smollm2-135m', unit: 'MiB', better: 'less', peerName: opacus, goal: 1 },
+      measure: peakMemory,
     },
   ],
   close: closePeer,

@@ -75,6 +75,8 @@ class Decoder(nn.Module):
         self.blocks = nn.ModuleList(Block(c) for _ in range(c["layers"]))
         self.norm = nn.RMSNorm(c["dim"], eps=c["rmsEps"])
         self.head = nn.Linear(c["dim"], c["vocab"], bias=False)
+        if c["tied"]:
+            self.head.weight = self.embedding.weight
         half = c["dim"] // c["heads"] // 2
         frequencies = c["ropeTheta"] ** (-torch.arange(half) / half)
         angles = torch.arange(c["time"])[:, None] * frequencies
@@ -177,13 +179,26 @@ def word_cnn_arm(request):
 
 
 def sampling_arm(request):
-    from transformers import LlamaForCausalLM
+    from transformers import LlamaConfig, LlamaForCausalLM
 
-    model = LlamaForCausalLM.from_pretrained(request["folder"]).eval()
+    c = request["model"]
+    config = LlamaConfig(
+        vocab_size=c["vocab"],
+        hidden_size=c["dim"],
+        intermediate_size=c["hidden"],
+        num_hidden_layers=c["layers"],
+        num_attention_heads=c["heads"],
+        num_key_value_heads=c["kvHeads"],
+        max_position_embeddings=c["context"],
+        rope_theta=c["ropeTheta"],
+        rms_norm_eps=c["rmsEps"],
+        tie_word_embeddings=c["tied"],
+    )
+    model = (LlamaForCausalLM.from_pretrained(request["folder"]) if request["folder"] else LlamaForCausalLM(config)).eval()
     # Texts don't end early: each has all its tokens.
     model.generation_config.eos_token_id = None
     first = torch.full((request["texts"], 1), request["first"])
-    settings = {"do_sample": True, "temperature": 1.0, "top_k": 0, "use_cache": True, "pad_token_id": 0}
+    settings = {"do_sample": True, "temperature": 1.0, "top_k": 0, "use_cache": True, "pad_token_id": request["first"] + 1}
 
     def sample():
         with torch.inference_mode():
