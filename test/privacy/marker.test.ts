@@ -380,7 +380,9 @@ describe('data of a spec', () => {
 });
 
 test('a clone stays clean for git when it runs on public data', () => {
-  const listed = spawnSync('git', ['check-ignore', 'privacy-ledger/ledger.db', markerName], { encoding: 'utf8' }).stdout;
+  const listed = spawnSync('git', ['check-ignore', 'privacy-ledger/ledger.db', markerName], {
+    encoding: 'utf8',
+  }).stdout;
   expect(listed.split('\n')).toContain('privacy-ledger/ledger.db');
   expect(listed).not.toContain(markerName);
 });
