@@ -3,7 +3,8 @@
  *
  * Both sides do the same work on the same architecture: forward, backward, clipping of each example, noise and Adam, in
  * float32 with all cores. Ours is what a step of an experiment runs, with exact arithmetic; the peer's is the faster of
- * what it has. The medians of all repetitions are compared.
+ * what it has. The medians of all repetitions are compared. Nothing else may run on the machine: PyTorch's threads wait by
+ * spinning, and beside other work it is several times slower.
  */
 
 import { execFile } from 'node:child_process';

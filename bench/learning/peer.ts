@@ -35,9 +35,7 @@ export class LearningPeer {
   readonly #lines: AsyncIterator<string>;
 
   private constructor(python: string) {
-    // Threads that wait by spinning make PyTorch several times slower beside other work.
-    const env = { ...process.env, OMP_WAIT_POLICY: 'passive' };
-    this.#process = spawn(python, [join(packageRoot, 'bench', 'learning', 'peer.py')], { env });
+    this.#process = spawn(python, [join(packageRoot, 'bench', 'learning', 'peer.py')]);
     this.#process.stderr.pipe(process.stderr);
     this.#lines = createInterface({ input: this.#process.stdout })[Symbol.asyncIterator]();
   }
