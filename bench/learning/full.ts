@@ -1,8 +1,9 @@
-/** @file Training steps of all weights: book-kept clipped gradients, float noise, Adam. */
+/** @file Training steps of all weights: book-kept clipped gradients, float noise, Adam; and the same without DP. */
 
 import type { DecoderConfig } from '../../learning/decoder/config.ts';
-import { disposeTree } from '../../learning/compile/index.ts';
+import { compile, disposeTree } from '../../learning/compile/index.ts';
 import { adamUpdate } from '../../learning/dp/adam.ts';
+import { meanLoss } from '../../learning/decoder/training.ts';
 import { compileFullGradient } from '../../learning/dp/book-keeping.ts';
 import { tf, type Tensor } from '../../learning/tensorflow.ts';
 import { seededStream } from '../../privacy/noise.ts';
@@ -18,6 +19,19 @@ export interface FullWork {
   rows: number;
 }
 
+type Inputs = { weights: Record<string, Tensor>; tokens: Tensor; lossWeights: Tensor; present: Tensor };
+
+/** The sum of the examples' gradients by one backward pass that knows nothing of examples. */
+function plainGradient(config: DecoderConfig, rows: number, { weights, tokens, lossWeights }: Inputs) {
+  const names = Object.keys(weights);
+  const loss = (...list: Tensor[]): Tensor => {
+    const own = Object.fromEntries(names.map((name, index) => [name, list[index] as Tensor]));
+    return meanLoss(config, own, tokens, lossWeights).mul(rows);
+  };
+  const { grads } = tf.valueAndGrads(loss as never)(names.map((name) => weights[name] as Tensor));
+  return { sums: Object.fromEntries(names.map((name, index) => [name, grads[index] as Tensor])) };
+}
+
 /**
  * Whole steps, with weights and optimiser on the host as in the adapter's training.
  *
@@ -26,14 +40,12 @@ export interface FullWork {
 export function fullArm(name: string, work: FullWork, noiseMultiplier: number | null): Arm & { dispose(): void } {
   const { config, batch, time, rows } = work;
   const clipNorm = 1;
-  const program = compileFullGradient(config, noiseMultiplier === null ? null : clipNorm, { rows, time });
   const start = madeUpWeights(config);
   const parameters = Object.entries(start).map(([key, tensor]) => {
     const values = Float32Array.from(tensor.dataSync());
     const zeros = (): Float32Array => new Float32Array(values.length);
     return { key, shape: tensor.shape, values, first: zeros(), second: zeros(), noise: zeros() };
   });
-  disposeTree(start);
   const stream = seededStream(2, 'bench tokens and noise');
   const tokens = Int32Array.from({ length: rows * (time + 1) }, () => Math.floor(stream.uniform() * config.vocab));
   const data = {
@@ -41,6 +53,11 @@ export function fullArm(name: string, work: FullWork, noiseMultiplier: number | 
     lossWeights: tf.fill([rows, time], 1 / time) as Tensor,
     present: tf.ones([rows]) as Tensor,
   };
+  const program =
+    noiseMultiplier === null
+      ? compile((inputs: Inputs) => plainGradient(config, rows, inputs), { weights: start, ...data })
+      : compileFullGradient(config, clipNorm, { rows, time });
+  disposeTree(start);
   let step = 0;
   const oneStep = (): void => {
     const weights = Object.fromEntries(

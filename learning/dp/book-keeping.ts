@@ -1,6 +1,7 @@
 /**
- * @file Clipped sums of the examples' gradients of all weights, from one forward and one backward pass and without an
- * example's gradient of a matrix (book-keeping, Bu et al. 2023, arXiv:2210.00038).
+ * @file Clipped sums of the examples' gradients of all weights, from one forward and one backward pass (book-keeping,
+ * Bu et al. 2023, arXiv:2210.00038). An example's gradient of a matrix is made for its norm only where it takes no more
+ * memory than what replaces it.
  *
  * The backward pass hands out what each layer's gradient consists of: its input x and the gradient dy of its output. The
  * gradient of a matrix is sum_t dy_t x_t^T for an example, so its squared norm is the sum over t, t' of (x_t . x_t')
@@ -220,12 +221,12 @@ function weightedSum(book: Book, factors: Tensor, counts: Tensor, shape: number[
 }
 
 /** The pure function that `compileFullGradient` compiles. */
-function fullGradient(config: DecoderConfig, clipNorm: number | null, inputs: FullInputs): FullOutputs {
+function fullGradient(config: DecoderConfig, clipNorm: number, inputs: FullInputs): FullOutputs {
   const { losses, books } = keepBooks(config, inputs);
   const squares = tf.addN(Array.from(books.values(), squaredNormOf)) as Tensor;
   // Differences of rounding may take a sum of products slightly below zero.
   const norms = tf.maximum(squares, leastSquare).sqrt() as Tensor;
-  const factors = clipNorm === null ? tf.onesLike(norms) : tf.minimum(1, tf.div(clipNorm * (1 - clipMargin), norms));
+  const factors = tf.minimum(1, tf.div(clipNorm * (1 - clipMargin), norms)) as Tensor;
   const finite = tf.logicalAnd(tf.isFinite(squares), tf.isFinite(losses));
   const counts = tf.logicalAnd(finite, tf.greater(inputs.present, 0)) as Tensor;
   const ifCounts = (values: Tensor): Tensor => tf.where(counts, values, tf.zerosLike(values));
@@ -241,11 +242,11 @@ function fullGradient(config: DecoderConfig, clipNorm: number | null, inputs: Fu
 /**
  * Compiles the clipped gradient of all weights over microbatches of `rows` examples with `time` predicted tokens.
  *
- * @param clipNorm largest norm of an example's whole gradient; null: not clipped
+ * @param clipNorm largest norm of an example's whole gradient
  */
 export function compileFullGradient(
   config: DecoderConfig,
-  clipNorm: number | null,
+  clipNorm: number,
   { rows, time }: { rows: number; time: number },
 ): FullGradient {
   const zeros = Object.entries(weightShapes(config)).map(([name, shape]) => [name, tf.zeros(shape) as Tensor]);
