@@ -1,15 +1,9 @@
 /** @file Accountants against dp-accounting: the same queries, in turns, in one run. */
 
-import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
-import { once } from 'node:events';
-import { join } from 'node:path';
-import { createInterface } from 'node:readline';
-
 import { composedEpsilon, mergeEvents, type MechanismEvent } from '../privacy/accounting/index.ts';
 import { calibrateNoiseMultiplier } from '../privacy/calibration.ts';
-import { packageRoot } from '../stack/paths.ts';
 import { median, type Bench, type BenchCase, type MeasureOptions } from './bench-case.ts';
-import { peerPython } from './peer-environment.ts';
+import { PeerProcess, type PeerScript } from './peer-process.ts';
 
 const pins = [
   'dp-accounting==0.6.0',
@@ -29,41 +23,9 @@ interface Answer {
   value: number;
 }
 
-/** The peer in one process that stays, so that its start and imports are not measured. */
-class Peer {
-  readonly #process: ChildProcessWithoutNullStreams;
-  readonly #lines: AsyncIterator<string>;
+const script: PeerScript = { environment: 'accounting', pins, script: 'accounting-peer.py' };
 
-  private constructor(python: string) {
-    this.#process = spawn(python, [join(packageRoot, 'bench', 'accounting-peer.py')]);
-    this.#process.stderr.pipe(process.stderr);
-    this.#lines = createInterface({ input: this.#process.stdout })[Symbol.asyncIterator]();
-  }
-
-  static async start(say: (text: string) => void): Promise<Peer> {
-    const peer = new Peer(await peerPython('accounting', pins, say));
-    await peer.#next();
-    return peer;
-  }
-
-  async #next(): Promise<string> {
-    const { value, done } = await this.#lines.next();
-    if (done === true) throw new Error('The peer ended.');
-    return value;
-  }
-
-  async ask(request: Record<string, unknown>): Promise<Answer> {
-    this.#process.stdin.write(`${JSON.stringify(request)}\n`);
-    return JSON.parse(await this.#next()) as Answer;
-  }
-
-  async close(): Promise<void> {
-    this.#process.stdin.end();
-    if (this.#process.exitCode === null) await once(this.#process, 'exit');
-  }
-}
-
-let shared: Promise<Peer> | null = null;
+let shared: Promise<PeerProcess<Answer>> | null = null;
 
 function timed(work: () => number): Answer {
   const started = performance.now();
@@ -84,7 +46,7 @@ async function contest(
   { rounds, agreement, request }: Contest,
   say: (text: string) => void,
 ): Promise<{ ours: number; peer: number }> {
-  shared ??= Peer.start(say);
+  shared ??= PeerProcess.start<Answer>(script, say);
   const peer = await shared;
   const seconds = { ours: [] as number[], peer: [] as number[] };
   for (let round = 0; round <= rounds; round += 1) {

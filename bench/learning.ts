@@ -20,7 +20,7 @@ import type { Bench, BenchCase, MeasureOptions } from './bench-case.ts';
 import { fullArm, type FullWork } from './learning/full.ts';
 import { madeUpWeights, plainArm, trainerArm, type LoraWork } from './learning/lora.ts';
 import { adapterOn, loraStepOperations, small, smolLm2, smolLm2Work, wide } from './learning/models.ts';
-import { LearningPeer, type PeerRequest } from './learning/peer.ts';
+import { startPeer, type LearningPeer, type PeerRequest } from './learning/peer.ts';
 import { samplingArm, type SamplingWork } from './learning/sampling.ts';
 import { fastest, inTurns, localArm, type Arm, type Contest } from './learning/turns.ts';
 import { madeUpLengths, wordCnnArm } from './learning/word-cnn.ts';
@@ -37,7 +37,7 @@ function peerArm(name: string, request: PeerRequest, say: (text: string) => void
   return {
     name,
     run: async (steps) => {
-      shared ??= LearningPeer.start(say);
+      shared ??= startPeer(say);
       return (await (await shared).ask({ ...request, steps })).seconds;
     },
   };
@@ -208,7 +208,7 @@ async function peakMemory({ say }: MeasureOptions) {
   const model = { ...config, ...adapter, time };
   const peers: number[] = [];
   for (const method of ['hooks', 'ghost']) {
-    const peer = await LearningPeer.start(say);
+    const peer = await startPeer(say);
     const { peakBytes } = await peer.ask({ arm: 'decoder', method, model, batch, physical: batch, steps: 2 });
     await peer.close();
     say(`  Opacus ${method}: ${(peakBytes / 2 ** 20).toFixed(0)} MiB`);

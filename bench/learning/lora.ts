@@ -1,10 +1,10 @@
 /** @file Training steps of an adapter: the engine with DP in both arithmetics, without DP, and the peer's. */
 
-import { adapterParameters, initialAdapter, loraName, type AdapterShape } from '../../learning/adapter/parameters.ts';
+import { loraHook } from '../../learning/adapter/apply.ts';
+import { adapterParameters, initialAdapter, type AdapterShape } from '../../learning/adapter/parameters.ts';
 import { compile, disposeTree } from '../../learning/compile/index.ts';
 import type { DecoderConfig } from '../../learning/decoder/config.ts';
-import { flatLogits, type LinearHook } from '../../learning/decoder/forward.ts';
-import { linear } from '../../learning/decoder/layers.ts';
+import { flatLogits } from '../../learning/decoder/forward.ts';
 import { crossEntropy } from '../../learning/decoder/loss.ts';
 import { initialWeights } from '../../learning/decoder/weights.ts';
 import { adamUpdate, zeroState } from '../../learning/dp/adam.ts';
@@ -12,7 +12,7 @@ import { encodeRecord, type EncodedRecord, type MicrobatchShape } from '../../le
 import { AdapterTrainer } from '../../learning/dp/trainer.ts';
 import { tf, type Tensor } from '../../learning/tensorflow.ts';
 import { seededStream } from '../../privacy/noise.ts';
-import type { TrainingMechanism } from '../../schemas/plan.ts';
+import { wholeBatches } from './mechanism.ts';
 import { localArm, type Arm } from './turns.ts';
 
 export interface LoraWork {
@@ -41,20 +41,6 @@ function madeUpRecords({ config, batch, time }: LoraWork): EncodedRecord[] {
   });
 }
 
-const mechanismFor = (batch: number, arithmetic: 'exact' | 'float' | 'unbounded'): TrainingMechanism =>
-  arithmetic === 'unbounded'
-    ? { kind: 'unbounded' }
-    : {
-        kind: 'poisson-gaussian',
-        // Every record is in each batch, so that all steps do the same work.
-        samplingProbability: 1,
-        noiseMultiplier: 1,
-        steps: 1,
-        clipNorm: 1,
-        expectedBatchSize: batch,
-        arithmetic,
-      };
-
 /** Whole steps by the trainer that the finetune step uses: drawing, gradients, noise, Adam. */
 export function trainerArm(
   name: string,
@@ -68,7 +54,14 @@ export function trainerArm(
   const schedule = { lr: 1e-3, warmup: 0, finalLr: 1, steps: 0 };
   const trainer = new AdapterTrainer(
     {
-      ...{ config, adapter, schedule, layout, padId: 0, mechanism: mechanismFor(batch, arithmetic) },
+      ...{
+        config,
+        adapter,
+        schedule,
+        layout,
+        padId: 0,
+        mechanism: arithmetic === 'unbounded' ? { kind: 'unbounded' } : wholeBatches(batch, arithmetic),
+      },
       unboundedBatch: { samplingProbability: 1, expectedBatchSize: batch, seed: 1 },
       secret: arithmetic === 'unbounded' ? null : { key: Buffer.alloc(32, 1), nodeKey: 'bench' },
     },
@@ -100,12 +93,8 @@ export function plainArm(name: string, work: LoraWork, weights: Record<string, T
   type Inputs = { weights: Record<string, Tensor>; adapter: Record<string, Tensor>; tokens: Tensor };
   const gradient = ({ weights, adapter: tensors, tokens }: Inputs): { loss: Tensor; grads: Tensor[] } => {
     const loss = (...list: Tensor[]): Tensor => {
-      const own = new Map(parameters.map((parameter, index) => [parameter.name, list[index] as Tensor]));
-      const adapt: LinearHook = (layer, target, x, output) => {
-        if (!adapter.targets.includes(target)) return output;
-        const [down, up] = (['A', 'B'] as const).map((matrix) => own.get(loraName(layer, target, matrix)) as Tensor);
-        return output.add(linear(linear(x, down!), up!).mul(adapter.alpha / adapter.rank));
-      };
+      const own = Object.fromEntries(parameters.map(({ name }, index) => [name, list[index] as Tensor]));
+      const adapt = loraHook(adapter, own);
       const logits = flatLogits(config, weights, tokens.slice([0, 0], [rows, time]), { adapt });
       const targets = tokens.slice([0, 1], [rows, time]).reshape([rows * time]);
       return crossEntropy(logits, targets, tf.fill([rows * time], 1 / time)).sum();

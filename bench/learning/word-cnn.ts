@@ -6,6 +6,7 @@ import { initialWeights, type WordCnnShape } from '../../learning/word-cnn/param
 import { namedWeights, trainPrivately } from '../../learning/word-cnn/private-training.ts';
 import type { EncodedTexts } from '../../learning/word-cnn/words.ts';
 import { seededStream } from '../../privacy/noise.ts';
+import { wholeBatches } from './mechanism.ts';
 import { localArm, type Arm } from './turns.ts';
 
 /** Word numbers of texts with these lengths; few words are frequent, as in natural text. */
@@ -42,15 +43,7 @@ export function wordCnnArm(name: string, shape: WordCnnShape, lengths: readonly 
       data,
       {
         schedule: { lr: 1e-3, warmup: 0, finalLr: 1, steps: state.step + 1 },
-        mechanism: {
-          kind: 'poisson-gaussian',
-          samplingProbability: 1,
-          noiseMultiplier: 1,
-          steps: 1,
-          clipNorm: 1,
-          expectedBatchSize: batch,
-          arithmetic: 'exact',
-        },
+        mechanism: wholeBatches(batch, 'exact'),
         secret: { key: Buffer.alloc(32, 1), nodeKey: 'bench' },
       },
       state,
