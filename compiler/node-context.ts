@@ -1,0 +1,296 @@
+/** @file What a node is with regard to privacy, by its kind: label, sensitivity, waivers, mechanisms. */
+
+import { EpsilonflowError, type Position } from '../schemas/errors.ts';
+import { joinLabels, joinSensitivities } from '../schemas/labels.ts';
+import type { PlanDataset, PlanInput, PlanModel, PlanNode } from '../schemas/plan.ts';
+import type { Epsilon, FinetuneParams, TrainClassifierParams } from '../schemas/step-params.ts';
+import type { FaultList } from './faults.ts';
+import { kinds } from './kinds.ts';
+import type { Combination } from './matrix.ts';
+import type { MechanismPlanner } from './mechanisms.ts';
+import type { WaiverName } from './resources.ts';
+import { child, type Source } from './source.ts';
+import type { StepTemplate } from './steps.ts';
+
+export interface Resources {
+  datasets: ReadonlyMap<string, PlanDataset>;
+  models: ReadonlyMap<string, PlanModel>;
+  waivers: ReadonlySet<WaiverName>;
+  planner: MechanismPlanner;
+}
+
+/** A node with what later nodes need to know of it. */
+export interface Instance {
+  node: PlanNode;
+  combination: Combination;
+  /** Epsilons of the mechanisms behind it, `inf` among them; empty when everything is public. */
+  epsilons: ReadonlySet<Epsilon>;
+  /** Class names of what it makes; null when it has none. */
+  classes: string[] | null;
+}
+
+/** Decides what a node is with regard to privacy, by its kind: label, sensitivity, waivers, mechanism. */
+export class NodeContext {
+  readonly #node: PlanNode;
+  readonly #step: StepTemplate;
+  readonly #source: Source;
+  readonly #sources: Map<string, Instance[]>;
+  readonly #resources: Resources;
+  readonly #faults: FaultList;
+
+  constructor(
+    node: PlanNode,
+    step: StepTemplate,
+    source: Source,
+    sources: Map<string, Instance[]>,
+    resources: Resources,
+    faults: FaultList,
+  ) {
+    this.#node = node;
+    this.#step = step;
+    this.#source = source;
+    this.#sources = sources;
+    this.#resources = resources;
+    this.#faults = faults;
+  }
+
+  finish(combination: Combination): Instance | undefined {
+    const upstream = [...this.#sources.values()].flat();
+    this.#node.label = joinLabels(upstream.map(({ node }) => node.label));
+    this.#node.sensitivity = joinSensitivities([
+      ...upstream.map(({ node }) => node.sensitivity),
+      ...Object.values(this.#node.inputs).flatMap((input) => this.#dataset(input)?.sensitivity ?? []),
+    ]);
+    let classes: string[] | null | undefined;
+    switch (this.#node.kind) {
+      case 'pretrain':
+        classes = this.#pretrain();
+        break;
+      case 'finetune':
+        classes = this.#finetune();
+        break;
+      case 'generate':
+        classes = upstream[0]?.classes ?? null;
+        break;
+      case 'train-classifier':
+        classes = this.#classifier();
+        break;
+      case 'compare':
+        classes = this.#compare();
+        break;
+    }
+    if (classes === undefined) return undefined;
+    const epsilons = new Set(upstream.flatMap((instance) => [...instance.epsilons]));
+    if (this.#node.privacy !== undefined) epsilons.add(this.#node.privacy.targetEpsilon);
+    return { node: this.#node, combination, epsilons, classes };
+  }
+
+  #dataset(input: PlanInput | undefined): PlanDataset | undefined {
+    return input !== undefined && 'dataset' in input ? this.#resources.datasets.get(input.dataset) : undefined;
+  }
+
+  /** Where an input or parameter is written; the step when it isn't. */
+  #at(...path: string[]): Position {
+    let source: Source | undefined = this.#step.with;
+    for (const part of path) source = child(source, part);
+    return source?.at ?? this.#step.at;
+  }
+
+  /** A dataset in a role that needs a split, and perhaps classes. */
+  #usable(role: string): PlanDataset | undefined {
+    const dataset = this.#dataset(this.#node.inputs[role]);
+    if (dataset === undefined) return undefined;
+    const { split, labelled } = kinds[this.#node.kind].inputs[role]!;
+    if (split !== undefined && dataset.files[split] === undefined) {
+      const hint = `Add files.${split} to the dataset.`;
+      this.#faults.add('SPEC_REFERENCE_KIND', `Dataset "${dataset.name}" has no ${split} split`, this.#at(role), hint);
+      return undefined;
+    }
+    if (labelled === true && dataset.label === null) {
+      const hint = 'Add "label" with its values to the dataset.';
+      this.#faults.add('SPEC_REFERENCE_KIND', `Dataset "${dataset.name}" has no classes`, this.#at(role), hint);
+      return undefined;
+    }
+    return dataset;
+  }
+
+  #pretrain(): null | undefined {
+    const corpus = this.#usable('corpus');
+    if (corpus === undefined) return undefined;
+    if (corpus.sensitivity === 'public') return null;
+    this.#faults.add(
+      'SPEC_PRIVACY',
+      `Pre-training reads public text only; dataset "${corpus.name}" is ${corpus.sensitivity}`,
+      this.#at('corpus'),
+      'A base model that has seen the data makes every later epsilon meaningless.',
+    );
+    return undefined;
+  }
+
+  #finetune(): string[] | undefined {
+    const data = this.#usable('data');
+    if (data === undefined) return undefined;
+    const params = this.#node.params as FinetuneParams;
+    if (data.sensitivity === 'public') params.epsilon = 'inf';
+    else {
+      const { epsilon, steps, batch, clip } = params;
+      if (!this.#train(data, { epsilon, steps, batch, clip }, ['batch'])) return undefined;
+    }
+    return data.label!.values;
+  }
+
+  #classifier(): null | undefined {
+    const params = this.#node.params as TrainClassifierParams;
+    const synthetic = this.#sources.get('train')?.[0];
+    const train = synthetic === undefined ? this.#usable('train') : undefined;
+    const test = this.#usable('test');
+    if (test === undefined || (synthetic === undefined && train === undefined)) return undefined;
+    if (!this.#sameClasses(synthetic?.classes ?? train?.label?.values ?? [], test)) return undefined;
+    if (train === undefined || train.sensitivity === 'public') params.epsilon = 'inf';
+    else {
+      if ((params.epsilon as Epsilon | undefined) === undefined) {
+        const message = `"epsilon" is needed: classifiers of ${this.#step.name} train on the ${train.sensitivity} dataset "${train.name}"`;
+        this.#faults.add('SPEC_MISSING_KEY', message, this.#at(), 'Give a number, or .inf for training without DP.');
+        return undefined;
+      }
+      const { steps, batch, clip } = params.dp;
+      if (!this.#train(train, { epsilon: params.epsilon, steps, batch, clip }, ['dp', 'batch'])) return undefined;
+    }
+    return this.#evaluate(test) ? null : undefined;
+  }
+
+  /** Classes are matched by name; their order may differ. */
+  #sameClasses(classes: string[], test: PlanDataset): boolean {
+    const others = test.label!.values;
+    if (classes.length === others.length && classes.every((name) => others.includes(name))) return true;
+    const list = (names: string[]): string => `[${names.join(', ')}]`;
+    this.#faults.add(
+      'SPEC_REFERENCE_KIND',
+      `The training data have the classes ${list(classes)}, dataset "${test.name}" has ${list(others)}`,
+      this.#at('test'),
+      'Train and test data need the same label values.',
+    );
+    return false;
+  }
+
+  /** Charges training on a dataset that isn't public. */
+  #train(
+    dataset: PlanDataset,
+    request: { epsilon: Epsilon; steps: number; batch: number; clip: number },
+    batchPath: string[],
+  ): boolean {
+    const node = this.#node;
+    const size = dataset.privacy!.size;
+    if (request.epsilon === 'inf') {
+      if (dataset.sensitivity === 'private' && !this.#mayTrainWithoutDp(dataset)) return false;
+      node.label = 'non-private';
+    } else {
+      if (request.batch > size) {
+        const message = `A batch of ${request.batch} is more than the ${size} records of dataset "${dataset.name}"`;
+        this.#faults.add('SPEC_PRIVACY', message, this.#at(...batchPath), 'Take a smaller expected batch size.');
+        return false;
+      }
+      node.label = joinLabels([node.label, 'dp']);
+    }
+    const privacy = this.#mechanism(['epsilon'], () => this.#resources.planner.plan(dataset, request));
+    if (privacy === undefined) return false;
+    node.privacy = privacy;
+    return true;
+  }
+
+  /** Plans a mechanism that is asked for at a place among the parameters. */
+  #mechanism<T>(path: string[], plan: () => T): T | undefined {
+    try {
+      return plan();
+    } catch (error) {
+      if (!(error instanceof EpsilonflowError)) throw error;
+      let asked: Source | undefined = this.#source;
+      for (const part of path) asked = child(asked, part);
+      this.#faults.add('SPEC_PRIVACY', error.message, asked?.at ?? this.#step.at, error.hint);
+      return undefined;
+    }
+  }
+
+  /**
+   * Test metrics of a private split are computed from noisy counts, which are charged; under the waiver, and of a
+   * benchmark, they are exact values.
+   */
+  #evaluate(test: PlanDataset): boolean {
+    const node = this.#node;
+    const params = node.params as TrainClassifierParams;
+    const { release } = params;
+    delete params.release;
+    if (test.sensitivity === 'public') return true;
+    if (test.sensitivity === 'benchmark' || this.#resources.waivers.has('test-metrics')) {
+      if (test.sensitivity === 'private') this.#waive('test-metrics');
+      node.label = 'non-private';
+      return true;
+    }
+    const { epsilon } = release!;
+    if (test.privacy === null) {
+      const hint = 'Set privacy.size to a public number of records: delta follows from it.';
+      const message = `Test counts of private dataset "${test.name}" need a declared size`;
+      this.#faults.add('SPEC_PRIVACY', message, this.#at('test'), hint);
+      return false;
+    }
+    const charge = this.#mechanism(['release', 'epsilon'], () => this.#resources.planner.release(test, epsilon));
+    if (charge === undefined) return false;
+    params.release = { epsilon };
+    node.release = charge;
+    node.label = joinLabels([node.label, 'dp']);
+    return true;
+  }
+
+  #waive(name: WaiverName): void {
+    this.#node.waivers = [...new Set([...this.#node.waivers, name])].sort();
+  }
+
+  #mayTrainWithoutDp(dataset: PlanDataset): boolean {
+    if (this.#resources.waivers.has('non-private-training')) {
+      this.#waive('non-private-training');
+      return true;
+    }
+    this.#faults.add(
+      'SPEC_PRIVACY',
+      `Training without DP on private dataset "${dataset.name}" gives no guarantee at all`,
+      child(this.#source, 'epsilon')?.at ?? this.#step.at,
+      'Give a finite epsilon, or state waive: [{ name: non-private-training, reason: ... }].',
+    );
+    return false;
+  }
+
+  #compare(): null | undefined {
+    const arms = [...this.#sources].filter(([role]) => role !== 'ceiling');
+    const shown = new Map<string, string>();
+    for (const [role, instances] of arms) {
+      for (const { epsilons, node } of instances) {
+        const level = epsilons.size === 0 ? undefined : strongest(epsilons);
+        if (level !== undefined && !shown.has(String(level))) shown.set(String(level), `${role.slice(5)} (${node.id})`);
+      }
+    }
+    if (shown.size > 1) {
+      const list = [...shown].map(([epsilon, arm]) => `${arm} at epsilon ${epsilon}`).join(', ');
+      this.#faults.add(
+        'SPEC_COMPARE',
+        `Arms at unequal epsilon do not compare: ${list}`,
+        this.#at('arms'),
+        'Give all arms the same epsilon; a reference without DP is the "ceiling".',
+      );
+      return undefined;
+    }
+    // What is compared leaves only if each of its figures may: a waiver of one arm is none for the others.
+    const compared = [...this.#sources.values()].flat().map(({ node }) => node);
+    const waivers = new Set(compared.flatMap((node) => node.waivers));
+    const waived = (node: PlanNode): boolean => node.waivers.includes('test-metrics');
+    const isShut = (node: PlanNode): boolean => node.label === 'non-private' && node.sensitivity === 'private';
+    if (compared.some((node) => isShut(node) && !waived(node))) waivers.delete('test-metrics');
+    this.#node.waivers = [...waivers].sort();
+    return null;
+  }
+}
+
+/** The largest of some epsilons. */
+function strongest(epsilons: ReadonlySet<Epsilon>): Epsilon {
+  if (epsilons.has('inf')) return 'inf';
+  return Math.max(...[...epsilons].filter((epsilon) => epsilon !== 'inf'));
+}
