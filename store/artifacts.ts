@@ -139,20 +139,26 @@ export const isPaidBy = (manifest: Pick<ArtifactManifest, 'paidBy'>, entryIds: r
 const folderOf = (root: string, key: string): string => join(root, 'artifacts', key.slice(0, 2), key);
 
 async function openArtifact(directory: string, key: string): Promise<OpenedArtifact | null> {
-  let manifest: ArtifactManifest;
+  let manifest: unknown;
   try {
-    manifest = JSON.parse(await readFile(join(directory, manifestFile), 'utf8')) as ArtifactManifest;
+    manifest = JSON.parse(await readFile(join(directory, manifestFile), 'utf8'));
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
     if (code === 'ENOENT' || code === 'ENOTDIR' || error instanceof SyntaxError) return null;
     throw error;
   }
-  if (manifest.key !== key) return null;
+  if (!isManifestOf(manifest, key)) return null;
   for (const [file, { bytes }] of Object.entries(manifest.files)) {
     const found = await stat(join(directory, file)).catch(() => null);
     if (found?.size !== bytes) return null;
   }
   return { nodeId: manifest.nodeId, key, directory, manifest };
+}
+
+/** Whether a manifest is that of the key and lists its files: one that was damaged or cut may still be valid JSON. */
+function isManifestOf(value: unknown, key: string): value is ArtifactManifest {
+  const { key: named, files } = (value ?? {}) as Partial<ArtifactManifest>;
+  return named === key && typeof files === 'object' && files !== null && Object.values(files).every(Boolean);
 }
 
 /**

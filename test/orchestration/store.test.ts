@@ -78,6 +78,23 @@ describe('the store', () => {
     expect(await store.verify((await store.lookup(key))!)).toEqual([]);
   });
 
+  it.each(
+    [
+      ['no JSON', '{'],
+      ['null', 'null'],
+      ['another key', '{"key":"other","files":{}}'],
+    ].concat([
+      ['no files', `{"key":"${key}"}`],
+      ['a file without its size', `{"key":"${key}","files":{"rows.txt":null}}`],
+    ]),
+  )('takes an artifact whose manifest holds %s for absent, and publishes over it', async (_, damaged) => {
+    const { directory } = await store.publish(await staged('text'), manifest());
+    await writeFile(join(directory, 'manifest.json'), damaged);
+    expect(await store.lookup(key)).toBeNull();
+    await store.publish(await staged('text'), manifest());
+    expect(await store.verify((await store.lookup(key))!)).toEqual([]);
+  });
+
   it('names a file that was altered in place', async () => {
     const artifact = await store.publish(await staged('text'), manifest());
     await writeFile(join(artifact.directory, 'sub', 'rows.txt'), 'TEXT');
