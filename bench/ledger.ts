@@ -11,7 +11,7 @@ import { join } from 'node:path';
 
 import type { LedgerDatabase } from '../privacy/ledger/database.ts';
 import { openDatabase } from '../privacy/ledger/database.ts';
-import { openLedger, type Envelope, type EnvelopeEntry, type Ledger } from '../privacy/ledger/index.ts';
+import { openLedger, sealMechanism, type Envelope, type EnvelopeEntry, type Ledger } from '../privacy/ledger/index.ts';
 import { jsonDigest } from '../schemas/canonical-json.ts';
 import { startPostgres, type PostgresServer } from '../test/postgres-server.ts';
 import { median, type Bench, type BenchCase, type MeasureOptions } from './bench-case.ts';
@@ -20,7 +20,7 @@ const mechanism = {
   kind: 'poisson-gaussian',
   samplingProbability: 0.01,
   noiseMultiplier: 1,
-  steps: 50,
+  steps: 50 as number,
   clipNorm: 1,
   expectedBatchSize: 100,
   arithmetic: 'exact',
@@ -29,13 +29,15 @@ const mechanism = {
 const { kind: _kind, ...used } = mechanism;
 const proof = { sampler: 'poisson', ...used } as const;
 
-const entryNamed = (nodeId: string): EnvelopeEntry => ({
-  dataset: 'reviews',
+const data = { dataset: 'reviews', digest: 'd'.repeat(64), delta: 1e-6 };
+
+const entryNamed = (nodeId: string, steps = mechanism.steps): EnvelopeEntry => ({
+  dataset: data.dataset,
   nodeId,
   nodeKey: jsonDigest(nodeId),
   keyEpoch: 0,
-  mechanism,
-  mechanismDigest: jsonDigest(mechanism),
+  mechanism: { ...mechanism, steps },
+  mechanismDigest: sealMechanism(data, { ...mechanism, steps }),
 });
 
 /** The budget never binds, but every reservation is held against it. */
@@ -43,7 +45,7 @@ const envelopeOf = (workflowId: string, entries: EnvelopeEntry[]): Envelope => (
   workflowId,
   experiment: 'bench',
   planDigest: '0'.repeat(64),
-  accounts: [{ dataset: 'reviews', digest: 'd'.repeat(64), delta: 1e-6, budget: { epsilon: 1e9 }, benchmark: true }],
+  accounts: [{ ...data, budget: { epsilon: 1e9 }, benchmark: true }],
   entries,
 });
 
@@ -142,7 +144,7 @@ async function throughput(place: Place, options: MeasureOptions): Promise<{ ours
 
 /** What the ledger adds to a step of training. */
 async function stepCost(place: Place, options: MeasureOptions): Promise<{ ours: number; peer: number }> {
-  const training = { ...entryNamed('trained'), mechanism: { ...mechanism, steps: 1e5 } };
+  const training = entryNamed('trained', 1e5);
   const start = async (opened: Ledger): Promise<() => Promise<void>> => {
     const [receipt] = await opened.reserve(envelopeOf('trained', [training]));
     const token = await opened.begin(receipt!, 1, null);
@@ -162,7 +164,12 @@ const lot = 1000;
 async function fill(ledger: Ledger, from: number, to: number): Promise<void> {
   for (let first = from; first < to; first += lot) {
     const names = Array.from({ length: lot }, (_, index) => `filled-${first + index}`);
-    await ledger.reserve(envelopeOf(`filled-${first}`, names.map(entryNamed)));
+    await ledger.reserve(
+      envelopeOf(
+        `filled-${first}`,
+        names.map((name) => entryNamed(name)),
+      ),
+    );
   }
 }
 

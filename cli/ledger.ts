@@ -110,13 +110,19 @@ function describe(one: Discontinuity): string {
 async function verify({ json }: Output): Promise<void> {
   const marker = await markerHere();
   const { requireContinuity } = await import('../stack/project-ledger.ts');
-  const { rows } = await withLedger({ marker, unchecked: true }, async (ledger) => {
+  const { rows, unsealed } = await withLedger({ marker, unchecked: true }, async (ledger) => {
     const checked = await ledger.verify();
     await requireContinuity(ledger, marker);
     return checked;
   });
-  if (json) printJson({ rows, intact: true });
-  else printLine(`The chain of ${rows} rows is intact, and every sum and record is what its rows say.`);
+  if (json) return printJson({ rows, unsealed, intact: true });
+  printLine(`The chain of ${rows} rows is intact, and every mechanism digest, sum and record is what its rows say.`);
+  if (unsealed > 0) {
+    printLine(
+      `${unsealed} reservations were written by an earlier version, which did not name their data: their mechanism ` +
+        'digests were compared with each other, not recomputed.',
+    );
+  }
 }
 
 interface RegisterOptions extends Output, Why {

@@ -1,7 +1,6 @@
 /** @file Public door of the compiler: YAML text to plan. */
 
 export { type Compiled, compile, compileSpec, planDigest, refuseIfOverdrawn } from './compile.ts';
-export { sealMechanism } from './mechanisms.ts';
 export { profilesOf } from './profile.ts';
 export type { AccountFigures, AccountRequest, CacheQuery, CompileHost, DatasetFindings } from './host.ts';
 export type { Overdraft } from './overdraft.ts';

@@ -2,10 +2,9 @@
 
 import { mergeEvents, type MechanismEvent } from '../privacy/accounting/index.ts';
 import { mechanismEvent } from '../privacy/ledger/admission.ts';
-import { jsonDigest } from '../schemas/canonical-json.ts';
+import { sealMechanism } from '../privacy/ledger/receipt.ts';
 import type {
   DiscreteLaplaceMechanism,
-  Mechanism,
   NodeCharge,
   NodePrivacy,
   PlanDataset,
@@ -22,10 +21,6 @@ export interface TrainingRequest {
   batch: number;
   clip: number;
 }
-
-/** Ties a mechanism to the data and the delta that it is accounted for at: see `NodePrivacy.digest`. */
-export const sealMechanism = (dataset: PlanDataset, mechanism: Mechanism): string =>
-  jsonDigest({ dataset: dataset.digest, delta: dataset.privacy!.delta, mechanism });
 
 /** Plans the mechanisms of one compilation; each different request is calibrated once. */
 export class MechanismPlanner {
@@ -63,7 +58,7 @@ export class MechanismPlanner {
       delta,
       accountant: composed.accountant,
       mechanism,
-      digest: sealMechanism(dataset, mechanism),
+      digest: sealMechanism({ digest: dataset.digest, delta }, mechanism),
     };
   }
 
@@ -78,7 +73,7 @@ export class MechanismPlanner {
         delta,
         accountant: 'rdp',
         mechanism,
-        digest: sealMechanism(dataset, mechanism),
+        digest: sealMechanism({ digest: dataset.digest, delta }, mechanism),
       };
     }
     const samplingProbability = batch / size;
@@ -99,7 +94,7 @@ export class MechanismPlanner {
       delta,
       accountant: noise.accountant,
       mechanism,
-      digest: sealMechanism(dataset, mechanism),
+      digest: sealMechanism({ digest: dataset.digest, delta }, mechanism),
     };
   }
 }

@@ -5,11 +5,11 @@
 
 import type { MechanismEvent } from '../privacy/accounting/index.ts';
 import { mechanismEvent } from '../privacy/ledger/admission.ts';
+import { sealMechanism } from '../privacy/ledger/receipt.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import type { NodeCharge, PlanDataset, PlanNode } from '../schemas/plan.ts';
 import { chargesTo } from './accounts.ts';
 import type { AccountRequest, CompileHost, PendingCharge } from './host.ts';
-import { sealMechanism } from './mechanisms.ts';
 
 /** What the rule says of some charges. */
 export interface Verdict {
@@ -152,7 +152,11 @@ function noisier(charge: NodeCharge, factor: number, dataset: PlanDataset): Node
     mechanism.kind === 'discrete-laplace'
       ? { ...mechanism, scale: mechanism.scale * factor }
       : { ...mechanism, noiseMultiplier: mechanism.noiseMultiplier * factor };
-  return { ...charge, mechanism: changed, digest: sealMechanism(dataset, changed) };
+  return {
+    ...charge,
+    mechanism: changed,
+    digest: sealMechanism({ digest: dataset.digest, delta: charge.delta }, changed),
+  };
 }
 
 /** A charge planned for another epsilon. */

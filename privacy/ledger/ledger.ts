@@ -197,6 +197,13 @@ export interface CommittedEntry {
   committedAt: string;
 }
 
+/** What was looked at when a ledger was verified. */
+export interface LedgerCheck {
+  rows: number;
+  /** Reservations of older versions, which do not name their data: their mechanism digests can't be recomputed. */
+  unsealed: number;
+}
+
 export interface Ledger {
   /**
    * Finds the account of each dataset and remembers which records belong to it. Idempotent by digest. Throws
@@ -270,9 +277,9 @@ export interface Ledger {
   /** Sequence number and hash of the newest row of the chain. */
   head(): Promise<{ sequence: number; hash: string }>;
   /**
-   * Recomputes the chain and, from its rows alone, every account, entry, sum and step digest. Throws LEDGER_CORRUPT
-   * naming the first thing that is wrong.
+   * Recomputes the chain and, from its rows alone, every account, entry, mechanism digest, sum and step digest. Throws
+   * LEDGER_CORRUPT naming the first thing that is wrong.
    */
-  verify(): Promise<{ rows: number }>;
+  verify(): Promise<LedgerCheck>;
   close(): Promise<void>;
 }

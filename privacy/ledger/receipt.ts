@@ -3,12 +3,16 @@
 import { EpsilonflowError } from '../../schemas/errors.ts';
 import { accountOf, chargesOf } from '../../schemas/charges.ts';
 import { jsonDigest } from '../../schemas/canonical-json.ts';
-import type { PlanNode } from '../../schemas/plan.ts';
+import type { Mechanism, PlanNode } from '../../schemas/plan.ts';
 import type { EnvelopeEntry, Ledger, Receipt } from './ledger.ts';
 
 /** Retries, re-runs and resumed workflows come to the same id, and so are charged once. */
-export const entryId = (workflowId: string, entry: EnvelopeEntry): string =>
+export const entryId = (workflowId: string, entry: Pick<EnvelopeEntry, 'nodeKey' | 'keyEpoch' | 'dataset'>): string =>
   jsonDigest([workflowId, entry.nodeKey, entry.keyEpoch, entry.dataset]);
+
+/** Ties a mechanism to the data and the delta that it is accounted for at: see `NodePrivacy.digest`. */
+export const sealMechanism = (data: { digest: string; delta: number }, mechanism: Mechanism): string =>
+  jsonDigest({ dataset: data.digest, delta: data.delta, mechanism });
 
 export const receiptOf = (workflowId: string, entry: EnvelopeEntry): Receipt => ({
   entryId: entryId(workflowId, entry),

@@ -4,6 +4,9 @@ import { canonicalJson } from '../../schemas/canonical-json.ts';
 import type { Mechanism } from '../../schemas/plan.ts';
 import { applicationsOf } from './admission.ts';
 import type { ChainedRow } from './chain.ts';
+import { entryId, sealMechanism } from './receipt.ts';
+import { accountDigest } from './registration.ts';
+import type { SealedData } from './reservation.ts';
 import type { LedgerTables } from './schema.ts';
 import { holdingOf } from './writer.ts';
 
@@ -28,6 +31,8 @@ export interface LedgerState {
   mechanisms: Map<string, string>;
   /** Only the rows of some entries are replayed: what an account must keep can't be told. */
   isPart: boolean;
+  /** Reservations that name the data that their mechanism digest is of, and older ones, which do not. */
+  reservations: { sealed: number; unsealed: number };
 }
 
 export const emptyState = ({ isPart } = { isPart: false }): LedgerState => ({
@@ -38,6 +43,7 @@ export const emptyState = ({ isPart } = { isPart: false }): LedgerState => ({
   begun: new Map(),
   mechanisms: new Map(),
   isPart,
+  reservations: { sealed: 0, unsealed: 0 },
 });
 
 /** Payload of a row; what older rows lack is undefined. */
@@ -51,6 +57,7 @@ interface Payload {
   nodeId?: string;
   nodeKey?: string;
   keyEpoch?: number;
+  data?: SealedData;
   mechanism?: Mechanism;
   mechanismDigest?: string;
   statedBudget?: number | null;
@@ -138,6 +145,8 @@ function reserved(state: LedgerState, row: ChainedRow, payload: Payload): string
     return `row ${row.sequence} reserves another mechanism than its digest names`;
   }
   state.mechanisms.set(mechanismDigest, written);
+  const unsealed = sealFault(state, row, payload);
+  if (unsealed !== null) return `row ${row.sequence} ${unsealed}`;
   const entry: ReplayedEntry = known ?? {
     id: row.entryId,
     account: row.account,
@@ -167,6 +176,33 @@ function reserved(state: LedgerState, row: ChainedRow, payload: Payload): string
   entry.changed_at = row.time;
   charge(state, entry, charged);
   return admitted(state, row, payload, entry);
+}
+
+/**
+ * Recomputes from the fields of a reservation what it is named by: the digest of its mechanism and its entry's id. Rows
+ * of older versions do not name their data; the schema keeps those versions from writing after the first that does.
+ */
+function sealFault(
+  { reservations, digests, accounts }: LedgerState,
+  { account, entryId: id }: ChainedRow,
+  { data, workflowId, nodeKey, keyEpoch, mechanism, mechanismDigest }: Payload,
+): string | null {
+  if (data === undefined) {
+    reservations.unsealed += 1;
+    return reservations.sealed > 0 ? 'does not name the data of its mechanism, as rows before it do' : null;
+  }
+  reservations.sealed += 1;
+  const { dataset, digest, delta } = data;
+  if (sealMechanism({ digest, delta }, mechanism!) !== mechanismDigest) {
+    return `names mechanism digest ${mechanismDigest!.slice(0, 12)}, which is not that of its mechanism, data and delta`;
+  }
+  if (entryId(workflowId!, { nodeKey: nodeKey!, keyEpoch: keyEpoch!, dataset }) !== id) {
+    return 'reserves an entry whose id is not that of its workflow, node and dataset';
+  }
+  const owner = digests.get(accountDigest({ dataset, digest }));
+  if (owner !== account) return `charges account ${account} for data that belong to ${owner ?? 'none'}`;
+  const least = accounts.get(account)?.delta;
+  return least !== undefined && least > delta ? `is sealed at delta ${delta}, below that of its account` : null;
 }
 
 /** Which states each kind of row may follow. */

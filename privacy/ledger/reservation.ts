@@ -15,7 +15,7 @@ import {
   type Spending,
 } from './admission.ts';
 import type { Envelope, EnvelopeAccount, EnvelopeEntry } from './ledger.ts';
-import { entryId } from './receipt.ts';
+import { entryId, sealMechanism } from './receipt.ts';
 import { corrupt } from './refusals.ts';
 import type { EntryRow, LedgerTransaction, LedgerWriter } from './writer.ts';
 
@@ -27,9 +27,13 @@ interface Ask {
   applications: number;
 }
 
+/** The data that a mechanism is sealed to: what a reservation's row needs so that its digest can be recomputed. */
+export type SealedData = Pick<EnvelopeAccount, 'dataset' | 'digest' | 'delta'>;
+
 /** The part of an envelope that one dataset's account is asked for. */
 interface AccountRequest {
-  dataset: string;
+  /** As stated; the account may have another name and a lower delta. */
+  data: SealedData;
   account: string;
   delta: number;
   budget: number | null;
@@ -125,6 +129,13 @@ export async function readRequests(
     if (existing !== null && existing.mechanism_digest !== entry.mechanismDigest) {
       throw new EpsilonflowError('MECHANISM_MISMATCH', `${entry.nodeId} was reserved with another mechanism.`);
     }
+    if (sealMechanism(request.data, entry.mechanism) !== entry.mechanismDigest) {
+      throw new EpsilonflowError(
+        'MECHANISM_MISMATCH',
+        `The mechanism digest of ${entry.nodeId} is not that of its mechanism, data and delta.`,
+        { hint: 'Compile the spec again: its plan was changed after it was made.' },
+      );
+    }
     if (seen.has(id)) continue;
     seen.add(id);
     const needed = Math.max(applicationsOf(entry.mechanism), existing?.records ?? 0);
@@ -166,7 +177,7 @@ async function openRequest(
   const { name, delta, budget, fixedPlan } = await openAccount(writer, stated, workflowId, asking);
   const statedBudget = stated.benchmark === true ? (stated.budget?.epsilon ?? null) : null;
   return {
-    dataset: stated.dataset,
+    data: { dataset: stated.dataset, digest: stated.digest, delta: stated.delta },
     account: name,
     delta,
     budget,
@@ -186,7 +197,7 @@ export async function questionOf(
   workflowId: string,
   request: AccountRequest,
 ): Promise<OpenQuestion> {
-  const { dataset, account, delta, budget, asks } = request;
+  const { data, account, delta, budget, asks } = request;
   const { fixedPlan, own } = request.standing;
   const { transaction } = writer;
   const isFresh = asks.some(({ existing }) => existing === null);
@@ -195,7 +206,7 @@ export async function questionOf(
     (!hasBegun || (fixedPlan === workflowId && !isFresh)) && !(await isShared(transaction, account, workflowId));
   const added = asks.filter(({ existing }) => existing === null).map(({ entry }) => ({ ...entry, repeated: 0 }));
   return {
-    dataset,
+    dataset: data.dataset,
     account,
     budget,
     delta,
@@ -219,7 +230,7 @@ export async function admit(
   request: AccountRequest,
   { fixed, by }: { fixed: boolean; by: Decision['by'] | null },
 ): Promise<void> {
-  const { account, asks, standing, statedBudget } = request;
+  const { data, account, asks, standing, statedBudget } = request;
   const { workflowId, experiment, planDigest } = envelope;
   const added: EntryRow[] = [];
   for (const { id, entry, existing, applications } of asks) {
@@ -263,7 +274,7 @@ export async function admit(
       });
     }
     const identity = { workflowId, experiment, planDigest, nodeId, nodeKey, keyEpoch, statedBudget };
-    const payload = { ...identity, mechanism: { ...mechanism }, mechanismDigest, ...admission };
+    const payload = { ...identity, data: { ...data }, mechanism: { ...mechanism }, mechanismDigest, ...admission };
     await writer.append({ kind: 'reserved', account, entryId: id, payload });
   }
   await writer.insertEntries(added);

@@ -192,6 +192,9 @@ const keyBindings: Migration = async ({ schema }) => {
 
 const endedEntries: Migration = (database) => addCounter(database, 'entries', 'ended');
 
+/** Changes no table: rows of reservations name their data from here on, and older versions would write some without. */
+const sealedReservations: Migration = () => Promise.resolve();
+
 /** Never change one that was released: append. */
 const migrations: readonly Migration[] = [
   first,
@@ -200,6 +203,7 @@ const migrations: readonly Migration[] = [
   createAccountNames,
   keyBindings,
   endedEntries,
+  sealedReservations,
 ];
 
 /** Brings the tables up to date; any number of processes may call it at once. Throws LEDGER_TOO_NEW. */

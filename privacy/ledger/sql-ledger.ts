@@ -22,6 +22,7 @@ import type {
   EntryState,
   FencingToken,
   Ledger,
+  LedgerCheck,
   LedgerMemory,
   Receipt,
   RegisteredDataset,
@@ -289,7 +290,7 @@ export class SqlLedger implements Ledger {
     return { sequence: Number(row.sequence), hash: row.hash };
   }
 
-  verify(): Promise<{ rows: number }> {
+  verify(): Promise<LedgerCheck> {
     return this.#snapshot(verifyLedger);
   }
 

@@ -3,6 +3,7 @@
 import { followChain, genesis, stepsHash, type ChainHead } from './chain.ts';
 import { corrupt } from './refusals.ts';
 import { verifyRows } from './registration.ts';
+import type { LedgerCheck } from './ledger.ts';
 import { emptyState, replayRow, type LedgerState, type ReplayedEntry } from './replay.ts';
 import type { EntryRow, LedgerTransaction } from './writer.ts';
 
@@ -11,16 +12,17 @@ const rowsAPage = 1000;
 /**
  * Follows the chain and compares what its rows amount to with accounts, digests, entries, sums and step records.
  *
- * @returns the number of rows.
+ * @returns the number of rows, and of reservations of older versions, which do not name their data: the digests of their
+ *   mechanisms are compared with each other, not recomputed.
  * @throws EpsilonflowError LEDGER_CORRUPT naming the first thing that is wrong
  */
-export async function verifyLedger(transaction: LedgerTransaction): Promise<{ rows: number }> {
+export async function verifyLedger(transaction: LedgerTransaction): Promise<LedgerCheck> {
   const { state, head } = await replayChain(transaction);
   await compareAccounts(transaction, state);
   await compareHoldings(transaction, state);
   await compareEntries(transaction, state);
   await verifyRows(transaction);
-  return { rows: head.sequence };
+  return { rows: head.sequence, unsealed: state.reservations.unsealed };
 }
 
 async function replayChain(transaction: LedgerTransaction): Promise<{ state: LedgerState; head: ChainHead }> {

@@ -1,6 +1,6 @@
 /** @file A plan of small private steps, of which experiments on one account take some. */
 
-import { rowsOf, type DatasetRegistration } from '../../privacy/ledger/index.ts';
+import { rowsOf, sealMechanism, type DatasetRegistration } from '../../privacy/ledger/index.ts';
 import { jsonDigest } from '../../schemas/canonical-json.ts';
 import type { DiscreteLaplaceMechanism, Plan, PlanNode, PoissonGaussianMechanism } from '../../schemas/plan.ts';
 
@@ -34,7 +34,7 @@ function node(pair: number, place: number): ChaosNode {
   const { steps, releases } = shapes[place]!;
   const charge = { dataset, targetEpsilon: 1, epsilon: null, delta, accountant: 'pld' } as const;
   const seal = (mechanism: PoissonGaussianMechanism | DiscreteLaplaceMechanism): string =>
-    jsonDigest([digest, delta, { ...mechanism }]);
+    sealMechanism({ digest, delta }, mechanism);
   const id = `step-${place + 1}[seed=${pair}]`;
   return {
     id,

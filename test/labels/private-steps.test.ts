@@ -25,10 +25,10 @@ import {
   privateWorkFolder,
 } from '../../activities/work-folder.ts';
 import type { WorkerParts } from '../../activities/worker-parts.ts';
-import { openLedger, paymentOf, type Ledger, type Receipt } from '../../privacy/ledger/index.ts';
+import { openLedger, paymentOf, sealMechanism, type Ledger, type Receipt } from '../../privacy/ledger/index.ts';
 import { chargesOf } from '../../schemas/charges.ts';
 import { lineageOf } from '../../schemas/lineage.ts';
-import type { Plan, PlanNode } from '../../schemas/plan.ts';
+import type { Mechanism, Plan, PlanNode } from '../../schemas/plan.ts';
 import { statePaths } from '../../stack/paths.ts';
 import { openStore } from '../../store/index.ts';
 import { mechanism } from '../privacy/ledger-fixture.ts';
@@ -36,25 +36,28 @@ import { mechanism } from '../privacy/ledger-fixture.ts';
 const release = { kind: 'discrete-laplace', scale: 10, sensitivity: 1 } as const;
 const charge = { dataset: 'people', delta: 1e-5, accountant: 'rdp' } as const;
 
+const unbounded = { kind: 'unbounded' } as const;
+const seal = (of: Mechanism): string => sealMechanism({ digest: 'd', delta: charge.delta }, of);
+
 /** A generator, a set that it made, and a classifier of two charges on it. */
 const generator = {
   id: 'generator',
   key: 'key of the generator',
   inputs: { data: { dataset: 'people' } },
-  privacy: { ...charge, targetEpsilon: 'inf', epsilon: null, mechanism: { kind: 'unbounded' }, digest: 'training' },
+  privacy: { ...charge, targetEpsilon: 'inf', epsilon: null, mechanism: unbounded, digest: seal(unbounded) },
 } as unknown as PlanNode;
 const classifier = {
   id: 'classifier',
   key: 'key of the classifier',
   inputs: { train: { nodes: ['generator'] }, test: { dataset: 'people' } },
-  privacy: { ...charge, targetEpsilon: 'inf', epsilon: null, mechanism: { kind: 'unbounded' }, digest: 'training too' },
-  release: { ...charge, targetEpsilon: 0.1, epsilon: 0.1, mechanism: release, digest: 'release' },
+  privacy: { ...charge, targetEpsilon: 'inf', epsilon: null, mechanism: unbounded, digest: seal(unbounded) },
+  release: { ...charge, targetEpsilon: 0.1, epsilon: 0.1, mechanism: release, digest: seal(release) },
 } as unknown as PlanNode;
 const training = {
   id: 'training',
   key: 'key of the training',
   inputs: { data: { dataset: 'people' } },
-  privacy: { ...charge, targetEpsilon: 1, epsilon: 1, mechanism, digest: 'private training' },
+  privacy: { ...charge, targetEpsilon: 1, epsilon: 1, mechanism, digest: seal(mechanism) },
 } as unknown as PlanNode;
 const plan = {
   digest: 'p',

@@ -1,4 +1,9 @@
-import type { DatasetRegistration, Envelope, EnvelopeEntry } from '../../privacy/ledger/index.ts';
+import {
+  sealMechanism,
+  type DatasetRegistration,
+  type Envelope,
+  type EnvelopeEntry,
+} from '../../privacy/ledger/index.ts';
 import { rowsOf } from '../../privacy/ledger/rows.ts';
 import type { MechanismProof } from '../../schemas/artifact.ts';
 import { jsonDigest } from '../../schemas/canonical-json.ts';
@@ -28,6 +33,8 @@ export const proof: MechanismProof = {
   steps: 1000,
 };
 
+const data = { digest: 'd'.repeat(64), delta };
+
 export function entry(nodeId: string, change: Partial<EnvelopeEntry> = {}): EnvelopeEntry {
   const planned = change.mechanism ?? mechanism;
   return {
@@ -36,24 +43,25 @@ export function entry(nodeId: string, change: Partial<EnvelopeEntry> = {}): Enve
     nodeKey: jsonDigest(nodeId),
     keyEpoch: 0,
     mechanism: planned,
-    mechanismDigest: jsonDigest(planned),
+    mechanismDigest: sealMechanism(data, planned),
     ...change,
   };
 }
 
+/** Entries are sealed to its data. */
 export function envelope(
   workflowId: string,
   entries: EnvelopeEntry[],
   epsilon: number | null,
   change: Partial<Envelope['accounts'][number]> = {},
 ): Envelope {
-  const budget = epsilon === null ? null : { epsilon };
+  const account = { dataset: 'reviews', ...data, budget: epsilon === null ? null : { epsilon }, ...change };
   return {
     workflowId,
     experiment: 'test',
     planDigest: '0'.repeat(64),
-    accounts: [{ dataset: 'reviews', digest: 'd'.repeat(64), delta, budget, ...change }],
-    entries,
+    accounts: [account],
+    entries: entries.map((planned) => ({ ...planned, mechanismDigest: sealMechanism(account, planned.mechanism) })),
   };
 }
 

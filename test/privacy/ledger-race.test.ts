@@ -43,7 +43,7 @@ describe.each(ledgerDatabases('processes racing for one budget'))('on $name', (d
 
     const ledger = await openLedger(url);
     // One row each for the data and the account.
-    expect(await ledger.verify()).toEqual({ rows: 2 + 400 });
+    expect(await ledger.verify()).toEqual({ rows: 2 + 400, unsealed: 0 });
     const summary = await ledger.accountSummary('reviews');
     expect(summary?.experiments).toHaveLength(400);
     expect(summary?.total).toBe(filteredOf(400));

@@ -162,7 +162,7 @@ describe.each(ledgerDatabases('verification of the ledger'))('on $name', (databa
     await ledger.release('w');
     await ledger.setBudget('reviews', 20, { author: 'board', reason: 'new consent' });
     await ledger.recordStep(other!, await ledger.begin(other!, 1, null), 0, stateDigest);
-    expect(await ledger.verify()).toEqual({ rows: 10 });
+    expect(await ledger.verify()).toEqual({ rows: 10, unsealed: 0 });
   });
 
   afterEach(() => ledger.close());
@@ -260,14 +260,23 @@ describe.each(ledgerDatabases('verification of the ledger'))('on $name', (databa
     });
   });
 
+  test('a mechanism digest of other data or of another delta reserves nothing', async () => {
+    const planned = envelope('u', [entry('a')], 30);
+    const [account] = planned.accounts;
+    await expect(ledger.reserve({ ...planned, accounts: [{ ...account!, delta: 1e-6 }] })).rejects.toMatchObject({
+      code: 'MECHANISM_MISMATCH',
+      message: expect.stringContaining('not that of its mechanism, data and delta') as string,
+    });
+  });
+
   /** Chains all rows anew, so that no hash tells of the change. */
   async function forge(change: (row: ChainedRow) => LedgerFact['payload']): Promise<void> {
     let head = genesis;
     const statements: string[] = [];
     for (const row of await database.execute(url, 'select * from ledger_rows order by sequence')) {
-      const { kind, account, entry_id, time, payload } = row as Record<string, string>;
+      const { sequence, kind, account, entry_id, time, payload } = row as Record<string, string>;
       const fact = { kind: kind as LedgerFact['kind'], account: account!, entryId: entry_id ?? null };
-      const forged = change({ ...fact, payload: payload! } as ChainedRow);
+      const forged = change({ ...fact, sequence: Number(sequence), payload: payload! } as ChainedRow);
       const next = chainRow(head, { ...fact, payload: forged }, time!);
       head = next;
       statements.push(
@@ -279,10 +288,46 @@ describe.each(ledgerDatabases('verification of the ledger'))('on $name', (databa
     await database.execute(url, statements.join('; '));
   }
 
+  const parse = ({ payload }: ChainedRow): Record<string, unknown> => JSON.parse(payload) as Record<string, unknown>;
+
+  /** Changes what reservations say of their data, from the row of this number on. */
+  const forgeData = (change: object | null, from = 0): Promise<void> =>
+    forge((row) => {
+      const { data, ...rest } = parse(row);
+      if (row.kind !== 'reserved' || row.sequence < from) return parse(row) as LedgerFact['payload'];
+      return (change === null ? rest : { ...rest, data: { ...(data as object), ...change } }) as LedgerFact['payload'];
+    });
+
+  test.each([
+    ['another delta', { delta: 1e-4 }, 'row 3 names mechanism digest'],
+    ['other data', { digest: 'e'.repeat(64) }, 'row 3 names mechanism digest'],
+    ['another dataset', { dataset: 'others' }, 'row 3 reserves an entry whose id is not that of'],
+  ])('a reservation for %s is found in a ledger that was chained anew', async (_, change, named) => {
+    await forgeData(change);
+    await expect(ledger.verify()).rejects.toMatchObject({
+      code: 'LEDGER_CORRUPT',
+      message: expect.stringContaining(named) as string,
+    });
+  });
+
+  test('reservations of older versions name no data and hold as before; none come after one that does', async () => {
+    await forgeData(null);
+    expect(await ledger.verify()).toEqual({ rows: 10, unsealed: 3 });
+    await ledger.reserve(envelope('w', [entry('b')], 10));
+    expect(await ledger.verify()).toEqual({ rows: 12, unsealed: 3 });
+  });
+
+  test('a reservation that names its data no more, after others that do, is found', async () => {
+    await forgeData(null, 5);
+    await expect(ledger.verify()).rejects.toMatchObject({
+      code: 'LEDGER_CORRUPT',
+      message: expect.stringContaining('row 5 does not name the data of its mechanism') as string,
+    });
+  });
+
   test('a whole ledger that was chained anew to charge less is found', async () => {
-    const parse = ({ payload }: ChainedRow): Record<string, unknown> => JSON.parse(payload) as Record<string, unknown>;
     await forge((row) => parse(row) as LedgerFact['payload']);
-    expect(await ledger.verify()).toEqual({ rows: 10 });
+    expect(await ledger.verify()).toEqual({ rows: 10, unsealed: 0 });
     await forge((row) => {
       const payload = parse(row);
       const isLess = row.kind === 'reserved' || row.kind === 'committed';

@@ -242,13 +242,37 @@ describe('evidence', () => {
       'data that belong to another account',
       'result',
       'was charged to account reviews, reviews belongs to other',
+      (changed) =>
+        forge(changed, (row, payload) => {
+          if (row.kind === 'digest') row.account = 'other';
+          delete payload['data'];
+        }),
+    ],
+    [
+      'a reservation for data of another account',
+      'ledger',
+      'charges account reviews for data that belong to other',
       (changed) => forge(changed, (row) => row.kind === 'digest' && (row.account = 'other')),
+    ],
+    [
+      'a reservation at another delta',
+      'ledger',
+      'which is not that of its mechanism, data and delta',
+      (changed) =>
+        forge(
+          changed,
+          (row, payload) => row.kind === 'reserved' && Object.assign(payload['data'] as object, { delta: 1e-3 }),
+        ),
     ],
     [
       'a charge to an account of other data',
       'ledger',
       'was charged to account reviews; no row says that reviews belongs there',
-      (changed) => forge(changed, (row, payload) => row.kind === 'digest' && (payload['digest'] = '0')),
+      (changed) =>
+        forge(changed, (row, payload) => {
+          if (row.kind === 'digest') payload['digest'] = '0';
+          delete payload['data'];
+        }),
     ],
     [
       'a mechanism that was reserved for less',

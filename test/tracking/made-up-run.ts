@@ -4,10 +4,19 @@ import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { openLedger, type EnvelopeEntry, type Ledger } from '../../privacy/ledger/index.ts';
+import { openLedger, sealMechanism, type EnvelopeEntry, type Ledger } from '../../privacy/ledger/index.ts';
 import { entryId } from '../../privacy/ledger/receipt.ts';
 import { lineageOf } from '../../schemas/lineage.ts';
-import type { Label, NodePrivacy, Plan, PlanInput, PlanNode, Sensitivity, StepKind } from '../../schemas/plan.ts';
+import type {
+  Label,
+  NodePrivacy,
+  Plan,
+  PlanInput,
+  PlanNode,
+  Sensitivity,
+  StepKind,
+  TrainingMechanism,
+} from '../../schemas/plan.ts';
 import { openStore, type Store } from '../../store/index.ts';
 import type { Passed } from '../../tracking/door.ts';
 import { appendEvents, type RunEvent } from '../../tracking/events.ts';
@@ -111,13 +120,8 @@ function makePlan({
     });
     return id;
   };
-  const privacyFor = (epsilon: number | 'inf', id: string): NodePrivacy => ({
-    dataset: 'speeches',
-    targetEpsilon: epsilon,
-    epsilon: epsilon === 'inf' ? null : epsilon - 0.004,
-    delta: 1.8e-6,
-    accountant: 'rdp',
-    mechanism:
+  const privacyFor = (epsilon: number | 'inf'): NodePrivacy => {
+    const mechanism: TrainingMechanism =
       epsilon === 'inf'
         ? { kind: 'unbounded' }
         : {
@@ -128,9 +132,17 @@ function makePlan({
             clipNorm: 0.5,
             expectedBatchSize: 1024,
             arithmetic: 'exact',
-          },
-    digest: sha(`mechanism ${id}`),
-  });
+          };
+    return {
+      dataset: 'speeches',
+      targetEpsilon: epsilon,
+      epsilon: epsilon === 'inf' ? null : epsilon - 0.004,
+      delta: 1.8e-6,
+      accountant: 'rdp',
+      mechanism,
+      digest: sealMechanism({ digest: sha('speeches'), delta: 1.8e-6 }, mechanism),
+    };
+  };
   for (const epsilon of epsilons) {
     const real: string[] = [];
     const synthetic: string[] = [];
@@ -152,7 +164,7 @@ function makePlan({
           clip: 0.5,
           seed,
         },
-        privacyFor(epsilon, `generator ${epsilon} ${seed}`),
+        privacyFor(epsilon),
       );
       const set = add(
         'synthetic',
@@ -180,7 +192,7 @@ function makePlan({
           { train: { dataset: 'speeches' }, test: { dataset: 'speeches' } },
           'non-private',
           { family: 'word-cnn', epsilon, seed },
-          privacyFor(epsilon, `on-real ${epsilon} ${seed}`),
+          privacyFor(epsilon),
         ),
       );
     }

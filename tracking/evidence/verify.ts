@@ -5,10 +5,10 @@
 
 import { isDeepStrictEqual } from 'node:util';
 
-import { compile, planDigest, sealMechanism, type CompileHost } from '../../compiler/index.ts';
+import { compile, planDigest, type CompileHost } from '../../compiler/index.ts';
 import { composedEpsilon } from '../../privacy/accounting/index.ts';
 import { calibrateNoiseMultiplier } from '../../privacy/calibration.ts';
-import { mechanismEvent } from '../../privacy/ledger/index.ts';
+import { mechanismEvent, sealMechanism } from '../../privacy/ledger/index.ts';
 import { accountOf, chargeNameOf, chargesOf } from '../../schemas/charges.ts';
 import { SpecFaults } from '../../schemas/errors.ts';
 import type { NodeCharge, Plan } from '../../schemas/plan.ts';
@@ -92,7 +92,9 @@ function sealDifference(plan: Plan, charge: NodeCharge): string | null {
   const dataset = plan.datasets[charge.dataset];
   if (!dataset?.privacy) return `the plan has no dataset ${charge.dataset} that is charged for`;
   if (charge.delta !== dataset.privacy.delta) return `delta ${charge.delta}, that of its dataset is another`;
-  return sealMechanism(dataset, charge.mechanism) === charge.digest ? null : 'the digest of its mechanism is another';
+  return sealMechanism({ digest: dataset.digest, delta: charge.delta }, charge.mechanism) === charge.digest
+    ? null
+    : 'the digest of its mechanism is another';
 }
 
 /** What is wrong with the epsilon that is stated of a mechanism; it may not be above its target either. */
