@@ -8,7 +8,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
 import { disposeTree } from '../learning/compile/index.ts';
-import { checkConfig, parameterCount, type DecoderConfig } from '../learning/decoder/config.ts';
+import { checkConfig, parameterCount, type DecoderConfig, type LlamaConfig } from '../learning/decoder/config.ts';
 import { compilePretrainStep, initialTrainingState, type TrainingState } from '../learning/decoder/training.ts';
 import { initialWeights } from '../learning/decoder/weights.ts';
 import { writeModelFolder } from '../learning/formats/model-folder.ts';
@@ -66,7 +66,7 @@ async function sourcesBeside(corpus: PlanDataset): Promise<CorpusSource[]> {
   }
 }
 
-function configOf(params: PretrainParams, vocab: number): DecoderConfig {
+function configOf(params: PretrainParams, vocab: number): LlamaConfig {
   if (params.sequence > params.architecture.context) {
     throw new EpsilonflowError(
       'STEP_FAILED',
@@ -76,7 +76,7 @@ function configOf(params: PretrainParams, vocab: number): DecoderConfig {
       },
     );
   }
-  return checkConfig({ ...params.architecture, vocab, ropeTheta: 10_000, rmsEps: 1e-5, tied: true });
+  return checkConfig({ family: 'llama', ...params.architecture, vocab, ropeTheta: 10_000, rmsEps: 1e-5, tied: true });
 }
 
 interface TrainingJob {

@@ -236,7 +236,7 @@ export const learning: Bench = {
       ...tokensASecond,
       ...{ name: 'dp-lora-all', peerName: opacus, goal: 1.6 },
       measure: (options) =>
-        loraAgainstOpacus({ ...smallWork, adapter: adapterOn(linearNames) }, { rounds: 5, steps: 3 }, options),
+        loraAgainstOpacus({ ...smallWork, adapter: adapterOn(linearNames(small)) }, { rounds: 5, steps: 3 }, options),
     },
     {
       ...tokensASecond,
@@ -263,7 +263,7 @@ export const learning: Bench = {
       ...{ name: 'dp-over-non-private-lora', peerName: 'this engine without DP', goal: 0.9 },
       measure: (options) =>
         dpAgainstNone(
-          { ...smallWork, batch: options.quick ? 64 : 1024, adapter: adapterOn(linearNames) },
+          { ...smallWork, batch: options.quick ? 64 : 1024, adapter: adapterOn(linearNames(small)) },
           { rounds: 3, steps: 1 },
           options,
         ),

@@ -32,7 +32,7 @@ const share = 0.05;
 const peerName = '5 % of the training step';
 const sequence = 48;
 const secret = { key: Buffer.alloc(32, 1), nodeKey: 'bench' };
-const adapter: AdapterShape = { rank: 8, alpha: 16, targets: linearNames, classes: 2 };
+const adapter: AdapterShape = { rank: 8, alpha: 16, targets: linearNames({ family: 'llama' }), classes: 2 };
 
 const mechanismFor = (batch: number, steps: number, arithmetic: 'exact' | 'float'): PoissonGaussianMechanism => ({
   kind: 'poisson-gaussian',

@@ -346,10 +346,13 @@ export interface LoraMethod {
    */
   alpha?: number | Expression;
   /**
-   * Which linear layers of each block get an adapter: the four of attention, the three of the feed-forward.
+   * Which linear layers of each block get an adapter: the four of attention, the three of the feed-forward. GPT-2 has qkv, o, up and down.
    */
   targets?:
-    | ['q' | 'k' | 'v' | 'o' | 'gate' | 'up' | 'down', ...('q' | 'k' | 'v' | 'o' | 'gate' | 'up' | 'down')[]]
+    | [
+        'q' | 'k' | 'v' | 'o' | 'gate' | 'up' | 'down' | 'qkv',
+        ...('q' | 'k' | 'v' | 'o' | 'gate' | 'up' | 'down' | 'qkv')[],
+      ]
     | Expression;
   /**
    * Peak learning rate (Adam).

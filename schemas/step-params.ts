@@ -42,7 +42,7 @@ export interface LoraMethod {
   kind: 'lora';
   rank: number;
   alpha: number;
-  targets: ('q' | 'k' | 'v' | 'o' | 'gate' | 'up' | 'down')[];
+  targets: ('q' | 'k' | 'v' | 'o' | 'gate' | 'up' | 'down' | 'qkv')[];
   lr: number;
 }
 

@@ -5,7 +5,7 @@ import type { DecoderConfig } from '../../learning/decoder/config.ts';
 import type { LoraWork } from './lora.ts';
 
 export const small: DecoderConfig = {
-  ...{ dim: 128, layers: 4, heads: 4, kvHeads: 4, hidden: 352, vocab: 512, context: 128 },
+  ...{ family: 'llama', dim: 128, layers: 4, heads: 4, kvHeads: 4, hidden: 352, vocab: 512, context: 128 },
   ...{ ropeTheta: 10000, rmsEps: 1e-5, tied: false },
 };
 
@@ -13,7 +13,7 @@ export const wide: DecoderConfig = { ...small, dim: 768, layers: 2, heads: 12, k
 
 /** Of the shape of SmolLM2-135M (Allal et al. 2025, arXiv:2502.02737); time and memory don't depend on the weights. */
 export const smolLm2: DecoderConfig = {
-  ...{ dim: 576, layers: 30, heads: 9, kvHeads: 3, hidden: 1536, vocab: 49152, context: 2048 },
+  ...{ family: 'llama', dim: 576, layers: 30, heads: 9, kvHeads: 3, hidden: 1536, vocab: 49152, context: 2048 },
   ...{ ropeTheta: 100000, rmsEps: 1e-5, tied: true },
 };
 

@@ -1,6 +1,7 @@
 /** @file The adapted model's forward pass: hooks that the decoder takes. Pure, fit for `compile`. */
 
-import type { Conditioning, ForwardOptions, LinearHook } from '../decoder/forward.ts';
+import type { LinearHook } from '../decoder/blocks.ts';
+import type { Conditioning, ForwardOptions } from '../decoder/forward.ts';
 import { linear } from '../decoder/layers.ts';
 import { tf, type Tensor } from '../tensorflow.ts';
 import { classBias, classInput, classOutput, loraName, type AdapterShape } from './parameters.ts';
@@ -9,10 +10,10 @@ export type AdapterTensors = Readonly<Record<string, Tensor>>;
 
 /** Adds alpha / rank * (x A^T) B^T to each target layer. */
 export function loraHook(adapter: AdapterShape, tensors: AdapterTensors): LinearHook {
-  return (layer, name, x, output) => {
+  return (path, name, x, output) => {
     if (!adapter.targets.includes(name)) return output;
-    const down = tensors[loraName(layer, name, 'A')] as Tensor;
-    const up = tensors[loraName(layer, name, 'B')] as Tensor;
+    const down = tensors[loraName(path, 'A')] as Tensor;
+    const up = tensors[loraName(path, 'B')] as Tensor;
     return output.add(linear(linear(x, down), up).mul(adapter.alpha / adapter.rank));
   };
 }

@@ -6,7 +6,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { EpsilonflowError } from '../../schemas/errors.ts';
-import { linearModules, linearNames, type DecoderConfig, type LinearName } from '../decoder/config.ts';
+import { linearModule, linearNames, type DecoderConfig, type LinearName } from '../decoder/config.ts';
 import { readSafetensors, writeSafetensors, type HostTensors } from '../formats/safetensors.ts';
 import { adapterParameters, type AdapterShape, type AdapterValues } from './parameters.ts';
 
@@ -32,8 +32,12 @@ export interface AdapterFolder {
 export const labelPrefix = (dataset: string, label: string | undefined): string =>
   label === undefined ? `[${dataset}]` : `[${dataset}] [${label}]`;
 
-/** `q_proj` of `self_attn.q_proj`: how PEFT names targets. */
-const moduleName = (linear: LinearName): string => linearModules[linear].split('.').at(-1) as string;
+/** How PEFT names targets: `q_proj` of `self_attn.q_proj`; the whole where several end alike, as `attn.c_proj`. */
+function moduleName(config: DecoderConfig, linear: LinearName): string {
+  const last = (name: LinearName): string => linearModule(config, name).split('.').at(-1) as string;
+  const alike = linearNames(config).filter((name) => last(name) === last(linear));
+  return alike.length === 1 ? last(linear) : linearModule(config, linear);
+}
 
 const writeJson = (file: string, value: unknown): Promise<void> =>
   writeFile(file, `${JSON.stringify(value, null, 2)}\n`);
@@ -52,9 +56,12 @@ export async function writeAdapter(directory: string, config: DecoderConfig, fol
     r: adapter.rank,
     lora_alpha: adapter.alpha,
     lora_dropout: 0,
-    target_modules: linearNames.filter((name) => adapter.targets.includes(name)).map(moduleName),
+    target_modules: linearNames(config)
+      .filter((name) => adapter.targets.includes(name))
+      .map((name) => moduleName(config, name)),
     bias: 'none',
-    fan_in_fan_out: false,
+    // How PEFT knows that the base model holds its matrices as [in, out].
+    fan_in_fan_out: config.family === 'gpt2',
     inference_mode: true,
   });
   await writeSafetensors(join(directory, 'adapter_model.safetensors'), files.lora);
@@ -82,7 +89,7 @@ export async function readAdapter(directory: string, config: DecoderConfig): Pro
   const adapter: AdapterShape = {
     rank: peft['r'] as number,
     alpha: peft['lora_alpha'] as number,
-    targets: linearNames.filter((name) => modules.includes(moduleName(name))),
+    targets: linearNames(config).filter((name) => modules.includes(moduleName(config, name))),
     classes: description.conditioning === 'class-bias' ? description.labels.length : 0,
   };
   const stored: HostTensors = {

@@ -3,7 +3,14 @@
  * bias a class. Each kind is a clipping group of its own under DP.
  */
 
-import { linearNames, linearPath, linearShape, type DecoderConfig, type LinearName } from '../decoder/config.ts';
+import {
+  linearModule,
+  linearNames,
+  linearPath,
+  linearShape,
+  type DecoderConfig,
+  type LinearName,
+} from '../decoder/config.ts';
 
 export interface AdapterShape {
   rank: number;
@@ -28,17 +35,19 @@ export const classOutput = 'class_output_vectors';
 export const classBias = 'class_output_bias';
 
 /** Name in PEFT files: `base_model.model.` + module + `.lora_A.weight`. A is [rank, in], B is [out, rank]. */
-export const loraName = (layer: number, linear: LinearName, matrix: 'A' | 'B'): string =>
-  `base_model.model.${linearPath(layer, linear)}.lora_${matrix}.weight`;
+export const loraName = (module: string, matrix: 'A' | 'B'): string =>
+  `base_model.model.${module}.lora_${matrix}.weight`;
 
-/** Every trained parameter in a fixed order. */
+/** Every trained parameter in a fixed order. @throws EpsilonflowError MODEL_INVALID for a target that the family lacks */
 export function adapterParameters(config: DecoderConfig, adapter: AdapterShape): Parameter[] {
   const parameters: Parameter[] = [];
+  for (const target of adapter.targets) linearModule(config, target);
   for (let layer = 0; layer < config.layers; layer++) {
-    for (const linear of linearNames.filter((name) => adapter.targets.includes(name))) {
+    for (const linear of linearNames(config).filter((name) => adapter.targets.includes(name))) {
       const [outputs, inputs] = linearShape(config, linear);
-      parameters.push({ name: loraName(layer, linear, 'A'), shape: [adapter.rank, inputs], group: 'lora' });
-      parameters.push({ name: loraName(layer, linear, 'B'), shape: [outputs, adapter.rank], group: 'lora' });
+      const path = linearPath(config, layer, linear);
+      parameters.push({ name: loraName(path, 'A'), shape: [adapter.rank, inputs], group: 'lora' });
+      parameters.push({ name: loraName(path, 'B'), shape: [outputs, adapter.rank], group: 'lora' });
     }
   }
   if (adapter.classes > 0) {

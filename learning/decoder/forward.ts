@@ -1,24 +1,15 @@
 /**
- * @file The decoder: RMSNorm, rotary positions, grouped-query attention, SwiGLU (Touvron et al. 2023). One definition of
- * the block serves training, scoring and cached decoding; they differ only in the attention that they hand it.
+ * @file A decoder's passes. One definition of the blocks (`blocks.ts`) serves training, scoring and cached decoding; they
+ * differ only in the attention that they hand it.
  *
  * All functions are pure and fit `compile`.
  */
 
 import { tf, type Tensor } from '../tensorflow.ts';
-import {
-  attentionNormName,
-  embeddingName,
-  feedForwardNormName,
-  finalNormName,
-  headDim,
-  headName,
-  linearPath,
-  type DecoderConfig,
-  type LinearName,
-} from './config.ts';
-import { attend, linear, maskBias, rmsNorm, rotaryTables, rotate, swiglu, type RotaryTables } from './layers.ts';
-import { embedding, weight, type Weights } from './weights.ts';
+import { partsOf, type Attention, type Frame, type Layers, type LinearHook } from './blocks.ts';
+import { embeddingName, headDim, headName, type DecoderConfig } from './config.ts';
+import { attend, linear, maskBias } from './layers.ts';
+import { weight, type Weights } from './weights.ts';
 
 /** What is added for the class of each row. */
 export type Conditioning = {
@@ -30,27 +21,11 @@ export type Conditioning = {
   bias: Tensor;
 };
 
-/**
- * Changes the output of a linear layer, for adapters.
- *
- * @param x [rows, in], @param output [rows, out] of the frozen layer; returns [rows, out]
- */
-export type LinearHook = (layer: number, name: LinearName, x: Tensor, output: Tensor) => Tensor;
-
-/** Where the decoder meets its weights, by their names: training may record what passes here. */
-export interface Layers {
-  /** Rows of the embedding: tokens [rows] int32 -> [rows, dim]. */
-  embed(tokens: Tensor): Tensor;
-  /** [rows, in] times the transpose of a matrix [out, in]. */
-  linear(name: string, x: Tensor): Tensor;
-  /** [rows, width] times a vector [width]. */
-  gain(name: string, x: Tensor): Tensor;
-}
-
 const plainLayers = (weights: Weights): Layers => ({
-  embed: (tokens) => tf.gather(embedding(weights), tokens),
+  embed: (name, ids) => tf.gather(weight(weights, name), ids as never),
   linear: (name, x) => linear(x, weight(weights, name)),
   gain: (name, x) => x.mul(weight(weights, name)),
+  bias: (name, x) => x.add(weight(weights, name)),
 });
 
 export interface ForwardOptions {
@@ -60,42 +35,17 @@ export interface ForwardOptions {
   layers?: Layers | undefined;
 }
 
-/** [batch, time, kvHeads, group, headDim] and keys, values [batch, time, kvHeads, headDim], rotated -> [batch, time, dim] */
-export type Attention = (layer: number, queries: Tensor, keys: Tensor, values: Tensor) => Tensor;
-
-interface Frame {
-  config: DecoderConfig;
-  layers: Layers;
-  options: ForwardOptions;
-  batch: number;
-  time: number;
-  rotary: RotaryTables;
-  attention: Attention;
-}
-
-function block(frame: Frame, layer: number, x: Tensor): Tensor {
-  const { config, layers, options, batch, time, rotary, attention } = frame;
-  const { heads, kvHeads } = config;
-  const width = headDim(config);
-  const apply = (name: LinearName, input: Tensor): Tensor => {
-    const output = layers.linear(`${linearPath(layer, name)}.weight`, input);
-    return options.adapt ? options.adapt(layer, name, input, output) : output;
-  };
-  const normed = layers.gain(attentionNormName(layer), rmsNorm(x, config.rmsEps));
-  const split = (flat: Tensor, count: number): Tensor => flat.reshape([batch, time, count, width]);
-  const queries = rotate(split(apply('q', normed), heads), rotary);
-  const keys = rotate(split(apply('k', normed), kvHeads), rotary);
-  const values = split(apply('v', normed), kvHeads);
-  const mixed = attention(layer, queries, keys, values);
-  const attended = x.add(apply('o', mixed.reshape([batch * time, config.dim])));
-  const inner = layers.gain(feedForwardNormName(layer), rmsNorm(attended, config.rmsEps));
-  return attended.add(apply('down', swiglu(apply('gate', inner), apply('up', inner))));
+/** [batch * time, dim] -> the same, before the head. */
+function blocks(frame: Frame, embedded: Tensor): Tensor {
+  const parts = partsOf(frame);
+  let x = parts.start(embedded);
+  for (let layer = 0; layer < frame.config.layers; layer++) x = parts.block(layer, x);
+  return parts.end(x);
 }
 
 /** Tokens [batch * time] int32 -> logits [batch * time, vocab]. */
-function run(frame: Frame, tokens: Tensor): Tensor {
-  const { config, layers, options, batch, time } = frame;
-  const { conditioning } = options;
+function run(frame: Frame, { conditioning }: ForwardOptions, tokens: Tensor): Tensor {
+  const { config, layers, batch, time } = frame;
   /** Adds one vector a row [batch, width] at each of its positions. */
   const addEach = (flat: Tensor, vectors: Tensor): Tensor => {
     const size = flat.shape[1] as number;
@@ -104,12 +54,11 @@ function run(frame: Frame, tokens: Tensor): Tensor {
       .add(vectors.reshape([batch, 1, size]))
       .reshape([batch * time, size]);
   };
-  let x = layers.embed(tokens);
+  let x = layers.embed(embeddingName(config), tokens);
   if (conditioning) x = addEach(x, conditioning.input);
-  for (let layer = 0; layer < config.layers; layer++) x = block(frame, layer, x);
-  x = layers.gain(finalNormName, rmsNorm(x, config.rmsEps));
+  x = blocks(frame, x);
   if (conditioning) x = addEach(x, conditioning.output);
-  const logits = layers.linear(config.tied ? embeddingName : headName, x);
+  const logits = layers.linear(config.tied ? embeddingName(config) : headName, x);
   return conditioning ? addEach(logits, conditioning.bias) : logits;
 }
 
@@ -121,7 +70,7 @@ function groupedQueries(queries: Tensor, kvHeads: number): Tensor {
   return apart.reshape([batch, kvHeads, group * time, width]);
 }
 
-/** Inverse of `groupedQueries`, to [batch, time, dim]. */
+/** Inverse of `groupedQueries`, to [batch, time, heads * headDim]. */
 function ungrouped(mixed: Tensor, time: number, heads: number): Tensor {
   const [batch, kvHeads, , width] = mixed.shape as [number, number, number, number];
   const apart = mixed.reshape([batch, kvHeads, heads / kvHeads, time, width]).transpose([0, 3, 1, 2, 4]);
@@ -151,9 +100,10 @@ export function flatLogits(
     const mixed = attend(groupedQueries(queries, config.kvHeads), headsFirst(keys), headsFirst(values), bias);
     return ungrouped(mixed, time, config.heads);
   };
-  const rotary = rotaryTables(steps, headDim(config), config.ropeTheta);
   const layers = options.layers ?? plainLayers(weights);
-  return run({ config, layers, options, batch, time, rotary, attention }, tokens.reshape([batch * time]));
+  const positions = steps.reshape([1, time]);
+  const frame: Frame = { config, layers, adapt: options.adapt, batch, time, positions, attention };
+  return run(frame, options, tokens.reshape([batch * time]));
 }
 
 /** As `flatLogits`, shaped [batch, time, vocab]. */
@@ -226,7 +176,8 @@ export function decodeWith(
   options: ForwardOptions = {},
 ): Tensor {
   const batch = tokens.size;
-  const rotary = rotaryTables(positions.toFloat().reshape([batch, 1]), headDim(config), config.ropeTheta);
   const layers = options.layers ?? plainLayers(weights);
-  return run({ config, layers, options, batch, time: 1, rotary, attention }, tokens);
+  const each = positions.toFloat().reshape([batch, 1]);
+  const frame: Frame = { config, layers, adapt: options.adapt, batch, time: 1, positions: each, attention };
+  return run(frame, options, tokens);
 }

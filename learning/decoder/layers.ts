@@ -1,9 +1,15 @@
-/** @file Building blocks of the decoder. Activations between blocks are flat: [rows, width], rows = batch * time. */
+/** @file Building blocks of decoders. Activations between blocks are flat: [rows, width], rows = batch * time. */
 
 import { tf, type Tensor } from '../tensorflow.ts';
 
 /** x / rms(x) over the last axis (Zhang and Sennrich 2019), before the gain. */
 export const rmsNorm = (x: Tensor, epsilon: number): Tensor => x.mul(x.square().mean(-1, true).add(epsilon).rsqrt());
+
+/** (x - mean) / standard deviation over the last axis (Ba et al. 2016, arXiv:1607.06450), before gain and bias. */
+export function layerNorm(x: Tensor, epsilon: number): Tensor {
+  const centred = x.sub(x.mean(-1, true)) as Tensor;
+  return rmsNorm(centred, epsilon);
+}
 
 /** x [rows, in] times the transpose of weight [out, in]. */
 export const linear = (x: Tensor, matrix: Tensor): Tensor => tf.matMul(x, matrix, false, true);
@@ -11,49 +17,14 @@ export const linear = (x: Tensor, matrix: Tensor): Tensor => tf.matMul(x, matrix
 /** silu(gate) * up (Shazeer 2020). */
 export const swiglu = (gate: Tensor, up: Tensor): Tensor => gate.mul(gate.sigmoid()).mul(up);
 
-export interface RotaryTables {
-  /** Broadcast against [batch, time, heads, headDim / 2]. */
-  cos: Tensor;
-  sin: Tensor;
-}
+/** x times the normal distribution function of x (Hendrycks and Gimpel 2016, arXiv:1606.08415). */
+export const gelu = (x: Tensor): Tensor => x.mul(x.mul(Math.SQRT1_2).erf().add(1)).mul(0.5);
 
-/**
- * Angles position * theta^(-2i / headDim) for each pair i (Su et al. 2021).
- *
- * @param positions [time] or [batch, 1], float32
- */
-export function rotaryTables(positions: Tensor, width: number, theta: number): RotaryTables {
-  const half = width / 2;
-  const frequencies = tf
-    .range(0, half, 1, 'float32')
-    .mul((-2 * Math.log(theta)) / width)
-    .exp();
-  const [rows, columns] = positions.rank === 1 ? [1, positions.size] : [positions.size, 1];
-  const angles = positions.reshape([-1, 1]).mul(frequencies).reshape([rows, columns, 1, half]);
-  return { cos: angles.cos(), sin: angles.sin() };
-}
-
-function rotatePairs(x: Tensor, cos: Tensor, sin: Tensor, direction: 1 | -1): Tensor {
-  const [first, second] = tf.split(x, 2, -1) as [Tensor, Tensor];
-  const turned = sin.mul(direction);
-  return tf.concat([first.mul(cos).sub(second.mul(turned)), second.mul(cos).add(first.mul(turned))], -1);
-}
-
-/**
- * Rotates the pairs (x_i, x_{i + headDim/2}): the layout of Hugging Face files. The gradient is the inverse rotation.
- *
- * @param x [batch, time, heads, headDim]
- */
-export function rotate(x: Tensor, { cos, sin }: RotaryTables): Tensor {
-  const rotation = tf.customGrad((input, save) => {
-    (save as (tensors: Tensor[]) => void)([cos, sin]);
-    return {
-      value: rotatePairs(input as Tensor, cos, sin, 1),
-      gradFunc: (dy: Tensor, saved: Tensor[]) => rotatePairs(dy, saved[0] as Tensor, saved[1] as Tensor, -1),
-    };
-  });
-  return rotation(x);
-}
+/** As `gelu`, with a tanh in place of the distribution function. */
+export const geluTanh = (x: Tensor): Tensor => {
+  const inner = x.add(x.mul(x).mul(x).mul(0.044715)).mul(Math.sqrt(2 / Math.PI));
+  return x.mul(inner.tanh().add(1)).mul(0.5);
+};
 
 /** Large enough that exp of it is zero in float32, small enough to stay finite when added to a score. */
 const masked = -1e9;

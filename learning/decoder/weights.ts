@@ -2,7 +2,7 @@
 
 import { EpsilonflowError } from '../../schemas/errors.ts';
 import { tf, type Tensor } from '../tensorflow.ts';
-import { embeddingName, linearModules, weightShapes, type DecoderConfig } from './config.ts';
+import { linearModule, weightShapes, type DecoderConfig } from './config.ts';
 
 export type Weights = Readonly<Record<string, Tensor>>;
 
@@ -14,7 +14,7 @@ export function weight(weights: Weights, name: string): Tensor {
 
 /**
  * Weights of a new model: normal with standard deviation 0.02 (GPT-2, Radford et al. 2019), divided by sqrt(2 layers)
- * where a block writes to the residual stream; norms are ones.
+ * where a block writes to the residual stream; norms' gains are ones, biases zeros.
  *
  * @param fillNormal fills its argument with independent standard normal numbers.
  */
@@ -22,9 +22,9 @@ export function initialWeights(
   config: DecoderConfig,
   fillNormal: (out: Float32Array, standardDeviation: number) => void,
 ): Record<string, Tensor> {
-  const residual = [linearModules.o, linearModules.down].map((module) => `${module}.weight`);
+  const residual = (['o', 'down'] as const).map((name) => `${linearModule(config, name)}.weight`);
   const entries = Object.entries(weightShapes(config)).map(([name, shape]): [string, Tensor] => {
-    if (shape.length === 1) return [name, tf.ones(shape)];
+    if (shape.length === 1) return [name, name.endsWith('.bias') ? tf.zeros(shape) : tf.ones(shape)];
     const scale = residual.some((suffix) => name.endsWith(suffix)) ? 1 / Math.sqrt(2 * config.layers) : 1;
     const values = new Float32Array(shape.reduce((a, b) => a * b, 1));
     fillNormal(values, 0.02 * scale);
@@ -43,5 +43,3 @@ export function checkWeights(config: DecoderConfig, weights: Weights): void {
     }
   }
 }
-
-export const embedding = (weights: Weights): Tensor => weight(weights, embeddingName);

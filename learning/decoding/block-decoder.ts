@@ -9,7 +9,8 @@ import { classConditioning } from '../adapter/apply.ts';
 import { classBias, classInput, classOutput } from '../adapter/parameters.ts';
 import { compile, type CompiledFunction } from '../compile/index.ts';
 import { headDim, weightShapes, type DecoderConfig } from '../decoder/config.ts';
-import { decodeWith, emptyCache, type Attention, type DecodeCache } from '../decoder/forward.ts';
+import type { Attention } from '../decoder/blocks.ts';
+import { decodeWith, emptyCache, type DecodeCache } from '../decoder/forward.ts';
 import { maskBias } from '../decoder/layers.ts';
 import type { Weights } from '../decoder/weights.ts';
 import { tf, type Tensor } from '../tensorflow.ts';
@@ -65,7 +66,7 @@ const joined = (parts: Tensor[]): Tensor => (parts.length === 1 ? (parts[0] as T
 
 /** Attention over the cache before the block and the block's own positions up to the present one. */
 function blockAttention(config: DecoderConfig, cache: DecodeCache, pastBias: Tensor, recent: Recent): Attention {
-  const { heads, kvHeads, dim } = config;
+  const { heads, kvHeads } = config;
   const width = headDim(config);
   return (layer, queries, keys, values) => {
     const batch = queries.shape[0] as number;
@@ -80,7 +81,7 @@ function blockAttention(config: DecoderConfig, cache: DecodeCache, pastBias: Ten
     const pastShares = shares.slice([0, 0, 0, 0], past.shape as [number, number, number, number]);
     const nowShares = shares.slice([0, 0, 0, past.shape[3] as number], now.shape as [number, number, number, number]);
     const fromPast = tf.matMul(pastShares, cache.values[layer] as Tensor);
-    return fromPast.add(tf.matMul(nowShares, joined(recentValues))).reshape([batch, 1, dim]);
+    return fromPast.add(tf.matMul(nowShares, joined(recentValues))).reshape([batch, 1, heads * width]);
   };
 }
 

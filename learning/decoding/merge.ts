@@ -19,10 +19,11 @@ export function mergeAdapter(
   const merged: Tensor[] = [];
   for (let layer = 0; layer < config.layers; layer++) {
     for (const target of adapter.targets) {
-      const name = `${linearPath(layer, target)}.weight`;
+      const path = linearPath(config, layer, target);
+      const name = `${path}.weight`;
       const sum = tf.tidy(() => {
-        const up = tensors[loraName(layer, target, 'B')] as Tensor;
-        const down = tensors[loraName(layer, target, 'A')] as Tensor;
+        const up = tensors[loraName(path, 'B')] as Tensor;
+        const down = tensors[loraName(path, 'A')] as Tensor;
         return (base[name] as Tensor).add(tf.matMul(up, down).mul(adapter.alpha / adapter.rank)) as Tensor;
       });
       weights[name] = sum;

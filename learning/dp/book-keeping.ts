@@ -12,11 +12,12 @@
  */
 
 import { compile, disposeTree, type CompiledFunction } from '../compile/index.ts';
-import { embeddingName, weightShapes, type DecoderConfig } from '../decoder/config.ts';
-import { flatLogits, type Layers } from '../decoder/forward.ts';
+import { embeddingName, positionsName, weightShapes, type DecoderConfig } from '../decoder/config.ts';
+import type { Layers } from '../decoder/blocks.ts';
+import { flatLogits } from '../decoder/forward.ts';
 import { linear } from '../decoder/layers.ts';
 import { crossEntropy } from '../decoder/loss.ts';
-import { embedding, weight, type Weights } from '../decoder/weights.ts';
+import { weight, type Weights } from '../decoder/weights.ts';
 import { tf, type Tensor } from '../tensorflow.ts';
 import type { MicrobatchInputs } from './gradients.ts';
 
@@ -43,10 +44,10 @@ const leastSquare = 1e-24;
 type Book =
   /** Matrix [out, in]: x [rows, time, in], dy [rows, time, out]. */
   | { kind: 'linear'; x: Tensor; dy: Tensor }
-  /** Gradient of a gain for each example: [rows, width]. */
-  | { kind: 'gain'; own: Tensor }
-  /** Gradient of the rows that tokens [rows, time] select: dy [rows, time, dim]. */
-  | { kind: 'embedding'; tokens: Tensor; dy: Tensor };
+  /** Gradient of a gain or a bias for each example: [rows, width]. */
+  | { kind: 'vector'; own: Tensor }
+  /** Gradient of the rows that ids [rows, time] select: dy [rows, time, dim]. */
+  | { kind: 'embedding'; ids: Tensor; dy: Tensor };
 
 interface Place {
   kind: Book['kind'];
@@ -60,12 +61,13 @@ function placesOf(config: DecoderConfig, rows: number, time: number): Place[] {
   const length = rows * time;
   const places = Object.entries(weightShapes(config)).map(([name, shape]): Place => {
     const [first, second] = shape as [number, number];
-    if (shape.length === 1) return { kind: 'gain', weight: name, shapes: [[rows, first]] };
-    if (name === embeddingName) return { kind: 'embedding', weight: name, shapes: [[length, second]] };
+    if (shape.length === 1) return { kind: 'vector', weight: name, shapes: [[rows, first]] };
+    if ([embeddingName(config), positionsName].includes(name))
+      return { kind: 'embedding', weight: name, shapes: [[length, second]] };
     return { kind: 'linear', weight: name, shapes: [second, first].map((width) => [length, width]) };
   });
   const head = [config.dim, config.vocab].map((width) => [length, width]);
-  return config.tied ? [...places, { kind: 'linear', weight: embeddingName, shapes: head }] : places;
+  return config.tied ? [...places, { kind: 'linear', weight: embeddingName(config), shapes: head }] : places;
 }
 
 type Slots = (kind: Book['kind'], name: string) => Tensor[];
@@ -73,11 +75,16 @@ type Slots = (kind: Book['kind'], name: string) => Tensor[];
 /** Layers of which the "gradients" for the slots, which are never read, are the contents of the books. */
 function bookLayers(weights: Weights, rows: number, slots: Slots): Layers {
   type Save = (tensors: Tensor[]) => void;
+  /** Sum over an example's positions: [rows * time, width] -> [rows, width]. */
+  const byExample = (flat: Tensor): Tensor => {
+    const width = flat.shape[1] as number;
+    return flat.reshape([rows, flat.size / width / rows, width]).sum(1);
+  };
   return {
-    embed: (tokens) => {
-      // The embedding is the bottom of the network: nothing flows further down.
-      const [slot] = slots('embedding', embeddingName) as [Tensor];
-      return slot.add(tf.gather(embedding(weights), tokens));
+    embed: (name, ids) => {
+      // Tables are at the bottom of the network: nothing flows further down.
+      const [slot] = slots('embedding', name) as [Tensor];
+      return slot.add(tf.gather(weight(weights, name), ids as never));
     },
     linear: (name, x) => {
       const matrix = weight(weights, name);
@@ -99,17 +106,19 @@ function bookLayers(weights: Weights, rows: number, slots: Slots): Layers {
         save([input, vector]);
         const gradFunc = (dy: Tensor, saved: Tensor[]): Tensor[] => {
           const [input, vector] = saved as [Tensor, Tensor];
-          return [
-            dy.mul(vector),
-            dy
-              .mul(input)
-              .reshape([rows, input.size / vector.size / rows, vector.size])
-              .sum(1),
-          ];
+          return [dy.mul(vector), byExample(dy.mul(input))];
         };
         return { value: input.mul(vector), gradFunc };
       });
-      return product(x, ...slots('gain', name));
+      return product(x, ...slots('vector', name));
+    },
+    bias: (name, x) => {
+      const vector = weight(weights, name);
+      const sum = tf.customGrad((...args) => {
+        const [input] = args as unknown as [Tensor];
+        return { value: input.add(vector), gradFunc: (dy: Tensor): Tensor[] => [dy.clone(), byExample(dy)] };
+      });
+      return sum(x, ...slots('vector', name));
     },
   };
 }
@@ -120,6 +129,8 @@ function keepBooks(config: DecoderConfig, inputs: FullInputs): { losses: Tensor;
   const [rows, time] = lossWeights.shape as [number, number];
   const places = placesOf(config, rows, time);
   const given = tokens.slice([0, 0], [rows, time]);
+  const steps = tf.range(0, time, 1, 'int32') as Tensor;
+  const positions = tf.tile(steps.reshape([1, time]), [rows, 1]) as Tensor;
   const starts: number[] = [];
   let count = 0;
   for (const { shapes } of places) {
@@ -145,10 +156,10 @@ function keepBooks(config: DecoderConfig, inputs: FullInputs): { losses: Tensor;
     const [first, second] = grads.slice(starts[index]) as [Tensor, Tensor];
     const byExample = (flat: Tensor): Tensor => flat.reshape([rows, time, flat.shape[1] as number]);
     const book: Book =
-      kind === 'gain'
+      kind === 'vector'
         ? { kind, own: first }
         : kind === 'embedding'
-          ? { kind, tokens: given, dy: byExample(first) }
+          ? { kind, ids: name === positionsName ? positions : given, dy: byExample(first) }
           : { kind, x: byExample(first), dy: byExample(second) };
     books.set(name, [...(books.get(name) ?? []), book]);
   });
@@ -167,7 +178,7 @@ function sumEach(values: Tensor): Tensor {
 
 /** Squared norm [rows] of what a book holds. */
 function squaredNorm(book: Book): Tensor {
-  if (book.kind === 'gain') return sumEach(book.own.square());
+  if (book.kind === 'vector') return sumEach(book.own.square());
   if (book.kind === 'linear') {
     const { x, dy } = book;
     const [, time, inputs] = x.shape as [number, number, number];
@@ -176,16 +187,16 @@ function squaredNorm(book: Book): Tensor {
     const isSmall = inputs * outputs <= Math.min(2 * time * time, time * (inputs + outputs));
     return sumEach(isSmall ? tf.matMul(dy, x, true, false).square() : gram(x).mul(gram(dy)));
   }
-  const { tokens, dy } = book;
-  const [rows, time] = tokens.shape as [number, number];
-  const same = tf.equal(tokens.reshape([rows, time, 1]), tokens.reshape([rows, 1, time]));
+  const { ids, dy } = book;
+  const [rows, time] = ids.shape as [number, number];
+  const same = tf.equal(ids.reshape([rows, time, 1]), ids.reshape([rows, 1, time]));
   return sumEach(gram(dy).mul(tf.cast(same, 'float32')));
 }
 
 /** Scalar product [rows] of both parts of a tied matrix' gradient, as head and as embedding. */
 function crossProduct(head: Book & { kind: 'linear' }, lookup: Book & { kind: 'embedding' }): Tensor {
   const vocab = head.dy.shape[2] as number;
-  const picked = gram(head.dy, tf.oneHot(lookup.tokens as never, vocab, 1, 0, 'float32'));
+  const picked = gram(head.dy, tf.oneHot(lookup.ids as never, vocab, 1, 0, 'float32'));
   return sumEach(picked.mul(gram(head.x, lookup.dy)));
 }
 
@@ -211,13 +222,9 @@ function weightedSum(book: Book, factors: Tensor, counts: Tensor, shape: number[
     const width = values.shape[2] as number;
     return values.reshape([values.size / width, width]);
   };
-  if (book.kind === 'gain') return scaled(book.own).sum(0);
+  if (book.kind === 'vector') return scaled(book.own).sum(0);
   if (book.kind === 'linear') return tf.matMul(flat(scaled(book.dy)), flat(kept(book.x)), true, false);
-  return tf.unsortedSegmentSum(
-    flat(scaled(book.dy)),
-    book.tokens.reshape([book.tokens.size]) as never,
-    shape[0] as number,
-  );
+  return tf.unsortedSegmentSum(flat(scaled(book.dy)), book.ids.reshape([book.ids.size]) as never, shape[0] as number);
 }
 
 /** The pure function that `compileFullGradient` compiles. */

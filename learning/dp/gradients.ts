@@ -13,7 +13,8 @@ import { compile, disposeTree, type CompiledFunction } from '../compile/index.ts
 import { adapterParameters, classBias, classInput, classOutput, loraName, sizeOf } from '../adapter/parameters.ts';
 import type { AdapterShape, Parameter, ParameterGroup } from '../adapter/parameters.ts';
 import { weightShapes, type DecoderConfig } from '../decoder/config.ts';
-import { flatLogits, type Conditioning, type LinearHook } from '../decoder/forward.ts';
+import type { LinearHook } from '../decoder/blocks.ts';
+import { flatLogits, type Conditioning } from '../decoder/forward.ts';
 import { linear } from '../decoder/layers.ts';
 import { crossEntropy } from '../decoder/loss.ts';
 import { tf, type Tensor } from '../tensorflow.ts';
@@ -104,9 +105,9 @@ function exampleGradients(
   const place = new Map(parameters.map(({ name }, index) => [name, index]));
   const losses = (...list: Tensor[]): Tensor => {
     const ownOf = (name: string): Tensor => list[place.get(name) as number] as Tensor;
-    const adapt: LinearHook = (layer, name, x, output) => {
+    const adapt: LinearHook = (path, name, x, output) => {
       if (!adapter.targets.includes(name)) return output;
-      const [a, b] = [loraName(layer, name, 'A'), loraName(layer, name, 'B')];
+      const [a, b] = [loraName(path, 'A'), loraName(path, 'B')];
       const shared = { down: inputs.adapter[a] as Tensor, up: inputs.adapter[b] as Tensor };
       return output.add(perExampleLora({ ...shared, scale: adapter.alpha / adapter.rank }, x, ownOf(a), ownOf(b)));
     };

@@ -4,11 +4,11 @@
  */
 
 import {
-  attentionNormName,
+  attentionNorm,
   checkConfig,
   embeddingName,
-  feedForwardNormName,
-  finalNormName,
+  feedForwardNorm,
+  finalNorm,
   headDim,
   headName,
   linearPath,
@@ -19,7 +19,7 @@ import { GgufFault, GgufFile } from './gguf-file.ts';
 import { toHalves } from './rotary-layout.ts';
 import type { HostTensors } from './safetensors.ts';
 
-const linearTensors: Record<LinearName, string> = {
+const linearTensors: Partial<Record<LinearName, string>> = {
   q: 'attn_q',
   k: 'attn_k',
   v: 'attn_v',
@@ -30,17 +30,17 @@ const linearTensors: Record<LinearName, string> = {
 };
 
 /** Names of this decoder by those of the file. */
-function tensorNames(layers: number): Map<string, string> {
+function tensorNames(config: DecoderConfig): Map<string, string> {
   const names = new Map([
-    ['token_embd.weight', embeddingName],
-    ['output_norm.weight', finalNormName],
+    ['token_embd.weight', embeddingName(config)],
+    ['output_norm.weight', `${finalNorm(config)}.weight`],
     ['output.weight', headName],
   ]);
-  for (let layer = 0; layer < layers; layer++) {
-    names.set(`blk.${layer}.attn_norm.weight`, attentionNormName(layer));
-    names.set(`blk.${layer}.ffn_norm.weight`, feedForwardNormName(layer));
+  for (let layer = 0; layer < config.layers; layer++) {
+    names.set(`blk.${layer}.attn_norm.weight`, `${attentionNorm(config, layer)}.weight`);
+    names.set(`blk.${layer}.ffn_norm.weight`, `${feedForwardNorm(config, layer)}.weight`);
     for (const [linear, tensor] of Object.entries(linearTensors)) {
-      names.set(`blk.${layer}.${tensor}.weight`, `${linearPath(layer, linear as LinearName)}.weight`);
+      names.set(`blk.${layer}.${tensor}.weight`, `${linearPath(config, layer, linear as LinearName)}.weight`);
     }
   }
   return names;
@@ -67,6 +67,7 @@ function configOf(gguf: GgufFile): DecoderConfig {
   if (number('expert_count', 0) !== 0) fault('mixtures of experts are not supported');
   const tokens = gguf.metadata.get('tokenizer.ggml.tokens');
   return checkConfig({
+    family: 'llama',
     dim,
     layers: number('block_count'),
     heads,
@@ -90,7 +91,7 @@ export async function readGguf(file: string): Promise<{ config: DecoderConfig; w
   const gguf = await GgufFile.open(file);
   try {
     const config = configOf(gguf);
-    const names = tensorNames(config.layers);
+    const names = tensorNames(config);
     const weights: HostTensors = {};
     for (const tensor of gguf.tensorNames) {
       const name = names.get(tensor);

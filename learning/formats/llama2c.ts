@@ -6,11 +6,11 @@
 import { readFile } from 'node:fs/promises';
 import { EpsilonflowError } from '../../schemas/errors.ts';
 import {
-  attentionNormName,
+  attentionNorm,
   checkConfig,
   embeddingName,
-  feedForwardNormName,
-  finalNormName,
+  feedForwardNorm,
+  finalNorm,
   headDim,
   headName,
   linearPath,
@@ -27,6 +27,7 @@ function parseHeader(bytes: Buffer): DecoderConfig {
   ) as [number, number, number, number, number, number, number];
   // A negative vocabulary size marks a head of its own.
   return checkConfig({
+    family: 'llama',
     dim,
     hidden,
     layers,
@@ -65,15 +66,15 @@ export async function readLlama2c(file: string): Promise<{ config: DecoderConfig
       const shape = linearShape(config, name);
       const values = take(shape[0] * shape[1]);
       const ordered = name === 'q' || name === 'k' ? toHalves(values, shape[1], headDim(config)) : values;
-      weights[`${linearPath(layer, name)}.weight`] = { shape, values: ordered };
+      weights[`${linearPath(config, layer, name)}.weight`] = { shape, values: ordered };
     });
 
-  weights[embeddingName] = { shape: [config.vocab, config.dim], values: take(config.vocab * config.dim) };
-  eachLayer((layer) => vector(attentionNormName(layer)));
+  weights[embeddingName(config)] = { shape: [config.vocab, config.dim], values: take(config.vocab * config.dim) };
+  eachLayer((layer) => vector(`${attentionNorm(config, layer)}.weight`));
   (['q', 'k', 'v', 'o'] as const).forEach(matrices);
-  eachLayer((layer) => vector(feedForwardNormName(layer)));
+  eachLayer((layer) => vector(`${feedForwardNorm(config, layer)}.weight`));
   (['gate', 'down', 'up'] as const).forEach(matrices);
-  vector(finalNormName);
+  vector(`${finalNorm(config)}.weight`);
   // Tables of rotary angles, which are computed here.
   take(config.context * headDim(config));
   if (!config.tied) weights[headName] = { shape: [config.vocab, config.dim], values: take(config.vocab * config.dim) };

@@ -1,76 +1,17 @@
-/** @file Model folders in Hugging Face layout: `config.json` (LlamaForCausalLM) and `model.safetensors`. */
+/**
+ * @file Model folders in Hugging Face layout: `config.json` and weights in `model.safetensors`, or in several files of
+ * which `model.safetensors.index.json` tells what is where.
+ */
 
-import { readFile, writeFile } from 'node:fs/promises';
+import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { EpsilonflowError } from '../../schemas/errors.ts';
-import { checkConfig, headName, type DecoderConfig } from '../decoder/config.ts';
+import { headName, linearModule, linearNames, weightShapes, type DecoderConfig } from '../decoder/config.ts';
 import { checkWeights, type Weights } from '../decoder/weights.ts';
 import { tf, type Tensor } from '../tensorflow.ts';
-import { readSafetensors, writeSafetensors, type HostTensors } from './safetensors.ts';
-
-export interface ModelFolder {
-  config: DecoderConfig;
-  /** Tensors that the caller disposes. */
-  weights: Record<string, Tensor>;
-}
-
-const invalid = (message: string, cause?: unknown): never => {
-  throw new EpsilonflowError('MODEL_INVALID', message, { cause });
-};
-
-/** Values that would change the computation in ways that this decoder does not know. */
-function refuseUnknown(file: string, json: Record<string, unknown>): void {
-  const required: Record<string, unknown[]> = {
-    model_type: ['llama'],
-    hidden_act: ['silu', undefined],
-    attention_bias: [false, undefined, null],
-    mlp_bias: [false, undefined, null],
-    rope_scaling: [undefined, null],
-  };
-  for (const [key, allowed] of Object.entries(required)) {
-    if (!allowed.includes(json[key])) {
-      invalid(
-        `${file}: ${key} is ${JSON.stringify(json[key]) ?? 'missing'}; only ${allowed[0] ?? 'none'} is supported.`,
-      );
-    }
-  }
-}
-
-export function parseConfig(file: string, json: Record<string, unknown>): DecoderConfig {
-  refuseUnknown(file, json);
-  const number = (key: string, fallback?: number): number => {
-    const value = json[key] ?? fallback;
-    return typeof value === 'number' ? value : invalid(`${file}: ${key} is missing or not a number.`);
-  };
-  const heads = number('num_attention_heads');
-  const config = checkConfig({
-    dim: number('hidden_size'),
-    layers: number('num_hidden_layers'),
-    heads,
-    kvHeads: number('num_key_value_heads', heads),
-    hidden: number('intermediate_size'),
-    vocab: number('vocab_size'),
-    context: number('max_position_embeddings'),
-    ropeTheta: number('rope_theta', 10000),
-    rmsEps: number('rms_norm_eps', 1e-6),
-    tied: json['tie_word_embeddings'] === true,
-  });
-  const headDimension = number('head_dim', config.dim / heads);
-  return headDimension === config.dim / heads
-    ? config
-    : invalid(`${file}: head_dim ${headDimension} is not supported.`);
-}
-
-export async function readConfig(directory: string): Promise<DecoderConfig> {
-  const file = join(directory, 'config.json');
-  const text = await readFile(file, 'utf8').catch((cause: unknown) => invalid(`${file} cannot be read.`, cause));
-  try {
-    return parseConfig(file, JSON.parse(text) as Record<string, unknown>);
-  } catch (cause) {
-    if (cause instanceof SyntaxError) return invalid(`${file} is not JSON.`, cause);
-    throw cause;
-  }
-}
+import { configJson, parseConfig, type SpecialTokens } from './config-json.ts';
+import { readJsonFile } from './json-reader.ts';
+import { readSafetensors, writeSafetensors, type HostTensor, type HostTensors } from './safetensors.ts';
 
 export const toTensors = (host: HostTensors): Record<string, Tensor> =>
   Object.fromEntries(Object.entries(host).map(([name, { shape, values }]) => [name, tf.tensor(values, shape)]));
@@ -83,45 +24,86 @@ export const toHost = (tensors: Weights): HostTensors =>
     ]),
   );
 
+const indexName = 'model.safetensors.index.json';
+
+/** All tensors of a folder's safetensors files. @throws EpsilonflowError MODEL_INVALID */
+export async function readFolderTensors(directory: string): Promise<HostTensors> {
+  const names = await readdir(directory).catch((cause: unknown) => {
+    throw new EpsilonflowError('MODEL_INVALID', `The model folder ${directory} cannot be read.`, { cause });
+  });
+  if (!names.includes(indexName)) return readSafetensors(join(directory, 'model.safetensors'));
+  const index = await readJsonFile(join(directory, indexName));
+  const places = (index['weight_map'] ?? {}) as Record<string, string>;
+  const tensors: HostTensors = {};
+  for (const file of [...new Set(Object.values(places))].sort()) {
+    for (const [name, tensor] of Object.entries(await readSafetensors(join(directory, file)))) {
+      if (places[name] === file) tensors[name] = tensor;
+    }
+  }
+  for (const [name, file] of Object.entries(places)) {
+    if (tensors[name]) continue;
+    throw new EpsilonflowError('MODEL_INVALID', `${join(directory, file)} lacks the weight ${name} of the index.`, {
+      hint: 'Fetch the folder again: its files do not belong together.',
+    });
+  }
+  return tensors;
+}
+
+/** [rows, columns] -> [columns, rows] */
+function transposed({ shape, values }: HostTensor): HostTensor {
+  const [rows, columns] = shape as [number, number];
+  const turned = new Float32Array(values.length);
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++) {
+      turned[column * rows + row] = values[row * columns + column] as number;
+    }
+  }
+  return { shape: [columns, rows], values: turned };
+}
+
+/** Whether files hold a weight as [in, out]: the linear layers of GPT-2's blocks (`Conv1D`). */
+function isTurned(config: DecoderConfig): (name: string) => boolean {
+  if (config.family !== 'gpt2') return () => false;
+  const suffixes = linearNames(config).map((linear) => `.${linearModule(config, linear)}.weight`);
+  return (name) => suffixes.some((suffix) => name.endsWith(suffix));
+}
+
+/** Tables that older versions of `transformers` stored beside the weights. */
+const isBuffer = (name: string): boolean =>
+  /\.rotary_emb\.inv_freq$/.test(name) || /\.attn\.(bias|masked_bias)$/.test(name);
+
+/** Weights under the names and in the shapes of this decoder. @throws EpsilonflowError MODEL_INVALID for unknown ones */
+function fromFolder(config: DecoderConfig, directory: string, tensors: HostTensors): HostTensors {
+  const known = weightShapes(config);
+  const turned = isTurned(config);
+  const weights: HostTensors = {};
+  for (const [stored, tensor] of Object.entries(tensors)) {
+    // The first files of GPT-2 hold the body alone.
+    const name = config.family === 'gpt2' && `transformer.${stored}` in known ? `transformer.${stored}` : stored;
+    if (isBuffer(name) || (config.tied && name === headName)) continue;
+    if (!(name in known)) {
+      throw new EpsilonflowError('MODEL_INVALID', `The weight ${name} in ${directory} is unknown.`, {
+        hint: 'The model is built otherwise than its config.json says, or than is supported.',
+      });
+    }
+    weights[name] = turned(name) ? transposed(tensor) : tensor;
+  }
+  return weights;
+}
+
+export interface ModelFolder {
+  config: DecoderConfig;
+  /** Tensors that the caller disposes. */
+  weights: Record<string, Tensor>;
+}
+
 /** @throws EpsilonflowError MODEL_INVALID when a file is missing, damaged, or the architecture is another. */
 export async function readModelFolder(directory: string): Promise<ModelFolder> {
-  const config = await readConfig(directory);
-  const host = await readSafetensors(join(directory, 'model.safetensors'));
-  if (config.tied) delete host[headName];
-  const weights = toTensors(host);
+  const file = join(directory, 'config.json');
+  const config = parseConfig(file, await readJsonFile(file));
+  const weights = toTensors(fromFolder(config, directory, await readFolderTensors(directory)));
   checkWeights(config, weights);
   return { config, weights };
-}
-
-export interface SpecialTokens {
-  bosTokenId: number;
-  eosTokenId: number;
-}
-
-/** `config.json` as `transformers` writes it. */
-export function configJson(config: DecoderConfig, { bosTokenId, eosTokenId }: SpecialTokens): Record<string, unknown> {
-  return {
-    architectures: ['LlamaForCausalLM'],
-    model_type: 'llama',
-    hidden_size: config.dim,
-    intermediate_size: config.hidden,
-    num_hidden_layers: config.layers,
-    num_attention_heads: config.heads,
-    num_key_value_heads: config.kvHeads,
-    head_dim: config.dim / config.heads,
-    vocab_size: config.vocab,
-    max_position_embeddings: config.context,
-    rope_theta: config.ropeTheta,
-    rope_scaling: null,
-    rms_norm_eps: config.rmsEps,
-    tie_word_embeddings: config.tied,
-    hidden_act: 'silu',
-    attention_bias: false,
-    mlp_bias: false,
-    bos_token_id: bosTokenId,
-    eos_token_id: eosTokenId,
-    torch_dtype: 'float32',
-  };
 }
 
 /** Writes `config.json` and `model.safetensors`; tokenizer files are the caller's. */
@@ -132,6 +114,11 @@ export async function writeModelFolder(
   tokens: SpecialTokens,
 ): Promise<void> {
   checkWeights(config, weights);
+  const turned = isTurned(config);
+  const host = Object.entries(toHost(weights)).map(([name, tensor]) => [
+    name,
+    turned(name) ? transposed(tensor) : tensor,
+  ]);
   await writeFile(join(directory, 'config.json'), `${JSON.stringify(configJson(config, tokens), null, 2)}\n`);
-  await writeSafetensors(join(directory, 'model.safetensors'), toHost(weights));
+  await writeSafetensors(join(directory, 'model.safetensors'), Object.fromEntries(host) as HostTensors);
 }

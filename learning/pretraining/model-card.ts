@@ -1,6 +1,6 @@
 /** @file The README.md of a base model: what it was trained on, how well it does, what it is not good for. */
 
-import type { DecoderConfig } from '../decoder/config.ts';
+import type { LlamaConfig } from '../decoder/config.ts';
 
 export interface CorpusSource {
   name: string;
@@ -10,7 +10,7 @@ export interface CorpusSource {
 }
 
 export interface PretrainingFacts {
-  config: DecoderConfig;
+  config: LlamaConfig;
   parameters: number;
   dataset: string;
   /** Digest of the corpus as the plan names it. */

@@ -181,6 +181,7 @@ describe.runIf(hasModel)('block decoding of a pre-trained model', () => {
 describe('decoding of an adapted model', () => {
   it('gives what adapter and class conditioning give in the full forward pass', async () => {
     const config: DecoderConfig = {
+      family: 'llama',
       dim: 32,
       layers: 2,
       heads: 4,
@@ -241,6 +242,7 @@ describe('decoding of an adapted model', () => {
 
 it('gives a row the same text in any place of a batch and beside any others', async () => {
   const config: DecoderConfig = {
+    family: 'llama',
     dim: 48,
     layers: 2,
     heads: 4,

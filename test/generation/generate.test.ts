@@ -29,6 +29,7 @@ beforeAll(async () => {
   await writeTokenizer(base, trainBytePairs(['ice snow sun sand', 'snow ice sand sun ice snow sun sand'], 280));
   const tokenizer = await loadTokenizer(base);
   config = {
+    family: 'llama',
     dim: 16,
     layers: 1,
     heads: 2,

@@ -8,7 +8,7 @@ import { microbatchTensors } from '../../learning/dp/gradients.ts';
 import { encodeRecord, fillMicrobatch, type EncodedRecord, type Microbatch } from '../../learning/dp/sequences.ts';
 import { tf, type Tensor } from '../../learning/tensorflow.ts';
 import { seededStream } from '../../privacy/noise.ts';
-import { smallConfig, smallWeights } from './small-model.ts';
+import { smallConfig, smallGpt2, smallWeights } from './small-model.ts';
 
 // Programs are compiled: slow on a busy machine.
 vi.setConfig({ testTimeout: 240_000 });
@@ -78,6 +78,7 @@ function resultOf(program: FullGradient, weights: Record<string, Tensor>, batch:
 describe.each([
   ['an untied head', smallConfig],
   ['a tied head', tied],
+  ['learned positions, biases and a tied head', smallGpt2],
 ])('book-keeping with %s', (_, config) => {
   const weights = smallWeights(config);
   const singles = records.map((record) => alone(config, weights, record));

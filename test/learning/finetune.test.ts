@@ -42,6 +42,7 @@ beforeAll(async () => {
   await writeTokenizer(base, vocabulary);
   config = {
     ...{
+      family: 'llama',
       dim: 16,
       layers: 1,
       heads: 2,

@@ -1,11 +1,12 @@
 import type { AdapterShape, Parameter } from '../../learning/adapter/parameters.ts';
-import type { DecoderConfig } from '../../learning/decoder/config.ts';
+import type { DecoderConfig, Gpt2Config } from '../../learning/decoder/config.ts';
 import { initialWeights } from '../../learning/decoder/weights.ts';
 import { tf, type Tensor } from '../../learning/tensorflow.ts';
 import { seededStream } from '../../privacy/noise.ts';
 
 /** Grouped queries and an untied head, so that no special case hides. */
 export const smallConfig: DecoderConfig = {
+  family: 'llama',
   dim: 16,
   layers: 2,
   heads: 4,
@@ -16,6 +17,20 @@ export const smallConfig: DecoderConfig = {
   ropeTheta: 10_000,
   rmsEps: 1e-5,
   tied: false,
+};
+
+export const smallGpt2: Gpt2Config = {
+  family: 'gpt2',
+  dim: 16,
+  layers: 2,
+  heads: 4,
+  kvHeads: 4,
+  hidden: 24,
+  vocab: 40,
+  context: 32,
+  normEps: 1e-5,
+  activation: 'gelu-tanh',
+  tied: true,
 };
 
 export const smallAdapter: AdapterShape = {

@@ -72,6 +72,7 @@ async function writeBase(directory: string): Promise<void> {
   await writeTokenizer(directory, trainBytePairs([Object.values(words).flat().join(' ').repeat(3)], 290));
   const tokenizer = await loadTokenizer(directory);
   const config = {
+    family: 'llama' as const,
     dim: 32,
     layers: 2,
     heads: 2,
