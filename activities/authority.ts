@@ -38,7 +38,7 @@ export interface Authority {
   checkFence(): Promise<void>;
 }
 
-/** @throws EpsilonflowError RECEIPT_INVALID, LEDGER_ROLLED_BACK, NOISE_KEY_LOST, STEP_FAILED when the key is damaged */
+/** @throws EpsilonflowError RECEIPT_INVALID, LEDGER_ROLLED_BACK, NOISE_KEY_LOST */
 export async function takeAuthority(
   parts: WorkerParts,
   node: PlanNode,

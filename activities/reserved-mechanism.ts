@@ -43,7 +43,7 @@ export function reservedMechanism(
   return mechanism;
 }
 
-/** The secret of the step's sampling and noise. @throws EpsilonflowError RECEIPT_INVALID, STEP_FAILED */
+/** The secret of the step's sampling and noise. @throws EpsilonflowError RECEIPT_INVALID, NOISE_KEY_LOST */
 export async function noiseSecret({ node, noiseKeyFile }: JobInput): Promise<{ key: Buffer; nodeKey: string }> {
   if (!noiseKeyFile) throw new EpsilonflowError('RECEIPT_INVALID', `${node.id} has no noise key.`);
   return { key: await readNoiseKey(noiseKeyFile), nodeKey: node.key };

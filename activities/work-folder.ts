@@ -7,7 +7,7 @@ import { createHmac } from 'node:crypto';
 import { appendFile, mkdir, open, readFile, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { destroyNoiseKey, ensureNoiseKey } from '../privacy/noise-key.ts';
-import { EpsilonflowError } from '../schemas/errors.ts';
+import { sharedNoiseKey, sharedSecret } from '../privacy/shared-noise-key.ts';
 import { makePrivateFolder, syncPath, writeDurably } from '../store/disk.ts';
 import { statePaths } from '../stack/paths.ts';
 import type { StepReceipt } from './contract.ts';
@@ -137,29 +137,11 @@ export async function countCrash(taken: WorkFolder, workflowId: string): Promise
   return before + 1;
 }
 
-/** The secret that workers on several hosts share. @throws EpsilonflowError ARGUMENT_INVALID when it can be guessed */
-function sharedSecret(): string | undefined {
-  const secret = process.env['EPSILONFLOW_RUN_SECRET'];
-  if (!secret || Buffer.byteLength(secret) >= 32) return secret;
-  throw new EpsilonflowError(
-    'ARGUMENT_INVALID',
-    'EPSILONFLOW_RUN_SECRET is too short: noise could be guessed from it.',
-    {
-      hint: 'Give every worker the same 32 random bytes or more, for instance of: openssl rand -hex 32',
-    },
-  );
-}
-
-/**
- * Creates the noise key of a private step, durably, unless it is there. With `EPSILONFLOW_RUN_SECRET` the key is
- * HMAC-SHA256 of the secret over workflow id, content key and key epoch, so that each worker with the secret can make it.
- */
+/** Creates the noise key of a private step, durably, unless it is there: a random one, or that of a shared secret. */
 export async function createNoiseKey(work: WorkFolder, receipts: readonly StepReceipt[]): Promise<void> {
-  const receipt = receipts[0]!;
+  const { workflowId, nodeKey } = receipts[0]!;
   const secret = sharedSecret();
-  const key = secret
-    ? createHmac('sha256', secret).update([receipt.workflowId, receipt.nodeKey, keyEpoch].join('\n')).digest()
-    : undefined;
+  const key = secret === null ? undefined : await sharedNoiseKey(secret, { workflowId, nodeKey, keyEpoch });
   await makeOwnedFolder(work, receipts);
   await ensureNoiseKey(work.noiseKeyFile, key);
 }
@@ -213,7 +195,7 @@ export async function privateWorkFolders(): Promise<({ work: WorkFolder } & Owne
 
 /** Where workers share a secret, a key that this host lacks can be made again: it is the same. */
 export async function remakeNoiseKey(work: WorkFolder, receipts: readonly StepReceipt[]): Promise<void> {
-  if (sharedSecret()) await createNoiseKey(work, receipts);
+  if (sharedSecret() !== null) await createNoiseKey(work, receipts);
 }
 
 export async function hasNoiseKey(work: WorkFolder): Promise<boolean> {

@@ -37,16 +37,16 @@ export async function ensureNoiseKey(file: string, key: Uint8Array = randomBytes
   await syncFolder(dirname(file));
 }
 
-/** Reads a key. Throws STEP_FAILED when the file is missing or damaged: the reserved charge then stands. */
+/** Reads a key. Throws NOISE_KEY_LOST when the file is missing or damaged: the reserved charge then stands. */
 export async function readNoiseKey(file: string): Promise<Buffer> {
   const key = await readFile(file).catch((cause: unknown) => {
-    throw new EpsilonflowError('STEP_FAILED', `The noise key of this step cannot be read: ${file}`, {
+    throw new EpsilonflowError('NOISE_KEY_LOST', `The noise key of this step cannot be read: ${file}`, {
       hint: 'A lost key cannot be made again. Run the step anew, as a new ledger entry.',
       cause,
     });
   });
   if (key.length !== noiseKeyBytes || key.every((byte) => byte === 0)) {
-    throw new EpsilonflowError('STEP_FAILED', `The noise key of this step is damaged: ${file}`, {
+    throw new EpsilonflowError('NOISE_KEY_LOST', `The noise key of this step is damaged: ${file}`, {
       hint: 'Remove the file and run the step anew, as a new ledger entry.',
     });
   }

@@ -136,7 +136,7 @@ export const errorCodes = define({
   DISK_FULL: { exit: 1, retryable: true, summary: 'No space is left on the disk.' },
   STORE_READ_ONLY: { exit: 1, retryable: false, summary: 'The state folder cannot be written to.' },
   PLAN_MISSING: { exit: 1, retryable: false, summary: 'A plan that a run refers to is not in the state folder.' },
-  NOISE_KEY_LOST: { exit: 1, retryable: false, summary: 'The noise key of a private step that had begun is gone.' },
+  NOISE_KEY_LOST: { exit: 1, retryable: false, summary: 'The noise key of a private step is gone or damaged.' },
   INPUT_MISSING: { exit: 1, retryable: false, summary: 'A result that a step reads is not in the store, or damaged.' },
   CANCELLED: { exit: 5, retryable: false, summary: 'The run was cancelled.' },
   // Services and set-up

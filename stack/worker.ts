@@ -14,6 +14,7 @@ import { recoverDeadAttempts } from '../activities/recovery.ts';
 import { stopRunningJobs } from '../activities/run-step.ts';
 import type { WorkerParts } from '../activities/worker-parts.ts';
 import { ledgerSecret, type Ledger } from '../privacy/ledger/index.ts';
+import { sharedSecret } from '../privacy/shared-noise-key.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import { writeDurably } from '../store/disk.ts';
 import { openStore } from '../store/index.ts';
@@ -39,9 +40,10 @@ const shutdownGraceTime = '45 seconds';
 /**
  * Runs until SIGTERM or SIGINT; running jobs then write a checkpoint and go on in the next worker.
  *
- * @throws EpsilonflowError SERVICE_UNREACHABLE, LEDGER_ROLLED_BACK
+ * @throws EpsilonflowError SERVICE_UNREACHABLE, LEDGER_ROLLED_BACK, ARGUMENT_INVALID for a secret that could be guessed
  */
 export async function runWorker({ queues, jobs, onReady }: WorkerSettings): Promise<void> {
+  sharedSecret();
   const temporal = await ensureTemporal();
   Runtime.install({ logger: new DefaultLogger('WARN'), shutdownSignals: [] });
   const { connection, client } = await connect(temporal.address, temporal.namespace);

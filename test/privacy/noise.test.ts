@@ -2,11 +2,12 @@ import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { destroyNoiseKey, ensureNoiseKey, readNoiseKey } from '../../privacy/noise-key.ts';
 import { seededStream, stepStreams } from '../../privacy/noise.ts';
 import { poissonBatch } from '../../privacy/poisson.ts';
+import { sharedNoiseKey, sharedSecret } from '../../privacy/shared-noise-key.ts';
 import { normalCdf } from './normal-distribution.ts';
 
 const key = Buffer.alloc(32, 7);
@@ -171,14 +172,39 @@ describe('noise key files', () => {
     await ensureNoiseKey(file);
     await destroyNoiseKey(file);
     await destroyNoiseKey(file);
-    await expect(readNoiseKey(file)).rejects.toMatchObject({ code: 'STEP_FAILED' });
+    await expect(readNoiseKey(file)).rejects.toMatchObject({ code: 'NOISE_KEY_LOST' });
     await expect(readFile(file)).rejects.toMatchObject({ code: 'ENOENT' });
+  });
+
+  it('are alike for all who share a secret, and of one run, node and epoch', async () => {
+    const secret = 'ab'.repeat(32);
+    const owner = { workflowId: 'trial/1', nodeKey: 'node', keyEpoch: 0 };
+    const made = await sharedNoiseKey(secret, owner);
+    // Another program's scrypt and HMAC (Python's hashlib and hmac), so that no version of ours makes other keys unseen.
+    expect(made.toString('hex')).toBe('3d5a231d3a1f4021abaa2429913a17560fd71bca5e11c6680ca126468a209110');
+    expect(await sharedNoiseKey(secret, { ...owner })).toEqual(made);
+    const others = [{ workflowId: 'trial/2' }, { nodeKey: 'other' }, { keyEpoch: 1 }];
+    const keys = await Promise.all([
+      ...others.map((other) => sharedNoiseKey(secret, { ...owner, ...other })),
+      sharedNoiseKey('ba'.repeat(32), owner),
+    ]);
+    expect(new Set([made, ...keys].map((key) => key.toString('hex'))).size).toBe(5);
+  });
+
+  it('are refused to a secret that could be guessed', () => {
+    vi.stubEnv('EPSILONFLOW_RUN_SECRET', 'short');
+    expect(() => sharedSecret()).toThrow(expect.objectContaining({ code: 'ARGUMENT_INVALID' }));
+    vi.stubEnv('EPSILONFLOW_RUN_SECRET', 'ab'.repeat(32));
+    expect(sharedSecret()).toBe('ab'.repeat(32));
+    vi.stubEnv('EPSILONFLOW_RUN_SECRET', '');
+    expect(sharedSecret()).toBeNull();
+    vi.unstubAllEnvs();
   });
 
   it('are no known bytes, whatever a crash left behind', async () => {
     const file = join(folder, 'zeros');
     await writeFile(file, Buffer.alloc(32));
     await ensureNoiseKey(file);
-    await expect(readNoiseKey(file)).rejects.toMatchObject({ code: 'STEP_FAILED' });
+    await expect(readNoiseKey(file)).rejects.toMatchObject({ code: 'NOISE_KEY_LOST' });
   });
 });
