@@ -1,7 +1,7 @@
 /** @file Maps the project's error to what crosses a process boundary and, once, to Temporal's `ApplicationFailure`. */
 
 import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
-import { errorCodes, type ErrorCode } from '../schemas/error-codes.ts';
+import { errorCodes } from '../schemas/error-codes.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import { systemError } from '../schemas/system-errors.ts';
 import type { Door } from '../tracking/door.ts';
@@ -11,7 +11,11 @@ export function faultOf(error: unknown): JobFault {
   if (error instanceof EpsilonflowError) {
     return { code: error.code, message: error.message, errorClass: error.name, hint: error.hint ?? null };
   }
-  if (error instanceof Error) return { code: null, message: error.message, errorClass: error.name, hint: null };
+  if (error instanceof Error) {
+    // A class that is called like a code is not the project's error, and may say anything.
+    const errorClass = Object.hasOwn(errorCodes, error.name) ? 'Error' : error.name;
+    return { code: null, message: error.message, errorClass, hint: null };
+  }
   return { code: null, message: String(error), errorClass: typeof error, hint: null };
 }
 
@@ -23,39 +27,52 @@ export function errorOf(fault: JobFault): Error {
   return error;
 }
 
-/** The error of a step, as far as it may leave: see `Door.failure`. */
-export function stepError(
-  { code, message, errorClass, hint }: JobFault,
-  door: Door,
-  logFile: string,
-): EpsilonflowError {
-  const told = door.failure({ code: code ?? 'STEP_FAILED', message });
-  const whole = `The whole error is in ${logFile}, on the worker's host.`;
-  if (told.message !== message) {
-    const named = /^\w{1,60}$/.test(errorClass) ? errorClass : 'Error';
-    return new EpsilonflowError(told.code as ErrorCode, `It failed with ${code ?? named}. ${told.message}`, {
-      hint: whole,
-    });
-  }
-  if (code) return new EpsilonflowError(code, message, { hint: hint ?? whole });
-  return new EpsilonflowError('STEP_FAILED', `The step failed: ${message}`, { hint: whole });
+/** What the errors of an activity may say outside, and what becomes of the rest. */
+export interface ErrorScope {
+  failure: Door['failure'];
+  /** Keeps a whole error where only operators look. Returns where, as a hint. */
+  keep(error: unknown): Promise<string>;
 }
 
-/** Type is the code; details carry the hint. Foreign errors are tried again: they come from disks, databases, networks. */
-export function toApplicationFailure(error: unknown): Error {
+/** Where a whole error is, for those who see less of it. */
+export const wholeIn = (logFile: string): string => `The whole error is in ${logFile}, on the worker's host.`;
+
+/** The error of a step's process, as far as it may leave: see `failureDoor`. The process has logged the whole. */
+export function stepError(fault: JobFault, door: Pick<Door, 'failure'>, logFile: string): EpsilonflowError {
+  const told = door.failure({ code: fault.code ?? fault.errorClass, message: fault.message, hint: fault.hint });
+  const isForeign = fault.code === null && told.message === fault.message;
+  return new EpsilonflowError(
+    fault.code ?? 'STEP_FAILED',
+    isForeign ? `The step failed: ${told.message}` : told.message,
+    {
+      hint: told.hint ?? wholeIn(logFile),
+    },
+  );
+}
+
+/**
+ * What of an activity's error reaches Temporal. Type is the code, or the class of a foreign error; details carry the hint.
+ * Foreign errors are tried again: they come from disks, databases, networks.
+ */
+export async function toApplicationFailure(error: unknown, { failure, keep }: ErrorScope): Promise<Error> {
   if (error instanceof ApplicationFailure || error instanceof CancelledFailure) return error;
   const { code, message, hint, errorClass } = faultOf(systemError(error));
+  const told = failure({ code: code ?? errorClass, message, hint });
+  const isWhole = told.message === message;
+  const kept = isWhole ? null : await keep(error);
   return ApplicationFailure.create({
-    type: code ?? errorClass,
-    // Parsers quote what they could not read.
-    message: error instanceof SyntaxError ? 'A file of the store or of a run holds no valid JSON.' : message,
+    type: told.code,
+    message: told.message,
     nonRetryable: code !== null && !errorCodes[code].retryable,
-    details: [{ hint }],
+    details: [{ hint: told.hint ?? kept }],
   });
 }
 
 /** Wraps every activity of a set so that what it throws is mapped. */
-export function withMappedErrors<T extends object>(activities: T): T {
+export function withMappedErrors<T extends object>(
+  activities: T,
+  scopeOf: (activity: string, args: readonly unknown[]) => Promise<ErrorScope>,
+): T {
   const wrapped = Object.entries(activities).map(
     ([name, activity]: [string, (...args: unknown[]) => Promise<unknown>]) => [
       name,
@@ -63,7 +80,7 @@ export function withMappedErrors<T extends object>(activities: T): T {
         try {
           return await activity(...args);
         } catch (error) {
-          throw toApplicationFailure(error);
+          throw await toApplicationFailure(error, await scopeOf(name, args));
         }
       },
     ],

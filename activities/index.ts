@@ -2,6 +2,7 @@
 
 import type { ControlActivities, StepActivities } from './contract.ts';
 import { createBudgetActivities } from './budget.ts';
+import { errorScopes } from './error-scope.ts';
 import { withMappedErrors } from './errors.ts';
 import { createPlanReading } from './plan-slices.ts';
 import { createRunRecording } from './run-record.ts';
@@ -9,10 +10,11 @@ import { createStepActivities } from './run-step.ts';
 import type { WorkerParts } from './worker-parts.ts';
 
 export function createActivities(parts: WorkerParts): ControlActivities & StepActivities {
-  return withMappedErrors({
+  const activities = {
     ...createPlanReading(parts),
     ...createBudgetActivities(parts),
     ...createRunRecording(parts),
     ...createStepActivities(parts),
-  });
+  };
+  return withMappedErrors(activities, errorScopes(parts));
 }

@@ -189,6 +189,7 @@ async function superviseStep(
   activity.cancellationSignal.addEventListener('abort', abort, { once: true });
   running.add(controller);
   const free = (): Promise<void> => Promise.resolve();
+  let written = '';
   try {
     return await superviseJob({
       input,
@@ -207,7 +208,10 @@ async function superviseStep(
         alive: (progress) => {
           const told = progress && door.progress(progress);
           activity.heartbeat(told);
-          if (told) writeProgress(runDirectory(run), node, told);
+          // Private records: writing again what is there already would tell of each microbatch.
+          const line = JSON.stringify(told);
+          if (told && line !== written) writeProgress(runDirectory(run), node, told);
+          written = line;
         },
         metrics: (points) =>
           logEvents(
@@ -243,9 +247,13 @@ function interruption(activity: Context): Error {
 
 function giveUpAfterCrashes(error: EpsilonflowError, crashes: number, logFile: string): void {
   if (crashes < mostCrashes) return;
-  throw new EpsilonflowError('STEP_FAILED', `${error.message} That was time number ${crashes}, so it is given up.`, {
-    hint: `Its log is ${logFile}, on the worker's host. If memory ran out, lower the step's batch or sequence.`,
-    cause: error,
+  throw ApplicationFailure.create({
+    type: error.code,
+    nonRetryable: true,
+    message: `${error.message} That was time number ${crashes}, so it is given up.`,
+    details: [
+      { hint: `Its log is ${logFile}, on the worker's host. If memory ran out, lower the step's batch or sequence.` },
+    ],
   });
 }
 

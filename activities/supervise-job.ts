@@ -64,7 +64,7 @@ const typescriptLoader = import.meta.resolve('tsx');
 
 /**
  * @throws JobFailed when the step's code failed, JobCancelled when it stopped as asked, EpsilonflowError JOB_CRASHED
- *   when its process died or hung
+ *   when its process died or hung, what a hook throws
  */
 export async function superviseJob({ input, logFile, signal, hooks }: SupervisedJob): Promise<StepOutput> {
   const log = openSync(logFile, 'a', 0o600);
@@ -83,6 +83,7 @@ export async function superviseJob({ input, logFile, signal, hooks }: Supervised
   const watch = new StallWatch(child, hooks);
   let killTimer: NodeJS.Timeout | undefined;
   let last: Extract<FromJob, { type: 'result' | 'cancelled' | 'fault' }> | null = null;
+  let unheard: { error: unknown } | null = null;
   const tell = (message: ToJob): void => {
     if (child.connected) child.send(message, () => undefined);
   };
@@ -98,7 +99,7 @@ export async function superviseJob({ input, logFile, signal, hooks }: Supervised
     );
     tell({ type: 'reply', id, fault });
   };
-  child.on('message', (message: FromJob) => {
+  const hear = (message: FromJob): void => {
     switch (message.type) {
       case 'progress':
         return watch.advance(message.progress);
@@ -111,6 +112,15 @@ export async function superviseJob({ input, logFile, signal, hooks }: Supervised
       default:
         last = message;
     }
+  };
+  child.on('message', (message: FromJob) => {
+    try {
+      hear(message);
+    } catch (error) {
+      // Thrown out of an event it would end the worker, and stand whole in its log.
+      unheard ??= { error };
+      stop();
+    }
   });
   try {
     const identity = child.pid === undefined ? null : identifyProcess(child.pid);
@@ -119,6 +129,7 @@ export async function superviseJob({ input, logFile, signal, hooks }: Supervised
     signal.addEventListener('abort', stop, { once: true });
     tell({ type: 'start', input });
     const end = await exited;
+    if (unheard !== null) throw (unheard as { error: unknown }).error;
     return conclude(last, end, watch.stalledPhase, signal.aborted);
   } finally {
     signal.removeEventListener('abort', stop);

@@ -5,7 +5,7 @@
  * Functions that send or write take `Passed` values, which only this file makes.
  */
 
-import type { ErrorCode } from '../schemas/error-codes.ts';
+import { errorCodes, type ErrorCode } from '../schemas/error-codes.ts';
 import type { Label, Plan, PlanNode, Sensitivity } from '../schemas/plan.ts';
 import { lineageOf } from '../schemas/lineage.ts';
 import type { RunEvent } from './events.ts';
@@ -56,8 +56,6 @@ const tellableCodes: ReadonlySet<string> = new Set<ErrorCode>([
   'DATA_CHANGED',
   'MODEL_MISSING',
   'MODEL_INVALID',
-  'DISK_FULL',
-  'STORE_READ_ONLY',
   'FENCED',
   'RECEIPT_INVALID',
   'MECHANISM_MISMATCH',
@@ -74,6 +72,18 @@ const tellableCodes: ReadonlySet<string> = new Set<ErrorCode>([
   'JOB_CRASHED',
 ]);
 
+/** Codes whose messages name a path of the host: in their place the registry's summary leaves. */
+const restatedCodes: ReadonlySet<string> = new Set<ErrorCode>(['DISK_FULL', 'STORE_READ_ONLY']);
+
+/** Why something failed. */
+export interface Failure {
+  /** Of the registry; the class of another error. */
+  code: string;
+  message: string;
+  /** The project's own advice: other errors have none. */
+  hint?: string | null;
+}
+
 export interface Door {
   /** The metrics of a node that may leave; others are dropped. */
   metrics(metrics: Record<string, number>): Passed<Record<string, number>>;
@@ -85,8 +95,8 @@ export interface Door {
   content<T extends object>(content: T): Passed<T> | null;
   /** What a step says of its result, for the manifest; the private store, where non-private results lie, takes it all. */
   figures(figures: Figures): Passed<Figures>;
-  /** Why the node failed. A message of a node that touches private data leaves only if its code can't quote a record. */
-  failure(failure: { code: string; message: string }): Passed<{ code: string; message: string }>;
+  /** Why the node failed: see `failureDoor`. */
+  failure(failure: Failure): Passed<Failure>;
 }
 
 interface Figures {
@@ -97,9 +107,21 @@ interface Figures {
 /** What is said in place of a message that must stay. */
 const withheld = 'Its message stays in the local log: the step works on private data.';
 
-/** `withheld`, with the class of the error before it. */
 const isWithheld = (message: string): boolean =>
-  message.endsWith(withheld) && /^(It failed with \w{1,60}\. )?$/.test(message.slice(0, -withheld.length));
+  message.endsWith(withheld) && /^It failed with \w{1,60}\. $/.test(message.slice(0, -withheld.length));
+
+/**
+ * The door of failures alone. Where private data are worked on, message and hint leave only if the code's messages can't
+ * quote a record; of other failures only code or class leave.
+ */
+export const failureDoor =
+  ({ isPrivate }: { isPrivate: boolean }): Door['failure'] =>
+  ({ code, message, hint = null }) => {
+    if (!isPrivate || tellableCodes.has(code) || isWithheld(message)) return pass({ code, message, hint });
+    if (restatedCodes.has(code)) return pass({ code, message: errorCodes[code as ErrorCode].summary, hint });
+    const named = Object.hasOwn(errorCodes, code) || /^[A-Za-z]{0,40}Error$/.test(code) ? code : 'Error';
+    return pass({ code: named, message: `It failed with ${named}. ${withheld}`, hint: null });
+  };
 
 /** Whether the node itself reads a private dataset. */
 export const readsPrivate = (plan: Pick<Plan, 'datasets'>, node: PlanNode): boolean =>
@@ -134,10 +156,7 @@ export function doorOf(plan: Pick<Plan, 'datasets'>, node: PlanNode): Door {
         summary: {},
       });
     },
-    failure: ({ code, message }) => {
-      const told = node.sensitivity !== 'private' || tellableCodes.has(code) || isWithheld(message);
-      return pass({ code, message: told ? message : withheld });
-    },
+    failure: failureDoor({ isPrivate: node.sensitivity === 'private' }),
   };
 }
 
@@ -154,8 +173,10 @@ export function passEvents(plan: Pick<Plan, 'datasets' | 'nodes'>, events: reado
         return door.curve(event.name) ? [pass(event)] : [];
       case 'node-completed':
         return [pass({ ...event, metrics: door.metrics(event.metrics) })];
-      case 'node-failed':
-        return [pass({ ...event, ...door.failure(event) })];
+      case 'node-failed': {
+        const { code, message } = door.failure(event);
+        return [pass({ ...event, code, message })];
+      }
       default:
         return [pass(event)];
     }

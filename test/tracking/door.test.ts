@@ -60,7 +60,7 @@ describe('the door', () => {
   it('says why a node failed, without the message when it works on private data', async () => {
     const failure = { code: 'STEP_FAILED', message: 'row 17 says "my secret"' };
     const open = await planOf({ sensitivity: 'benchmark' });
-    expect(doorOf(open, step(open.nodes, 'on-real')).failure(failure)).toEqual(failure);
+    expect(doorOf(open, step(open.nodes, 'on-real')).failure(failure)).toMatchObject(failure);
     const shut = await planOf({ sensitivity: 'private' });
     expect(doorOf(shut, step(shut.nodes, 'on-real')).failure(failure)).toMatchObject({ code: 'STEP_FAILED' });
     expect(doorOf(shut, step(shut.nodes, 'on-real')).failure(failure).message).not.toContain('secret');
@@ -120,7 +120,6 @@ describe('the door', () => {
       'DATA_COLUMN_MISSING',
       'DATA_FILE_MISSING',
       'DATASET_UNREGISTERED',
-      'DISK_FULL',
       'FENCED',
       'INPUT_MISSING',
       'JOB_CRASHED',
@@ -135,17 +134,20 @@ describe('the door', () => {
       'PLAN_MISSING',
       'RECEIPT_INVALID',
       'SERVICE_UNREACHABLE',
-      'STORE_READ_ONLY',
     ]);
     expect(door.failure({ code: 'NO_SUCH_CODE', message: 'x' }).message).not.toBe('x');
     // What was withheld once is not withheld again: the class of the error stays readable.
-    const once = {
-      code: 'STEP_FAILED',
-      message: 'It failed with TypeError. ' + door.failure({ code: '', message: '' }).message,
-    };
+    const once = door.failure({ code: 'TypeError', message: 'my secret', hint: 'my secret' });
+    expect(once).toMatchObject({ code: 'TypeError', hint: null });
+    expect(once.message).toMatch(/^It failed with TypeError\. [^.]+\.$/);
     expect(door.failure(once)).toEqual(once);
     const smuggled = { code: 'STEP_FAILED', message: `my secret. ${once.message}` };
     expect(door.failure(smuggled).message).not.toContain('secret');
+    // Full and refused disks are told of without the path.
+    for (const code of ['DISK_FULL', 'STORE_READ_ONLY'] as const) {
+      const restated = door.failure({ code, message: '/home/secret is full', hint: 'Free some.' });
+      expect(restated).toEqual({ code, message: errorCodes[code].summary, hint: 'Free some.' });
+    }
   });
 
   it('keeps metrics, curves and messages of private steps out of the log of a run', async () => {
