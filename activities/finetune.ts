@@ -13,9 +13,8 @@ import {
 } from '../learning/dp/checkpoint.ts';
 import { encodeRecord, microbatchShapes, type EncodedRecord } from '../learning/dp/sequences.ts';
 import { AdapterTrainer, unmovedGroups } from '../learning/dp/trainer.ts';
-import { checkModelUnchanged } from '../learning/formats/model-digest.ts';
-import { readModelFolder, type ModelFolder } from '../learning/formats/model-folder.ts';
-import { loadTokenizer, type Tokenizer } from '../learning/tokenizer/index.ts';
+import { checkModelUnchanged, readModel, readTokenizer, type Model } from '../learning/formats/model.ts';
+import type { Tokenizer } from '../learning/tokenizer/index.ts';
 import { seededStream } from '../privacy/noise.ts';
 import type { MechanismProof } from '../schemas/artifact.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
@@ -35,16 +34,16 @@ function datasetOf(input: JobInput<'finetune'>): PlanDataset {
   return dataset;
 }
 
-/** Folder, name and digest of the base model: one of the spec's models, or the result of a pretrain step. */
-async function baseOf(input: JobInput<'finetune'>): Promise<{ directory: string; name: string; digest: string }> {
+/** Place, name and digest of the base model: one of the spec's models, or the result of a pretrain step. */
+async function baseOf(input: JobInput<'finetune'>): Promise<{ path: string; name: string; digest: string }> {
   const source = input.node.inputs['model'];
   const model = source && 'model' in source ? input.models[source.model] : undefined;
   if (model) {
     await checkModelUnchanged(model);
-    return { directory: model.path, name: model.name, digest: model.digest };
+    return { path: model.path, name: model.name, digest: model.digest };
   }
   const artifact = input.artifacts['model']?.[0];
-  if (artifact) return { directory: artifact.directory, name: artifact.nodeId, digest: artifact.key };
+  if (artifact) return { path: artifact.directory, name: artifact.nodeId, digest: artifact.key };
   throw new EpsilonflowError('STEP_FAILED', `${input.node.id} has no base model.`);
 }
 
@@ -75,7 +74,7 @@ async function encodeAll(
   return encoded;
 }
 
-function checkFit({ config }: ModelFolder, tokenizer: Tokenizer, params: FinetuneParams): void {
+function checkFit({ config }: Model, tokenizer: Tokenizer, params: FinetuneParams): void {
   // XLA clamps token ids and positions that are out of range instead of failing.
   if (tokenizer.vocabularySize > config.vocab) {
     const sizes = `${tokenizer.vocabularySize} tokens, the model ${config.vocab}`;
@@ -96,8 +95,8 @@ export const run: StepRunner<'finetune'> = async (input, context): Promise<StepO
   const base = await baseOf(input);
   const mechanism = reservedMechanism(input, dataset, params);
   context.progress({ phase: 'load', done: 0, total: 1, unit: 'models' });
-  const model = await readModelFolder(base.directory);
-  const tokenizer = await loadTokenizer(base.directory);
+  const model = await readModel(base.path);
+  const tokenizer = await readTokenizer(base.path);
   checkFit(model, tokenizer, params);
   const records = await encodeAll((await readInput(input, dataset)).train ?? [], tokenizer, params, dataset, context);
 

@@ -10,9 +10,9 @@ import { labelPrefix, readAdapter, type AdapterDescription } from '../learning/a
 import { adapterParameters, classBias, classInput, classOutput } from '../learning/adapter/parameters.ts';
 import { mergeAdapter } from '../learning/decoding/merge.ts';
 import { TextGenerator, type GeneratedText } from '../learning/decoding/texts.ts';
-import { readModelFolder } from '../learning/formats/model-folder.ts';
+import { readModel, readTokenizer } from '../learning/formats/model.ts';
 import { tf, type Tensor } from '../learning/tensorflow.ts';
-import { loadTokenizer, type Tokenizer } from '../learning/tokenizer/index.ts';
+import type { Tokenizer } from '../learning/tokenizer/index.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import type { JobContext, JobInput, StepOutput, StepRunner } from './job.ts';
 
@@ -25,8 +25,8 @@ function generatorFolder({ node, artifacts }: JobInput<'generate'>): string {
   return folder;
 }
 
-/** Folder of the base model: one that the spec names, or the result of a pre-training step. */
-function baseModelFolder({ node, models, artifacts }: JobInput<'generate'>): string {
+/** Place of the base model: one that the spec names, or the result of a pre-training step. */
+function baseModelPath({ node, models, artifacts }: JobInput<'generate'>): string {
   const input = node.inputs['model'];
   const folder = input && 'model' in input ? models[input.model]?.path : artifacts['model']?.[0]?.directory;
   if (folder === undefined) throw new EpsilonflowError('STEP_FAILED', `Step ${node.id} has no base model.`);
@@ -73,9 +73,9 @@ async function collect(generator: TextGenerator, count: number, context: JobCont
 export const run: StepRunner<'generate'> = async (input, context): Promise<StepOutput> => {
   const { count, temperature, maxTokens, seed } = input.node.params;
   context.progress({ phase: 'load', done: 0, total: 1, unit: 'models' });
-  const folder = baseModelFolder(input);
-  const { config, weights: base } = await readModelFolder(folder);
-  const tokenizer = await loadTokenizer(folder);
+  const path = baseModelPath(input);
+  const { config, weights: base } = await readModel(path);
+  const tokenizer = await readTokenizer(path);
   const { adapter, description, values } = await readAdapter(generatorFolder(input), config);
   const tensors: Record<string, Tensor> = {};
   for (const { name, shape } of adapterParameters(config, adapter)) tensors[name] = tf.tensor(values[name]!, shape);

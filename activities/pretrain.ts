@@ -12,6 +12,7 @@ import { checkConfig, parameterCount, type DecoderConfig, type LlamaConfig } fro
 import { compilePretrainStep, initialTrainingState, type TrainingState } from '../learning/decoder/training.ts';
 import { initialWeights } from '../learning/decoder/weights.ts';
 import { writeModelFolder } from '../learning/formats/model-folder.ts';
+import { readTokenizer } from '../learning/formats/model.ts';
 import { loadCheckpoint, saveCheckpoint } from '../learning/pretraining/checkpoint.ts';
 import { compileEvaluator } from '../learning/pretraining/evaluation.ts';
 import { modelCard, type CorpusSource } from '../learning/pretraining/model-card.ts';
@@ -19,7 +20,6 @@ import { holdOut, packDocuments, RowSampler, rowCount, takeRows } from '../learn
 import { learningRateAt } from '../learning/pretraining/schedule.ts';
 import { tf, type Tensor } from '../learning/tensorflow.ts';
 import { trainBytePairs, writeTokenizer } from '../learning/tokenizer/byte-pair-training.ts';
-import { loadTokenizer } from '../learning/tokenizer/index.ts';
 import { seededStream } from '../privacy/noise.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import type { PlanDataset } from '../schemas/plan.ts';
@@ -156,7 +156,7 @@ export const run: StepRunner<'pretrain'> = async (input, context): Promise<StepO
 
   context.progress({ phase: 'index', done: 0, total: training.length, unit: 'documents' });
   await writeTokenizer(input.outputDirectory, trainBytePairs(training, params.vocabulary));
-  const tokenizer = await loadTokenizer(input.outputDirectory);
+  const tokenizer = await readTokenizer(input.outputDirectory);
   await context.breathe();
   const stream = packDocuments(tokenizer, training);
   const validation = packDocuments(tokenizer, heldOut);

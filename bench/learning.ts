@@ -13,7 +13,7 @@ import { promisify } from 'node:util';
 
 import { disposeTree } from '../learning/compile/index.ts';
 import { linearNames, type DecoderConfig } from '../learning/decoder/config.ts';
-import { readModelFolder } from '../learning/formats/model-folder.ts';
+import { readModel } from '../learning/formats/model.ts';
 import { tf, type Tensor } from '../learning/tensorflow.ts';
 import { packageRoot } from '../stack/paths.ts';
 import type { Bench, BenchCase, MeasureOptions } from './bench-case.ts';
@@ -283,7 +283,7 @@ export const learning: Bench = {
       ...{ name: 'sampling-base', peerName: generate, goal: 3 },
       measure: async (options) => {
         const folder = join(packageRoot, 'models', 'base');
-        return sampling({ ...(await readModelFolder(folder)), folder }, texts, options);
+        return sampling({ ...(await readModel(folder)), folder }, texts, options);
       },
     },
     {

@@ -16,7 +16,7 @@ import { compileMicrobatchGradient, microbatchTensors } from '../learning/dp/gra
 import { checkRange, deviationOnGrid, gridFor } from '../learning/dp/grid.ts';
 import { encodeRecord, microbatches, microbatchShapes, type EncodedRecord } from '../learning/dp/sequences.ts';
 import { AdapterTrainer, clippingFor } from '../learning/dp/trainer.ts';
-import { readModelFolder, type ModelFolder } from '../learning/formats/model-folder.ts';
+import { readModel, type Model } from '../learning/formats/model.ts';
 import { tf, type Tensor } from '../learning/tensorflow.ts';
 import { initialWeights, wordCnnSizes, type WordCnnShape } from '../learning/word-cnn/parameters.ts';
 import { namedWeights, privateSchedule, trainPrivately } from '../learning/word-cnn/private-training.ts';
@@ -71,7 +71,7 @@ function noiseTime(parameters: number, repetitions: number): number {
 }
 
 /** Milliseconds by which a step's gradients take longer in exact arithmetic. */
-function truncationTime(model: ModelFolder, records: readonly EncodedRecord[], repetitions: number): number {
+function truncationTime(model: Model, records: readonly EncodedRecord[], repetitions: number): number {
   const layout = microbatchShapes(sequence);
   const parameters = adapterParameters(model.config, adapter);
   const stream = seededStream(2, 'bench adapter');
@@ -111,7 +111,7 @@ function truncationTime(model: ModelFolder, records: readonly EncodedRecord[], r
 const stepTime = (moments: readonly number[]): number =>
   Math.min(...moments.slice(2).map((moment, index) => moment - moments[index + 1]!));
 
-async function loraStepTime(model: ModelFolder, records: readonly EncodedRecord[], batch: number, steps: number) {
+async function loraStepTime(model: Model, records: readonly EncodedRecord[], batch: number, steps: number) {
   const mechanism = mechanismFor(batch, steps, 'exact');
   const trainer = new AdapterTrainer(
     {
@@ -139,7 +139,7 @@ async function loraStepTime(model: ModelFolder, records: readonly EncodedRecord[
 }
 
 async function lora(batch: number, { quick, say }: MeasureOptions): Promise<{ ours: number; peer: number }> {
-  const model = await readModelFolder(join(packageRoot, 'models', 'base'));
+  const model = await readModel(join(packageRoot, 'models', 'base'));
   try {
     // Half of them are drawn for a step, and a whole batch stands for the gradients of one.
     const records = madeUpRecords(2 * batch, model.config.vocab);

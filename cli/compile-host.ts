@@ -4,7 +4,6 @@ import { readFile } from 'node:fs/promises';
 
 import type { AccountFigures, AccountRequest, CacheQuery, CompileHost, DatasetFindings } from '../compiler/index.ts';
 import { type DatasetRecords, type DatasetSource, inspectDataset, readDigested } from '../datasets/index.ts';
-import { modelDigest } from '../learning/formats/model-digest.ts';
 import { composedEpsilon } from '../privacy/accounting/index.ts';
 import { calibrateNoiseMultiplier } from '../privacy/calibration.ts';
 import {
@@ -20,6 +19,7 @@ import { ledgerUrl } from '../stack/paths.ts';
 import { openProjectLedger, requireContinuity, requireLedger } from '../stack/project-ledger.ts';
 import { openStore } from '../store/index.ts';
 import { accountsAsked, registrationOf, type Registrations } from './registrations.ts';
+import { modelDigest } from '../learning/formats/model.ts';
 
 export interface OfflineOptions {
   /** Also check the rows of private datasets; what is found is then non-private. */

@@ -194,7 +194,7 @@ export async function readModels(
 ): Promise<Map<string, PlanModel>> {
   const models = new Map<string, PlanModel>();
   for (const [name, { value }] of entriesOf(source)) {
-    const written = child(value, 'path');
+    const written = child(value, 'path') ?? child(value, 'gguf');
     const text = stringOf(written);
     if (written === undefined || text === undefined || text === '') continue;
     const path = resolve(dirname(specFile), text);

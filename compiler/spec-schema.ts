@@ -211,6 +211,12 @@ function report(error: ErrorObject, root: Source, faults: FaultList): void {
         faults.add('SPEC_SCHEMA', `${called} ${fault}`, value.at, hint);
       }
       return;
+    case 'maxProperties': {
+      const { limit } = parameters as { limit: number };
+      const hint = limit === 1 ? 'Keep one of them.' : `Keep ${limit} of them.`;
+      faults.add('SPEC_SCHEMA', `${called} has too many entries`, value.at, hint);
+      return;
+    }
     case 'uniqueItems': {
       const { i, j } = parameters as { i: number; j: number };
       const at = locate(root, `${error.instancePath}/${Math.max(i, j)}`).value.at;

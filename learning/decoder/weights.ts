@@ -34,9 +34,13 @@ export function initialWeights(
 }
 
 /** Checks names and shapes. @throws EpsilonflowError MODEL_INVALID naming the first weight that is missing or wrong. */
-export function checkWeights(config: DecoderConfig, weights: Weights): void {
+export function checkWeights(
+  config: DecoderConfig,
+  weights: Readonly<Record<string, { shape: readonly number[] }>>,
+): void {
   for (const [name, shape] of Object.entries(weightShapes(config))) {
-    const found = weight(weights, name).shape;
+    const found = weights[name]?.shape;
+    if (found === undefined) throw new EpsilonflowError('MODEL_INVALID', `The model has no weight ${name}.`);
     if (found.join() !== shape.join()) {
       const [is, should] = [found, shape].map((sizes) => `[${sizes.join(', ')}]`);
       throw new EpsilonflowError('MODEL_INVALID', `Weight ${name} has shape ${is}; the configuration says ${should}.`);

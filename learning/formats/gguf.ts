@@ -1,6 +1,6 @@
 /**
- * @file Decoders in GGUF files, of the architecture llama: its tensor names and metadata become those of this decoder.
- * The rows of queries and keys are stored for rotary pairs of neighbours there.
+ * @file Decoders in GGUF files, of the architectures llama and qwen2: their tensor names and metadata become those of
+ * this decoder. The rows of llama's queries and keys are stored for rotary pairs of neighbours there.
  */
 
 import {
@@ -14,8 +14,10 @@ import {
   linearPath,
   type DecoderConfig,
   type LinearName,
+  type RopeScaling,
 } from '../decoder/config.ts';
 import { GgufFault, GgufFile } from './gguf-file.ts';
+import { yarnAttentionFactor } from './rope-scaling-json.ts';
 import { toHalves } from './rotary-layout.ts';
 import type { HostTensors } from './safetensors.ts';
 
@@ -29,6 +31,9 @@ const linearTensors: Partial<Record<LinearName, string>> = {
   down: 'ffn_down',
 };
 
+/** Holds what the frequency of each rotary pair is divided by. */
+const factorsTensor = 'rope_freqs.weight';
+
 /** Names of this decoder by those of the file. */
 function tensorNames(config: DecoderConfig): Map<string, string> {
   const names = new Map([
@@ -40,43 +45,113 @@ function tensorNames(config: DecoderConfig): Map<string, string> {
     names.set(`blk.${layer}.attn_norm.weight`, `${attentionNorm(config, layer)}.weight`);
     names.set(`blk.${layer}.ffn_norm.weight`, `${feedForwardNorm(config, layer)}.weight`);
     for (const [linear, tensor] of Object.entries(linearTensors)) {
-      names.set(`blk.${layer}.${tensor}.weight`, `${linearPath(config, layer, linear as LinearName)}.weight`);
+      for (const part of ['weight', 'bias']) {
+        names.set(`blk.${layer}.${tensor}.${part}`, `${linearPath(config, layer, linear as LinearName)}.${part}`);
+      }
     }
   }
   return names;
 }
 
-function configOf(gguf: GgufFile): DecoderConfig {
+/** Metadata of the file's architecture, and errors that name the file. */
+interface Reader {
+  gguf: GgufFile;
+  architecture: string;
+  number(key: string, fallback?: number): number;
+  fault(what: string): never;
+}
+
+function readerOf(gguf: GgufFile): Reader {
   const fault = (what: string): never => {
     throw new GgufFault(gguf.file, what);
   };
-  const architecture = gguf.metadata.get('general.architecture');
-  if (architecture !== 'llama') fault(`its architecture is ${JSON.stringify(architecture)}; only llama is supported`);
+  const name = gguf.metadata.get('general.architecture');
+  const architecture =
+    name === 'llama' || name === 'qwen2'
+      ? name
+      : fault(`its architecture is ${JSON.stringify(name)}; llama and qwen2 are supported`);
   const number = (key: string, fallback?: number): number => {
-    const value = gguf.metadata.get(`llama.${key}`) ?? fallback;
-    return typeof value === 'number' ? value : fault(`llama.${key} is missing or not a number`);
+    const value = gguf.metadata.get(`${architecture}.${key}`) ?? fallback;
+    return typeof value === 'number' ? value : fault(`${architecture}.${key} is missing or not a number`);
   };
+  return { gguf, architecture, number, fault };
+}
+
+/** What Llama 3.1 and 3.2 state in their configurations, of which GGUF files hold only what follows for each pair. */
+const llama3 = { lowFrequency: 1, highFrequency: 4, originalContext: 8192 };
+
+/** The scaling that divides the frequencies by these factors [width / 2]. */
+function scalingOfFactors({ fault }: Reader, factors: Float32Array, theta: number): RopeScaling {
+  const factor = Math.max(...factors);
+  const { lowFrequency, highFrequency, originalContext } = llama3;
+  const expected = (pair: number): number => {
+    const turns = (originalContext / (2 * Math.PI)) * theta ** (-pair / factors.length);
+    const kept = Math.min(1, Math.max(0, (turns - lowFrequency) / (highFrequency - lowFrequency)));
+    return 1 / (kept + (1 - kept) / factor);
+  };
+  const differs = factors.some((value, pair) => Math.abs(value / expected(pair) - 1) > 1e-3);
+  return differs
+    ? fault('its rotary positions are scaled otherwise than those of Llama 3, which is not supported')
+    : { kind: 'llama3', factor, ...llama3 };
+}
+
+async function scalingOf(reader: Reader, theta: number, context: number): Promise<RopeScaling | undefined> {
+  const { gguf, architecture, number, fault } = reader;
+  if (gguf.tensorNames.includes(factorsTensor)) {
+    return scalingOfFactors(reader, (await gguf.tensor(factorsTensor)).values, theta);
+  }
+  const factor = number('rope.scaling.factor', number('rope.scale_linear', 1));
+  const type = gguf.metadata.get(`${architecture}.rope.scaling.type`) ?? (factor === 1 ? 'none' : 'linear');
+  switch (type) {
+    case 'none':
+      return undefined;
+    case 'linear':
+      return { kind: 'linear', factor };
+    case 'yarn':
+      return {
+        kind: 'yarn',
+        factor,
+        originalContext: number('rope.scaling.original_context_length', context),
+        betaFast: number('rope.scaling.yarn_beta_fast', 32),
+        betaSlow: number('rope.scaling.yarn_beta_slow', 1),
+        attentionFactor: number('rope.scaling.attn_factor', 1) * yarnAttentionFactor(factor),
+        truncate: true,
+      };
+    default:
+      return fault(`rope.scaling.type is ${JSON.stringify(type)}; none, linear and yarn are supported`);
+  }
+}
+
+async function configOf(gguf: GgufFile): Promise<DecoderConfig> {
+  const reader = readerOf(gguf);
+  const { number, fault } = reader;
   const heads = number('attention.head_count');
   const dim = number('embedding_length');
-  const scaling = gguf.metadata.get('llama.rope.scaling.type') ?? 'none';
-  if (scaling !== 'none' || number('rope.scale_linear', 1) !== 1 || gguf.tensorNames.includes('rope_freqs.weight')) {
-    fault('its rotary positions are scaled, which is not supported');
-  }
-  if (number('rope.dimension_count', dim / heads) !== dim / heads)
-    fault('rotary positions of part of a head are not supported');
+  const width = number('attention.key_length', dim / heads);
+  if (number('attention.value_length', width) !== width) fault('values of another width than keys are not supported');
+  if (number('rope.dimension_count', width) !== width) fault('rotary positions of part of a head are not supported');
   if (number('expert_count', 0) !== 0) fault('mixtures of experts are not supported');
   const tokens = gguf.metadata.get('tokenizer.ggml.tokens');
+  const context = number('context_length');
+  const theta = number('rope.freq_base', 10000);
+  const scaling = await scalingOf(reader, theta, context);
+  const biases = (Object.entries(linearTensors) as [LinearName, string][])
+    .filter(([, tensor]) => gguf.tensorNames.includes(`blk.0.${tensor}.bias`))
+    .map(([linear]) => linear);
   return checkConfig({
     family: 'llama',
     dim,
     layers: number('block_count'),
     heads,
     kvHeads: number('attention.head_count_kv', heads),
+    ...(width === dim / heads ? {} : { headDim: width }),
     hidden: number('feed_forward_length'),
     vocab: number('vocab_size', Array.isArray(tokens) ? tokens.length : undefined),
-    context: number('context_length'),
-    ropeTheta: number('rope.freq_base', 10000),
+    context,
+    ropeTheta: theta,
+    ...(scaling === undefined ? {} : { ropeScaling: scaling }),
     rmsEps: number('attention.layer_norm_rms_epsilon'),
+    ...(biases.length === 0 ? {} : { biases }),
     tied: !gguf.tensorNames.includes('output.weight'),
   });
 }
@@ -90,15 +165,17 @@ function configOf(gguf: GgufFile): DecoderConfig {
 export async function readGguf(file: string): Promise<{ config: DecoderConfig; weights: HostTensors }> {
   const gguf = await GgufFile.open(file);
   try {
-    const config = configOf(gguf);
+    const config = await configOf(gguf);
     const names = tensorNames(config);
+    // Only those of the architecture llama are stored for pairs of neighbours.
+    const hasNeighbours = gguf.metadata.get('general.architecture') === 'llama';
     const weights: HostTensors = {};
-    for (const tensor of gguf.tensorNames) {
+    for (const tensor of gguf.tensorNames.filter((name) => name !== factorsTensor)) {
       const name = names.get(tensor);
       if (name === undefined) throw new GgufFault(file, `its tensor ${tensor} is unknown`);
       const { shape, values } = await gguf.tensor(tensor);
-      const rotary = /\.attn_[qk]\.weight$/.test(tensor);
-      weights[name] = { shape, values: rotary ? toHalves(values, shape[1] as number, headDim(config)) : values };
+      const isRotary = hasNeighbours && /\.attn_[qk]\.(weight|bias)$/.test(tensor);
+      weights[name] = { shape, values: isRotary ? toHalves(values, shape[1] ?? 1, headDim(config)) : values };
     }
     return { config, weights };
   } finally {

@@ -91,19 +91,11 @@ function fromFolder(config: DecoderConfig, directory: string, tensors: HostTenso
   return weights;
 }
 
-export interface ModelFolder {
-  config: DecoderConfig;
-  /** Tensors that the caller disposes. */
-  weights: Record<string, Tensor>;
-}
-
-/** @throws EpsilonflowError MODEL_INVALID when a file is missing, damaged, or the architecture is another. */
-export async function readModelFolder(directory: string): Promise<ModelFolder> {
+/** @throws EpsilonflowError MODEL_INVALID when a file is missing or damaged, or the architecture is not known. */
+export async function readFolder(directory: string): Promise<{ config: DecoderConfig; weights: HostTensors }> {
   const file = join(directory, 'config.json');
   const config = parseConfig(file, await readJsonFile(file));
-  const weights = toTensors(fromFolder(config, directory, await readFolderTensors(directory)));
-  checkWeights(config, weights);
-  return { config, weights };
+  return { config, weights: fromFolder(config, directory, await readFolderTensors(directory)) };
 }
 
 /** Writes `config.json` and `model.safetensors`; tokenizer files are the caller's. */

@@ -1,12 +1,10 @@
-/** @file Text to token ids and back, for any model folder in Hugging Face layout. */
-
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+/** @file Text to token ids and back, for any tokenizer in the form of `tokenizer.json`. */
 
 import { PreTrainedTokenizer } from '@huggingface/transformers';
 
 import { EpsilonflowError } from '../../schemas/errors.ts';
 import { wordPattern } from './byte-alphabet.ts';
+import type { TokenizerDefinition } from './definitions.ts';
 
 export interface Tokenizer {
   /** Ids lie in [0, vocabularySize). */
@@ -19,17 +17,6 @@ export interface Tokenizer {
   encode(text: string): Int32Array;
   /** Text of ids; special tokens are left out, invalid UTF-8 becomes U+FFFD. */
   decode(ids: Iterable<number>): string;
-}
-
-async function readJson(file: string): Promise<Record<string, unknown>> {
-  try {
-    return JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>;
-  } catch (cause) {
-    throw new EpsilonflowError('DATA_FILE_MISSING', `The tokenizer file ${file} is missing or is not JSON.`, {
-      hint: 'A model folder needs tokenizer.json and tokenizer_config.json in Hugging Face form.',
-      cause,
-    });
-  }
 }
 
 type Encode = (text: string) => number[];
@@ -73,23 +60,19 @@ function wordwise(definition: Record<string, unknown>, config: object, whole: En
 }
 
 /**
- * Loads `tokenizer.json` and `tokenizer_config.json` of a model folder.
- *
- * A missing bos token is replaced by the eos token. Throws DATA_FILE_MISSING when a file cannot be read, STEP_FAILED
- * when the tokenizer names no end-of-text token or is of a kind that cannot be loaded.
+ * @param path of the model, named in messages
+ * @throws EpsilonflowError MODEL_INVALID when the tokenizer names no end-of-text token or is of a kind that is not known
  */
-export async function loadTokenizer(directory: string): Promise<Tokenizer> {
-  const definition = await readJson(join(directory, 'tokenizer.json'));
-  const config = await readJson(join(directory, 'tokenizer_config.json'));
+export function makeTokenizer(path: string, { definition, config }: TokenizerDefinition): Tokenizer {
   let tokenizer: PreTrainedTokenizer;
   try {
     tokenizer = new PreTrainedTokenizer(definition, config);
   } catch (cause) {
-    throw new EpsilonflowError('STEP_FAILED', `The tokenizer in ${directory} cannot be loaded.`, { cause });
+    throw new EpsilonflowError('MODEL_INVALID', `The tokenizer of ${path} cannot be loaded.`, { cause });
   }
   const eosId = tokenizer.eos_token_id as number | undefined;
   if (eosId === undefined) {
-    throw new EpsilonflowError('STEP_FAILED', `The tokenizer in ${directory} names no end-of-text token.`, {
+    throw new EpsilonflowError('MODEL_INVALID', `The tokenizer of ${path} names no end-of-text token.`, {
       hint: 'Set eos_token in tokenizer_config.json.',
     });
   }

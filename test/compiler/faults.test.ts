@@ -276,7 +276,7 @@ const cases: Case[] = [
     what: 'a model folder that is not there',
     spec: spoil('path: model', 'path: modle'),
     at: 'path: §modle',
-    fault: 'MODEL_MISSING Model folder /modle does not exist or cannot be read',
+    fault: 'MODEL_MISSING Model /modle does not exist or cannot be read',
   },
   {
     what: 'a data file that is not there',

@@ -39,8 +39,9 @@ function furnish(spec: Experiment, specFolder: string): void {
       } else throw new Error(`This test can't make up ${path}`);
     }
   }
-  for (const { path } of Object.values(spec.models ?? {})) {
-    for (const name of ['config.json', 'tokenizer.json']) write(join(path, name), '{}');
+  for (const { path, gguf } of Object.values(spec.models ?? {})) {
+    if (gguf !== undefined) write(gguf, 'GGUF');
+    if (path !== undefined) for (const name of ['config.json', 'tokenizer.json']) write(join(path, name), '{}');
   }
 }
 

@@ -12,8 +12,8 @@ import { adapterParameters, classBias, sizeOf } from '../../learning/adapter/par
 import type { DecoderConfig } from '../../learning/decoder/config.ts';
 import { initialWeights } from '../../learning/decoder/weights.ts';
 import { writeModelFolder } from '../../learning/formats/model-folder.ts';
+import { readTokenizer } from '../../learning/formats/model.ts';
 import { trainBytePairs, writeTokenizer } from '../../learning/tokenizer/byte-pair-training.ts';
-import { loadTokenizer } from '../../learning/tokenizer/index.ts';
 import { seededStream } from '../../privacy/noise.ts';
 import type { GenerateParams } from '../../schemas/step-params.ts';
 
@@ -27,7 +27,7 @@ beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'generate-'));
   const base = join(folder, 'base');
   await writeTokenizer(base, trainBytePairs(['ice snow sun sand', 'snow ice sand sun ice snow sun sand'], 280));
-  const tokenizer = await loadTokenizer(base);
+  const tokenizer = await readTokenizer(base);
   config = {
     family: 'llama',
     dim: 16,

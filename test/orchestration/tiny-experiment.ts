@@ -9,8 +9,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { initialWeights } from '../../learning/decoder/weights.ts';
 import { writeModelFolder } from '../../learning/formats/model-folder.ts';
+import { readTokenizer } from '../../learning/formats/model.ts';
 import { trainBytePairs, writeTokenizer } from '../../learning/tokenizer/byte-pair-training.ts';
-import { loadTokenizer } from '../../learning/tokenizer/index.ts';
 import { seededStream } from '../../privacy/noise.ts';
 import { packageRoot } from '../../stack/paths.ts';
 
@@ -70,7 +70,7 @@ export async function openTinyWorld(options: { train: number; withModel: boolean
 
 async function writeBase(directory: string): Promise<void> {
   await writeTokenizer(directory, trainBytePairs([Object.values(words).flat().join(' ').repeat(3)], 290));
-  const tokenizer = await loadTokenizer(directory);
+  const tokenizer = await readTokenizer(directory);
   const config = {
     family: 'llama' as const,
     dim: 32,

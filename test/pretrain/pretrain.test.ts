@@ -8,9 +8,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readDigested, type DatasetSource } from '../../datasets/index.ts';
 import { JobCancelled, type JobContext, type JobInput } from '../../activities/job.ts';
 import { run } from '../../activities/pretrain.ts';
-import { readModelFolder } from '../../learning/formats/model-folder.ts';
-import { loadTokenizer } from '../../learning/tokenizer/index.ts';
 import type { PretrainParams } from '../../schemas/step-params.ts';
+import { readModel, readTokenizer } from '../../learning/formats/model.ts';
 
 const params: PretrainParams = {
   architecture: { dim: 32, layers: 1, heads: 2, kvHeads: 2, hidden: 48, context: 32 },
@@ -147,8 +146,8 @@ describe('pre-training', () => {
       'tokenizer.json',
       'tokenizer_config.json',
     ]);
-    const { config, weights } = await readModelFolder(whole.outputDirectory);
-    const tokenizer = await loadTokenizer(whole.outputDirectory);
+    const { config, weights } = await readModel(whole.outputDirectory);
+    const tokenizer = await readTokenizer(whole.outputDirectory);
     expect(config.vocab).toBe(tokenizer.vocabularySize);
     expect(config.context).toBe(32);
     const parameters = Object.values(weights).reduce((sum, tensor) => sum + tensor.size, 0);

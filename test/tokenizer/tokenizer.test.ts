@@ -7,7 +7,8 @@ import { PreTrainedTokenizer } from '@huggingface/transformers';
 
 import { byteCharacters, wordPattern } from '../../learning/tokenizer/byte-alphabet.ts';
 import { endOfText, trainBytePairs, writeTokenizer } from '../../learning/tokenizer/byte-pair-training.ts';
-import { loadTokenizer, type Tokenizer } from '../../learning/tokenizer/index.ts';
+import type { Tokenizer } from '../../learning/tokenizer/index.ts';
+import { readTokenizer } from '../../learning/formats/model.ts';
 
 const texts = [
   'the lower the newest the widest',
@@ -90,7 +91,7 @@ describe('a trained tokenizer', () => {
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'tokenizer-'));
     await writeTokenizer(folder, vocabulary);
-    tokenizer = await loadTokenizer(folder);
+    tokenizer = await readTokenizer(folder);
   });
   afterAll(() => rm(folder, { recursive: true, force: true }));
 
@@ -160,10 +161,10 @@ describe('a trained tokenizer', () => {
 
   it('is reported as missing or damaged with a hint', async () => {
     const other = await mkdtemp(join(tmpdir(), 'tokenizer-'));
-    await expect(loadTokenizer(other)).rejects.toMatchObject({ code: 'DATA_FILE_MISSING' });
+    await expect(readTokenizer(other)).rejects.toMatchObject({ code: 'MODEL_INVALID' });
     await writeFile(join(other, 'tokenizer.json'), await readFile(join(folder, 'tokenizer.json')));
     await writeFile(join(other, 'tokenizer_config.json'), '{}');
-    await expect(loadTokenizer(other)).rejects.toMatchObject({ code: 'STEP_FAILED' });
+    await expect(readTokenizer(other)).rejects.toMatchObject({ code: 'MODEL_INVALID' });
     await rm(other, { recursive: true });
   });
 });

@@ -7,7 +7,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import { compile, disposeTree } from '../../../learning/compile/index.ts';
 import { decodeStep, emptyCache, forward, type DecodeCache } from '../../../learning/decoder/forward.ts';
-import { readModelFolder, writeModelFolder, type ModelFolder } from '../../../learning/formats/model-folder.ts';
+import { writeModelFolder } from '../../../learning/formats/model-folder.ts';
+import { readModel, type Model } from '../../../learning/formats/model.ts';
 import { tf, type Tensor } from '../../../learning/tensorflow.ts';
 
 const fixtures = new URL('../fixtures/models/', import.meta.url).pathname;
@@ -18,6 +19,7 @@ interface Expected {
 }
 
 const expected = JSON.parse(await readFile(join(fixtures, 'expected.json'), 'utf8')) as Expected;
+const ggufs = (await readdir(fixtures)).filter((name) => name.endsWith('.gguf'));
 const [rows, time] = [expected.tokens.length, expected.tokens[0]!.length];
 const logitsOf = (name: string): Float32Array =>
   new Float32Array(new Uint8Array(Buffer.from(expected.logits[name]!, 'base64')).buffer);
@@ -37,7 +39,7 @@ type StepOutputs = ReturnType<typeof decodeStep>;
 const compiled = ['llama-llama3', 'llama-yarn', 'gpt2'];
 
 /** Logits [batch, time, vocab] of cached decoding, one position a call. */
-function decoded(name: string, { config, weights }: ModelFolder): Float32Array {
+function decoded(name: string, { config, weights }: Model): Float32Array {
   const plain = (inputs: StepInputs) =>
     decodeStep(config, inputs.weights, inputs.cache, inputs.tokens, inputs.positions);
   const program = compiled.includes(name) ? compile(plain) : null;
@@ -66,9 +68,9 @@ function decoded(name: string, { config, weights }: ModelFolder): Float32Array {
 }
 
 describe.each(Object.keys(expected.logits))('the model %s', (name) => {
-  let model: ModelFolder;
+  let model: Model;
   beforeAll(async () => {
-    model = await readModelFolder(join(fixtures, name));
+    model = await readModel(join(fixtures, name));
   });
   afterAll(() => disposeTree(model.weights));
 
@@ -81,11 +83,18 @@ describe.each(Object.keys(expected.logits))('the model %s', (name) => {
     expect(largestDifference(decoded(name, model), logitsOf(name))).toBeLessThan(1e-4);
   });
 
+  it.runIf(ggufs.includes(`${name}.gguf`))('gives the same logits from a GGUF file', async () => {
+    const other = await readModel(join(fixtures, `${name}.gguf`));
+    const found = tf.tidy(() => forward(other.config, other.weights, tokens()).dataSync());
+    expect(largestDifference(found, logitsOf(name))).toBeLessThan(1e-4);
+    disposeTree(other.weights);
+  });
+
   it('is the same after it was written and read', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'model-'));
     try {
       await writeModelFolder(folder, model.config, model.weights, { bosTokenId: 1, eosTokenId: 2 });
-      const again = await readModelFolder(folder);
+      const again = await readModel(folder);
       expect(again.config).toEqual(model.config);
       const found = tf.tidy(() => forward(again.config, again.weights, tokens()).dataSync());
       expect(largestDifference(found, logitsOf(name))).toBeLessThan(1e-4);
@@ -115,8 +124,8 @@ describe('a folder', () => {
     const copy = await copyOf('llama-untied', {});
     const names = (await readdir(copy)).filter((name) => name.startsWith('model-')).sort();
     await cp(join(copy, names[0]!), join(copy, names[1]!));
-    await expect(readModelFolder(copy)).rejects.toMatchObject({ code: 'MODEL_INVALID' });
-    await expect(readModelFolder(copy)).rejects.toThrow(/lacks the weight .* of the index/);
+    await expect(readModel(copy)).rejects.toMatchObject({ code: 'MODEL_INVALID' });
+    await expect(readModel(copy)).rejects.toThrow(/lacks the weight .* of the index/);
   });
 
   it.each([
@@ -131,7 +140,7 @@ describe('a folder', () => {
     ['gpt2', { activation_function: 'relu' }, /activation_function is "relu"/],
   ])('%s is refused with %j', async (name, changes, message) => {
     const copy = await copyOf(name, changes);
-    await expect(readModelFolder(copy)).rejects.toMatchObject({ code: 'MODEL_INVALID' });
-    await expect(readModelFolder(copy)).rejects.toThrow(message);
+    await expect(readModel(copy)).rejects.toMatchObject({ code: 'MODEL_INVALID' });
+    await expect(readModel(copy)).rejects.toThrow(message);
   });
 });
