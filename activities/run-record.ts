@@ -12,7 +12,7 @@ type RunRecording = Pick<
   'startRun' | 'recordSettled' | 'endRun' | 'writeRunReport' | 'publishToTracker'
 >;
 
-export function createRunRecording({ store, trackerUri }: WorkerParts): RunRecording {
+export function createRunRecording({ store, ledger, trackerUri }: WorkerParts): RunRecording {
   return {
     async startRun(run) {
       logEvents(run, await store.loadPlan(run.planDigest), [{ type: 'run-started', time: Date.now(), ...run }]);
@@ -29,7 +29,7 @@ export function createRunRecording({ store, trackerUri }: WorkerParts): RunRecor
     },
 
     async writeRunReport(run) {
-      await writeReport(runDirectory(run), await store.loadPlan(run.planDigest), store);
+      await writeReport(runDirectory(run), await store.loadPlan(run.planDigest), { store, ledger });
     },
 
     async publishToTracker(run) {

@@ -2,19 +2,15 @@
 
 import type { Command } from 'commander';
 import { EpsilonflowError } from '../schemas/errors.ts';
+import { withRun } from './open-run.ts';
 import { action, printJson, printLine } from './output.ts';
 
 async function publish(reference: string, { json }: { json?: boolean }): Promise<void> {
-  const { resolveRun } = await import('../tracking/runs.ts');
   const { writeReport } = await import('../tracking/report.ts');
   const { publishRun } = await import('../tracking/publish.ts');
-  const { openStore } = await import('../store/index.ts');
   const { writeDurably } = await import('../store/disk.ts');
   const { linksFile } = await import('../activities/worker-parts.ts');
   const { ensureMlflow } = await import('../stack/services.ts');
-  const run = resolveRun(reference);
-  const store = openStore();
-  const plan = await store.loadPlan(run.record.planDigest);
   const mlflow = await ensureMlflow();
   if (mlflow === null) {
     throw new EpsilonflowError(
@@ -25,11 +21,14 @@ async function publish(reference: string, { json }: { json?: boolean }): Promise
       },
     );
   }
-  // The report goes along, as of now.
-  await writeReport(run.directory, plan, store);
-  const links = await publishRun(run.directory, plan, store, mlflow.uri);
-  // Where `epsilonflow status` finds the address.
-  await writeDurably(linksFile(run.directory), JSON.stringify(links, null, 2) + '\n');
+  const links = await withRun(reference, async ({ run, plan, store, ledger }) => {
+    // The report goes along, as of now.
+    await writeReport(run.directory, plan, { store, ledger: () => Promise.resolve(ledger) });
+    const published = await publishRun(run.directory, plan, store, mlflow.uri);
+    // Where `epsilonflow status` finds the address.
+    await writeDurably(linksFile(run.directory), JSON.stringify(published, null, 2) + '\n');
+    return published;
+  });
   if (json) printJson(links);
   else printLine(links.run);
 }

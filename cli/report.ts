@@ -2,15 +2,14 @@
 
 import { spawn } from 'node:child_process';
 import type { Command } from 'commander';
+import { withRun } from './open-run.ts';
 import { action, printJson, printLine } from './output.ts';
 
 async function report(reference: string, { open, json }: { open?: boolean; json?: boolean }): Promise<void> {
-  const { resolveRun } = await import('../tracking/runs.ts');
   const { writeReport } = await import('../tracking/report.ts');
-  const { openStore } = await import('../store/index.ts');
-  const run = resolveRun(reference);
-  const store = openStore();
-  const written = await writeReport(run.directory, await store.loadPlan(run.record.planDigest), store);
+  const written = await withRun(reference, ({ run, plan, store, ledger }) =>
+    writeReport(run.directory, plan, { store, ledger: () => Promise.resolve(ledger) }),
+  );
   if (json) printJson(written);
   else printLine(written.html);
   if (open) openInBrowser(written.html);

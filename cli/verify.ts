@@ -6,11 +6,13 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import type { Bundle } from '../tracking/evidence/bundle.ts';
 import type { Verdict } from '../tracking/evidence/verify.ts';
+import { describeLoss } from '../tracking/wording.ts';
 import { withRun } from './open-run.ts';
 import { action, exitCodes, printJson, printLine, styled } from './output.ts';
 
 async function verify(subject: string, { json }: { json?: boolean }): Promise<number> {
   const { verifyEvidence } = await import('../tracking/evidence/verify.ts');
+  const { lossesIn } = await import('../tracking/evidence/verify-entries.ts');
   const isBundle = existsSync(join(subject, 'evidence.json'));
   let bundle: Bundle;
   let files: Verdict = { checked: {}, mismatches: [] };
@@ -30,15 +32,17 @@ async function verify(subject: string, { json }: { json?: boolean }): Promise<nu
   const { checked, mismatches } = await verifyEvidence(bundle);
   const verdict = { checked: { ...checked, ...files.checked }, mismatches: [...mismatches, ...files.mismatches] };
   const { evidence, plan } = bundle;
+  const losses = lossesIn(evidence.ledger);
   const run = `${evidence.run.name}/${evidence.run.number}`;
   const code = verdict.mismatches.length === 0 ? exitCodes.fine : exitCodes.failed;
   if (json) {
-    printJson({ run, planDigest: plan.digest, ...verdict });
+    printJson({ run, planDigest: plan.digest, ...verdict, losses });
     return code;
   }
   for (const { check, subject: where, message } of verdict.mismatches) {
     printLine(`${styled('red', 'mismatch')} ${check}: ${where}: ${message}`);
   }
+  for (const loss of losses) printLine(styled('yellow', describeLoss(loss)));
   const counts = Object.entries(verdict.checked).map(([check, count]) => `${check} ${count}`);
   const head = `ledger ${evidence.ledger.identity.slice(0, 8)} at row ${evidence.ledger.head.sequence}`;
   printLine(

@@ -3,6 +3,8 @@
 import { join } from 'node:path';
 import type { Plan } from '../schemas/plan.ts';
 import { writeDurably } from '../store/disk.ts';
+import type { Ledger } from '../privacy/ledger/index.ts';
+import { chargesOf } from '../schemas/charges.ts';
 import type { ArtifactReader } from '../store/index.ts';
 import { reportDocument } from './report/content.ts';
 import { renderHtml } from './report/html.ts';
@@ -17,10 +19,26 @@ export interface WrittenReport {
   markdown: string;
 }
 
-/** Writes `report.html` and `report.md` of what the run has found so far; replaces older ones. Returns their paths. */
-export async function writeReport(runDirectory: string, plan: Plan, store: ArtifactReader): Promise<WrittenReport> {
+export interface ReportSources {
+  store: ArtifactReader;
+  /** Asked for only where the plan charges something. */
+  ledger(): Promise<Pick<Ledger, 'losses'>>;
+}
+
+/**
+ * Writes `report.html` and `report.md` of what the run has found so far; replaces older ones. Returns their paths.
+ *
+ * @throws EpsilonflowError SERVICE_UNREACHABLE when the ledger can't be asked what was lost of it
+ */
+export async function writeReport(
+  runDirectory: string,
+  plan: Plan,
+  { store, ledger }: ReportSources,
+): Promise<WrittenReport> {
   const record = readRun(runDirectory);
-  const document = await reportDocument(record, await collectResults(runDirectory, plan, store));
+  const isCharged = plan.nodes.some((node) => chargesOf(node).length > 0);
+  const losses = isCharged ? await (await ledger()).losses() : [];
+  const document = await reportDocument(record, await collectResults(runDirectory, plan, store), losses);
   const written = { html: join(runDirectory, 'report.html'), markdown: join(runDirectory, 'report.md') };
   await writeDurably(written.html, renderHtml(document));
   await writeDurably(written.markdown, renderMarkdown(document));

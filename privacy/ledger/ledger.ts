@@ -274,6 +274,8 @@ export interface Ledger {
   discontinuities(memory: LedgerMemory): Promise<Discontinuity[]>;
   /** Accepts the ledger in spite of them: a row of its own each, with author and reason. */
   acknowledge(found: readonly Discontinuity[], why: { author: string; reason: string }): Promise<void>;
+  /** What was acknowledged as lost, in the order of its rows: it is in no figure of this ledger. */
+  losses(): Promise<LedgerLoss[]>;
   /** Sequence number and hash of the newest row of the chain. */
   head(): Promise<{ sequence: number; hash: string }>;
   /**

@@ -7,7 +7,7 @@ import { applicationsOf, filterEpsilon, judge, spendingOf, spentEpsilon, type Ad
 
 import { begin, commit, entryOf, recordCharged, recordExtended } from './attempts.ts';
 import type { ChainHead } from './chain.ts';
-import { acknowledgeDiscontinuities, findDiscontinuities, ledgerIdentity } from './continuity.ts';
+import { acknowledgeDiscontinuities, acknowledgedLosses, findDiscontinuities, ledgerIdentity } from './continuity.ts';
 import type { ChainedRow } from './chain.ts';
 import type { OpenedDatabase } from './database.ts';
 import { giveBack } from './giving-back.ts';
@@ -23,6 +23,7 @@ import type {
   FencingToken,
   Ledger,
   LedgerCheck,
+  LedgerLoss,
   LedgerMemory,
   Receipt,
   RegisteredDataset,
@@ -281,6 +282,10 @@ export class SqlLedger implements Ledger {
 
   acknowledge(found: readonly Discontinuity[], why: { author: string; reason: string }): Promise<void> {
     return this.#write('acknowledge', (writer) => acknowledgeDiscontinuities(writer, found, why));
+  }
+
+  losses(): Promise<LedgerLoss[]> {
+    return this.#snapshot(acknowledgedLosses);
   }
 
   async head(): Promise<ChainHead> {

@@ -23,7 +23,7 @@ import { appendEvents, type RunEvent } from '../../tracking/events.ts';
 import { readBundle, writeBundle, type Bundle } from '../../tracking/evidence/bundle.ts';
 import { gatherEvidence } from '../../tracking/evidence/gather.ts';
 import { verifyEvidence } from '../../tracking/evidence/verify.ts';
-import { chargeDifference, type EntryEvidence } from '../../tracking/evidence/verify-entries.ts';
+import { chargeDifference, lossesIn, type EntryEvidence } from '../../tracking/evidence/verify-entries.ts';
 import { verifyFiles } from '../../tracking/evidence/verify-files.ts';
 import { writeRun, type RunFolder } from '../../tracking/runs.ts';
 import { openWorkspace, preamble } from '../compiler/workspace.ts';
@@ -380,6 +380,28 @@ describe('evidence', () => {
     expect(chargeDifference(plan, charge, of('reviews'), accounts)).toBe(
       'was charged to account reviews, reviews/test belongs to reviews/test',
     );
+  });
+
+  it('tells of what was lost with an earlier ledger, and holds with the row that says so', async () => {
+    const why = { author: 'board', reason: 'the disk is lost' };
+    const expected = { ledger: 'an earlier one', sequence: 7, hash: 'ab' };
+    await ledger.acknowledge([{ problem: 'exchanged', expected }], why);
+    const to = join(workspace.folder, 'acknowledged');
+    await writeBundle(await gatherEvidence({ run, plan, store, ledger }), to);
+    const read = readBundle(to);
+    expect((await verifyEvidence(read)).mismatches).toEqual([]);
+    const row = rowOf(read, 'acknowledged');
+    expect(lossesIn(read.evidence.ledger)).toEqual([{ problem: 'exchanged', row: row.sequence, ...why }]);
+
+    row.payload = row.payload.replace('board', 'nobody');
+    const { mismatches } = await verifyEvidence(read);
+    expect(mismatches).toEqual([
+      {
+        check: 'ledger',
+        subject: `row ${row.sequence}`,
+        message: expect.stringContaining('was changed after it was written') as string,
+      },
+    ]);
   });
 
   it('is refused when it lacks a part, whatever its digests say', async () => {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { publishRun } from '../../tracking/publish.ts';
 import { writeReport } from '../../tracking/report.ts';
-import { makeUpRun, ownState, writeEvents, type MadeUpRun } from './made-up-run.ts';
+import { makeUpRun, ownState, payFor, writeEvents, type MadeUpRun } from './made-up-run.ts';
 import { startMlflow, type MlflowServer } from './mlflow-server.ts';
 
 interface ServerRun {
@@ -70,10 +70,16 @@ const artifactsOf = async (run: ServerRun): Promise<string[]> =>
 const publish = ({ directory, plan, store }: MadeUpRun, uri = mlflow.uri): ReturnType<typeof publishRun> =>
   publishRun(directory, plan, store, uri, { backoff: 20 });
 
+async function report(run: MadeUpRun): Promise<void> {
+  const ledger = await payFor(run);
+  await writeReport(run.directory, run.plan, { store: run.store, ledger: () => Promise.resolve(ledger) });
+  await ledger.close();
+}
+
 describe('a published run', () => {
   it('has one parent, a child for each instance, and what the plan and the store say of them', async () => {
     const run = await makeUpRun({ name: 'complete' });
-    await writeReport(run.directory, run.plan, run.store);
+    await report(run);
     const links = await publish(run);
     const runs = await runsOf('complete');
     expect(runs).toHaveLength(run.plan.nodes.length + 1);
@@ -174,7 +180,7 @@ describe('a published run', () => {
       epsilons: [3, 8],
       failing: [failing],
     });
-    await writeReport(run.directory, run.plan, run.store);
+    await report(run);
     await publish(run);
     const runs = await runsOf('secret');
     const everything = JSON.stringify(runs);

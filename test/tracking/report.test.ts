@@ -3,10 +3,11 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { chromium } from 'playwright-core';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { Discontinuity } from '../../privacy/ledger/index.ts';
 import { partsRoot } from '../../stack/paths.ts';
 import { resultTable, writeReport } from '../../tracking/report.ts';
 import { requires } from '../requires.ts';
-import { makeUpRun, ownState, type MadeUpRun, type Wishes } from './made-up-run.ts';
+import { makeUpRun, ownState, payFor, type MadeUpRun, type Wishes } from './made-up-run.ts';
 
 let removeState: () => void;
 beforeEach(() => {
@@ -14,9 +15,18 @@ beforeEach(() => {
 });
 afterEach(() => removeState());
 
-async function reportOf(wishes: Wishes): Promise<{ run: MadeUpRun; html: string; markdown: string; path: string }> {
+async function reportOf(
+  wishes: Wishes,
+  lost: Discontinuity[] = [],
+): Promise<{ run: MadeUpRun; html: string; markdown: string; path: string }> {
   const run = await makeUpRun(wishes);
-  const written = await writeReport(run.directory, run.plan, run.store);
+  const ledger = await payFor(run);
+  await ledger.acknowledge(lost, { author: 'board', reason: 'the disk is lost' });
+  const written = await writeReport(run.directory, run.plan, {
+    store: run.store,
+    ledger: () => Promise.resolve(ledger),
+  });
+  await ledger.close();
   return {
     run,
     path: written.html,
@@ -63,7 +73,16 @@ describe('the report', () => {
     expect(markdown).toContain('real-dp is ahead of synthetic by 0.110, more than the intervals explain.');
     expect(markdown).toContain('always answering the most frequent class would reach 0.538');
     expect(markdown).toMatch(/What the figures do not cover/);
+    expect(markdown).not.toContain('counts whole only from row');
     expect(markdown).toContain('epsilonflow run /home/reviewer/experiments/made-up.yaml');
+  });
+
+  it('tells in its privacy statement of spending that the ledger has lost', async () => {
+    const lost = { ledger: 'an earlier one', sequence: 7, hash: 'ab' };
+    const { html, markdown } = await reportOf({}, [{ problem: 'exchanged', expected: lost }]);
+    const told = /the rows of an earlier ledger are lost, acknowledged by board, because: the disk is lost\./;
+    expect(markdown.slice(markdown.indexOf('## Privacy statement'), markdown.indexOf('## Cost'))).toMatch(told);
+    expect(html).toMatch(told);
   });
 
   it('never shows a mean without an interval and its n', async () => {

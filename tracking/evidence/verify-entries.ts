@@ -1,7 +1,7 @@
 /** @file What a bundle's ledger rows tell of entries, and whether an entry pays for what the plan charges. */
 
 import { applicationsOf } from '../../privacy/ledger/admission.ts';
-import { followChain, proofDifference, type ChainedRow } from '../../privacy/ledger/index.ts';
+import { followChain, proofDifference, type ChainedRow, type LedgerLoss } from '../../privacy/ledger/index.ts';
 import { accountDigest } from '../../privacy/ledger/registration.ts';
 import { emptyState, replayRow, type ReplayedEntry } from '../../privacy/ledger/replay.ts';
 import type { MechanismProof } from '../../schemas/artifact.ts';
@@ -58,6 +58,19 @@ interface CommitPayload {
   proof: MechanismProof | null;
   /** Older rows have no count. */
   repeatedSteps?: number;
+}
+
+/** What the rows say was lost of the ledger and is in none of its figures; rows that can't be read say nothing. */
+export function lossesIn({ rows }: Evidence['ledger']): LedgerLoss[] {
+  return rows.flatMap((row) => {
+    if (row?.kind !== 'acknowledged') return [];
+    try {
+      const { problem, author, reason } = JSON.parse(row.payload) as LedgerLoss;
+      return [{ problem, row: row.sequence, author, reason }];
+    } catch {
+      return [];
+    }
+  });
 }
 
 function orderFault(before: ChainedRow | null, row: ChainedRow, head: Evidence['ledger']['head']): string | null {

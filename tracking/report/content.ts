@@ -2,10 +2,11 @@
 
 import { readFileSync, existsSync } from 'node:fs';
 import { join, relative } from 'node:path';
+import type { LedgerLoss } from '../../privacy/ledger/index.ts';
 import { chargesOf } from '../../schemas/charges.ts';
 import type { JsonValue } from '../../schemas/plan.ts';
 import { doorOf } from '../door.ts';
-import { showEpsilon } from '../wording.ts';
+import { describeLoss, showEpsilon } from '../wording.ts';
 import type { RunResults } from '../results.ts';
 import type { RunRecord } from '../runs.ts';
 import { privacyStatement, type PrivacyStatement } from '../statement.ts';
@@ -18,7 +19,12 @@ import { digits, epsilonOf, groupComparisons, metricName, type ComparisonGroup }
 /** Rows of a synthetic set that are shown: the first ones, not a choice. */
 const sampleRows = 5;
 
-export async function reportDocument(record: RunRecord, results: RunResults): Promise<ReportDocument> {
+/** @param losses spending that no figure of the ledger holds */
+export async function reportDocument(
+  record: RunRecord,
+  results: RunResults,
+  losses: readonly LedgerLoss[],
+): Promise<ReportDocument> {
   const { run, plan } = results;
   const reused = [...results.nodes.values()].filter((node) => node.reused).length;
   return {
@@ -35,7 +41,7 @@ export async function reportDocument(record: RunRecord, results: RunResults): Pr
     sections: [
       { id: 'answer', title: 'Question and answer', blocks: answerBlocks(results) },
       ...(await resultSection(results)),
-      { id: 'privacy', title: 'Privacy statement', blocks: privacyBlocks(results) },
+      { id: 'privacy', title: 'Privacy statement', blocks: privacyBlocks(results, losses) },
       ...failureSection(results),
       ...sampleSection(results),
       { id: 'cost', title: 'Cost', blocks: costBlocks(results) },
@@ -120,7 +126,7 @@ function metricSection(results: RunResults): Section[] {
   ];
 }
 
-function privacyBlocks(results: RunResults): Block[] {
+function privacyBlocks(results: RunResults, losses: readonly LedgerLoss[]): Block[] {
   const statement = privacyStatement(
     results.plan,
     null,
@@ -130,7 +136,8 @@ function privacyBlocks(results: RunResults): Block[] {
       results.nodes.get(node.id)?.ledgerEntries[chargesOf(node).indexOf(charge)] ??
       null,
   );
-  return [...statementBlocks(statement), ...wholeRunNote(statement)];
+  const lost = losses.map((loss): Block => ({ kind: 'paragraph', text: describeLoss(loss) }));
+  return [...statementBlocks(statement), ...wholeRunNote(statement), ...lost];
 }
 
 const wholeRunNote = (statement: PrivacyStatement): Block[] =>
