@@ -39,11 +39,14 @@ const INVERSE_SQRT_TWO_PI = 1 / Math.sqrt(2 * Math.PI);
 
 /** log(1 + q (e^u - 1)), for any u. */
 function mixtureLog(q: number, u: number): number {
+  // e^u would vanish beside the 1 that there is not.
+  if (q === 1) return u;
   return u < 30 ? Math.log1p(q * Math.expm1(u)) : u + Math.log(q) + Math.log1p(((1 - q) / q) * Math.exp(-u));
 }
 
 /** Inverse of `mixtureLog` in u; -Infinity at or below its infimum log(1 - q). */
 function mixtureExponent(q: number, logMixture: number): number {
+  if (q === 1) return logMixture;
   if (logMixture > 30) return logMixture - Math.log(q) + Math.log1p((q - 1) * Math.exp(-logMixture));
   const inner = Math.expm1(logMixture) / q;
   return inner > -1 ? Math.log1p(inner) : -Infinity;

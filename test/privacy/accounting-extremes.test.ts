@@ -74,6 +74,15 @@ test('Gaussian noise beside a great many steps at a tiny sampling probability', 
   expect(both.epsilon).toBeLessThan(alone * 1.001);
 });
 
+test.each([0.01, 0.02, 0.03])('Laplace noise of scale %d, of which hardly anything is left', (scale) => {
+  for (const mechanism of ['laplace', 'discrete-laplace'] as const) {
+    const { result, seconds } = timed(() => composedEpsilon([{ mechanism, scale, count: 1 }], 1e-5));
+    expect(seconds).toBeLessThan(2);
+    expect(result.epsilon).toBeLessThanOrEqual(1 / scale);
+    expect(result.epsilon).toBeGreaterThan(0.9 / scale);
+  }
+});
+
 test('a hundred unlike mechanisms', () => {
   const events = Array.from({ length: 100 }, (_, i): MechanismEvent => ({
     mechanism: 'poisson-gaussian',
