@@ -4,9 +4,11 @@ import { createHmac } from 'node:crypto';
 
 import {
   checkReceipts,
+  headOf,
   isAnyClosed,
   proofDifference,
   type FencingToken,
+  type KnownHead,
   type Ledger,
 } from '../privacy/ledger/index.ts';
 import { destroyNoiseKey, readNoiseKey } from '../privacy/noise-key.ts';
@@ -36,14 +38,20 @@ export interface Authority {
   isKeyed: boolean;
   announceStep(step: number, stateDigest: string, charge: AnnouncedCharge): Promise<void>;
   checkFence(): Promise<void>;
+  /** Newest row of the ledger. */
+  ledgerHead(): Promise<KnownHead>;
 }
 
-/** @throws EpsilonflowError RECEIPT_INVALID, LEDGER_ROLLED_BACK, NOISE_KEY_LOST */
+/**
+ * @param known a row that the ledger must hold, now and at each announcement
+ * @throws EpsilonflowError RECEIPT_INVALID, LEDGER_MISMATCH, LEDGER_ROLLED_BACK, NOISE_KEY_LOST
+ */
 export async function takeAuthority(
   parts: WorkerParts,
   node: PlanNode,
   receipts: StepReceipt[],
   attempt: number,
+  known: KnownHead | null = null,
 ): Promise<Authority | null> {
   const charges = chargesOf(node);
   if (charges.length > 0 && receipts.length === 0) {
@@ -53,9 +61,9 @@ export async function takeAuthority(
   }
   checkReceipts(receipts, node);
   if (receipts.length === 0) return null;
-  const ledger = await parts.ledger();
+  const ledger = await parts.ledger(known);
   const work = privateWorkFolder(receipts);
-  const known = await requireRecords(ledger, node, receipts);
+  const records = await requireRecords(ledger, node, receipts);
   const { key, isRemade } = await keyOf(ledger, receipts);
   const tokens: FencingToken[] = [];
   try {
@@ -79,14 +87,18 @@ export async function takeAuthority(
       const place = charges.indexOf((charge === 'training' ? node.privacy : node.release)!);
       const receipt = receipts[place];
       if (!receipt) throw new EpsilonflowError('RECEIPT_INVALID', `${node.id} has no receipt for its ${charge}.`);
-      const { records } = await ledger.recordStep(receipt, tokens[place]!, step, stateDigest);
-      if (records <= (known.get(receipt.entryId) ?? 0)) return;
-      await keepRecordCount(work, receipts, receipt, records);
-      known.set(receipt.entryId, records);
+      // Asked for anew: by now another file may lie in the place of the one that was opened.
+      const present = await parts.ledger(known);
+      const { records: count } = await present.recordStep(receipt, tokens[place]!, step, stateDigest);
+      if (count <= (records.get(receipt.entryId) ?? 0)) return;
+      await keepRecordCount(work, receipts, receipt, count);
+      records.set(receipt.entryId, count);
     },
     checkFence: async () => {
-      for (const [place, receipt] of receipts.entries()) await ledger.checkFence(receipt, tokens[place]!);
+      const present = await parts.ledger(known);
+      for (const [place, receipt] of receipts.entries()) await present.checkFence(receipt, tokens[place]!);
     },
+    ledgerHead: async () => headOf(await parts.ledger(known)),
   };
 }
 

@@ -1,7 +1,14 @@
 /** @file Activities that talk to the ledger: the envelope of a run, and the life of one private step. */
 
 import { mkdir } from 'node:fs/promises';
-import { envelopeAccount, envelopeEntry, type Envelope, type KnownHead, type Ledger } from '../privacy/ledger/index.ts';
+import {
+  envelopeAccount,
+  envelopeEntry,
+  headOf,
+  type Envelope,
+  type KnownHead,
+  type Ledger,
+} from '../privacy/ledger/index.ts';
 import { accountOf, chargesOf } from '../schemas/charges.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import { failpoint } from '../schemas/failpoints.ts';
@@ -30,58 +37,60 @@ type BudgetActivities = Pick<
 
 export function createBudgetActivities({ store, ledger }: WorkerParts): BudgetActivities {
   /** Leaves word in the run's folder, for the tracker, and for whoever called. */
-  const headFor = async (run: RunIdentity): Promise<KnownHead> => {
-    const opened = await ledger();
-    const head = { ledger: await opened.identity(), ...(await opened.head()) };
+  const headFor = async (run: RunIdentity, opened: Ledger): Promise<KnownHead> => {
+    const head = await headOf(opened);
     await mkdir(runDirectory(run), { recursive: true });
     await writeDurably(ledgerHeadFile(runDirectory(run)), JSON.stringify(head) + '\n');
     return head;
   };
   return {
-    async reserveBudget(run, nodeIds) {
+    async reserveBudget(run, nodeIds, known) {
+      const opened = await ledger(known);
       const plan = await store.loadPlan(run.planDigest);
-      return (await ledger()).reserve(envelopeOf(plan, run, nodeIds));
+      const receipts = await opened.reserve(envelopeOf(plan, run, nodeIds));
+      return { receipts, ledgerHead: await headFor(run, opened) };
     },
 
-    async releaseBudget(run) {
-      const opened = await ledger();
+    async releaseBudget(run, known) {
+      const opened = await ledger(known);
       const works = await keptRecordsOf(run);
-      const known = new Map(works.flatMap(({ counts }) => [...counts]));
-      await opened.release(run.workflowId, known);
+      await opened.release(run.workflowId, new Map(works.flatMap(({ counts }) => [...counts])));
       for (const { work, counts } of works) {
         // From here on the chain tells of the records, unless the ledger lacks some.
         if (!(await hasNoiseKey(work)) && (await hasRecords(opened, counts))) await destroyWorkFolder(work);
       }
-      return headFor(run);
+      return headFor(run, opened);
     },
 
     /** From here on the step's noise is determined, before the ledger counts it as begun. */
-    async openPrivateStep(run, receipts) {
+    async openPrivateStep(run, receipts, known) {
+      const opened = await ledger(known);
       for (const receipt of receipts) {
         // A key made for an entry that has begun would be another one: the same step would get other noise, uncounted.
-        if ((await (await ledger()).entryState(receipt)) !== 'reserved') return headFor(run);
+        if ((await opened.entryState(receipt)) !== 'reserved') return headFor(run, opened);
       }
       await createNoiseKey(privateWorkFolder(receipts), receipts);
       failpoint('attempt: keyed');
-      return headFor(run);
+      return headFor(run, opened);
     },
 
     async commitPrivateStep(request, outcome) {
       const { receipts, nodeId, run } = request;
-      const { commits } = outcome;
+      const { commits, ledgerHead } = outcome;
       if (receipts.length === 0 || commits.length !== receipts.length) {
         throw new EpsilonflowError('RECEIPT_INVALID', `${nodeId} has not one thing to commit for each receipt.`);
       }
+      const opened = await ledger(ledgerHead);
       for (const [index, receipt] of receipts.entries()) {
         const { token, proof } = commits[index]!;
-        await (await ledger()).commit(receipt, token, proof);
+        await opened.commit(receipt, token, proof);
       }
       failpoint('attempt: committed');
       const plan = await store.loadPlan(run.planDigest);
       recordCompleted(plan, request, nodeOf(plan, nodeId), outcome);
       failpoint('attempt: told');
       await destroyWorkFolder(privateWorkFolder(receipts));
-      return headFor(run);
+      return headFor(run, opened);
     },
 
     async closePrivateStep(_run, receipts) {

@@ -45,11 +45,19 @@ export interface CachedSlice {
   next: number | null;
 }
 
+/** What the ledger gave out for a run. */
+export interface ReservedBudget {
+  receipts: StepReceipt[];
+  ledgerHead: KnownHead;
+}
+
 export interface StepRequest {
   run: RunIdentity;
   nodeId: string;
   /** One a charge, in the order of the node's charges; empty for nodes that spend no privacy. */
   receipts: StepReceipt[];
+  /** A row that the ledger held before; null for nodes that spend no privacy. */
+  ledgerHead: KnownHead | null;
 }
 
 export interface StepOutcome {
@@ -59,12 +67,15 @@ export interface StepOutcome {
   attempt: number;
   /** Private nodes: what `commitPrivateStep` needs, in the order of the receipts. */
   commits: { token: FencingToken; proof: MechanismProof | null }[];
+  /** Newest row of the ledger at the end; null for nodes that spend no privacy. */
+  ledgerHead: KnownHead | null;
 }
 
 export interface PrivateStepInput {
   run: RunIdentity;
   node: PlannedNode;
   receipts: StepReceipt[];
+  ledgerHead: KnownHead | null;
 }
 
 export interface NodeFailure {
@@ -93,7 +104,8 @@ export interface ExperimentStatus extends ExperimentResult {
 
 /**
  * Activities of the control queue, as the workflows call them. Implemented in `activities/`. Those that change the
- * ledger return its head, so that histories show how far it was: an older copy put in its place can be told by them.
+ * ledger return its head, so that histories show how far it was, and are given the newest one that the history holds:
+ * they refuse an older copy put in the ledger's place, with LEDGER_ROLLED_BACK or LEDGER_MISMATCH.
  */
 export interface ControlActivities {
   readPlanSlice(planDigest: string, from: number): Promise<PlanSlice>;
@@ -102,9 +114,10 @@ export interface ControlActivities {
   recordReused(run: RunIdentity, nodeIds: string[]): Promise<void>;
   recordSettled(run: RunIdentity, settled: SettledNode[]): Promise<void>;
   /** Reserves every charge of the listed private nodes in one transaction. */
-  reserveBudget(run: RunIdentity, nodeIds: string[]): Promise<StepReceipt[]>;
-  releaseBudget(run: RunIdentity): Promise<KnownHead>;
-  openPrivateStep(run: RunIdentity, receipts: StepReceipt[]): Promise<KnownHead>;
+  reserveBudget(run: RunIdentity, nodeIds: string[], known: KnownHead | null): Promise<ReservedBudget>;
+  releaseBudget(run: RunIdentity, known: KnownHead | null): Promise<KnownHead>;
+  openPrivateStep(run: RunIdentity, receipts: StepReceipt[], known: KnownHead | null): Promise<KnownHead>;
+  /** The head that it is given is the outcome's. */
   commitPrivateStep(request: StepRequest, outcome: StepOutcome): Promise<KnownHead>;
   closePrivateStep(run: RunIdentity, receipts: StepReceipt[]): Promise<void>;
   endRun(run: RunIdentity, status: ExperimentResult['status']): Promise<void>;

@@ -62,8 +62,8 @@ async function runStep(parts: WorkerParts, request: StepRequest): Promise<StepOu
   const { attempt } = Context.current().info;
   const plan = await parts.store.loadPlan(request.run.planDigest);
   const node = nodeOf(plan, request.nodeId);
-  const authority = await takeAuthority(parts, node, request.receipts, attempt);
-  const outcome = (artifact: OpenedArtifact): StepOutcome => ({
+  const authority = await takeAuthority(parts, node, request.receipts, attempt, request.ledgerHead);
+  const outcome = async (artifact: OpenedArtifact): Promise<StepOutcome> => ({
     key: node.key,
     metrics: doorOf(plan, node).metrics(artifact.manifest.metrics),
     seconds: (Date.now() - startedAt) / 1000,
@@ -72,20 +72,22 @@ async function runStep(parts: WorkerParts, request: StepRequest): Promise<StepOu
       token,
       proof: artifact.manifest.charges?.[place]?.proof ?? null,
     })),
+    ledgerHead: (await authority?.ledgerHead()) ?? null,
   });
   // An earlier attempt may have ended between publishing and reporting: nothing is run twice.
   const inputs = await openInputs(parts, plan, node);
   const paidBy = payersOf(inputs, request.receipts);
   const present = await parts.store.lookup(node.key);
   if (present && isPaidBy(present.manifest, paidBy)) {
-    if (!authority) recordCompleted(plan, request, node, outcome(present));
-    return outcome(present);
+    const result = await outcome(present);
+    if (!authority) recordCompleted(plan, request, node, result);
+    return result;
   }
   logEvents(request.run, plan, [{ type: 'node-started', time: startedAt, node: node.id, attempt }]);
   const work = await takeWorkFolder(node, request, authority, attempt);
   try {
     const artifact = await executeStep(parts, { plan, node, inputs, paidBy }, request, work, authority);
-    const result = outcome(artifact);
+    const result = await outcome(artifact);
     if (authority) failpoint('attempt: published');
     else {
       recordCompleted(plan, request, node, result);

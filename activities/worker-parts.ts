@@ -1,7 +1,7 @@
 /** @file What activities work with: opened once a worker, passed to every activity. */
 
 import { join } from 'node:path';
-import type { Ledger } from '../privacy/ledger/index.ts';
+import type { KnownHead, Ledger } from '../privacy/ledger/index.ts';
 import type { Plan } from '../schemas/plan.ts';
 import type { Store } from '../store/index.ts';
 import { statePaths } from '../stack/paths.ts';
@@ -11,8 +11,13 @@ import type { RunIdentity } from './contract.ts';
 
 export interface WorkerParts {
   store: Store;
-  /** Opened at the first use, so that a worker without private work needs no ledger. */
-  ledger(): Promise<Ledger>;
+  /**
+   * Opened at the first use, so that a worker without private work needs no ledger.
+   *
+   * @param known a row that it must hold, from an earlier activity of the run. @throws EpsilonflowError LEDGER_MISMATCH,
+   *   LEDGER_ROLLED_BACK
+   */
+  ledger(known?: KnownHead | null): Promise<Ledger>;
   /** Keys the digests of private datasets; lies with the ledger. */
   datasetSecret(): Promise<Buffer>;
   /** Base address of the tracker; null when there is none. */

@@ -1,7 +1,14 @@
 /** @file Tells the ledger which records a plan's datasets hold, before anything is spent on them. */
 
 import type { DatasetRecords, DatasetSource } from '../datasets/index.ts';
-import { type DatasetRegistration, ledgerSecret, markerFile, rowsOf } from '../privacy/ledger/index.ts';
+import {
+  type DatasetRegistration,
+  type KnownHead,
+  headOf,
+  ledgerSecret,
+  markerFile,
+  rowsOf,
+} from '../privacy/ledger/index.ts';
 import { splitOfAccount } from '../schemas/charges.ts';
 import type { Plan } from '../schemas/plan.ts';
 import { ledgerUrl } from '../stack/paths.ts';
@@ -39,13 +46,14 @@ export const markerOf = ({ privacy, datasets, spec }: Plan): string | null =>
  * Registers what a plan would spend on. Idempotent.
  *
  * @param say prints a line for people.
+ * @returns the newest row of the ledger afterwards; null when the plan spends no privacy
  * @throws EpsilonflowError DATASET_OVERLAP, LEDGER_MISMATCH, LEDGER_ROLLED_BACK
  */
 export async function registerPlan(
   plan: Plan,
   registrations: Registrations,
   say: (line: string) => void,
-): Promise<void> {
+): Promise<KnownHead | null> {
   const marker = markerOf(plan);
   const ledger = await openProjectLedger(marker);
   try {
@@ -56,6 +64,7 @@ export async function registerPlan(
     if (marker !== null && (await ensureMarker(ledger, marker))) {
       say(`${shortPath(marker)} names the privacy ledger of this project's private data: commit it.`);
     }
+    return Object.keys(plan.privacy).length === 0 ? null : await headOf(ledger);
   } finally {
     await ledger.close();
   }

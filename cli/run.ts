@@ -48,7 +48,7 @@ async function run(spec: string, options: RunOptions): Promise<number> {
   try {
     const started = await startRun(client, compiled, async () => {
       refuseIfOverdrawn(compiled);
-      await registerPlan(plan, registrations, (line) => view.say(line));
+      return registerPlan(plan, registrations, (line) => view.say(line));
     });
     await ensureWorker(temporal);
     const url = workflowUrl(temporal, started.record.workflowId);

@@ -7,6 +7,7 @@ import { acquireLock } from '../stack/setup/lock.mjs';
 import { statePaths } from '../stack/paths.ts';
 import { openStore } from '../store/index.ts';
 import type { Compiled } from '../compiler/index.ts';
+import type { KnownHead } from '../privacy/ledger/index.ts';
 import type { Plan } from '../schemas/plan.ts';
 import { readEvents } from '../tracking/events.ts';
 import { claimRunNumber, listRuns, writeRun, type RunFolder, type RunRecord } from '../tracking/runs.ts';
@@ -22,11 +23,13 @@ export interface StartedRun extends RunFolder {
 /**
  * A run of the same plan that has not ended is taken up again; otherwise a new one is started, unless `admit` throws.
  * Killed at any point and called again, it starts one run.
+ *
+ * @param admit prepares the ledger; returns its newest row, which the run asks it for, or null when it spends nothing
  */
 export async function startRun(
   client: Client,
   { plan, specText }: Pick<Compiled, 'plan' | 'specText'>,
-  admit: () => Promise<void>,
+  admit: () => Promise<KnownHead | null>,
 ): Promise<StartedRun> {
   await openStore().savePlan(plan);
   const lock = await acquireLock(`${statePaths.runs()}/.start.lock`, { purpose: `starting a run of ${plan.name}` });
@@ -38,9 +41,9 @@ export async function startRun(
       if (state === 'running') return { ...folder, isNew: false };
       // Written down, and then its start was interrupted: Temporal has never heard of it.
       if (state === 'unknown' && readEvents(folder.directory).events.length === 0)
-        return await begin(client, plan, folder.record, specText);
+        return await begin(client, plan, folder.record, specText, await admit());
     }
-    await admit();
+    const ledgerHead = await admit();
     const number = claimRunNumber(plan.name);
     const record = {
       name: plan.name,
@@ -51,19 +54,25 @@ export async function startRun(
       specFile: resolve(plan.spec.file),
       startedAt: new Date().toISOString(),
     };
-    return await begin(client, plan, record, specText);
+    return await begin(client, plan, record, specText, ledgerHead);
   } finally {
     lock.release();
   }
 }
 
-async function begin(client: Client, plan: Plan, record: RunRecord, specText: string): Promise<StartedRun> {
+async function begin(
+  client: Client,
+  plan: Plan,
+  record: RunRecord,
+  specText: string,
+  ledgerHead: KnownHead | null,
+): Promise<StartedRun> {
   const directory = writeRun(record, specText);
   const { name, number, workflowId, planDigest } = record;
   const run: RunIdentity = { name, number, workflowId, planDigest };
   try {
     await client.workflow.start('experimentWorkflow', {
-      args: [run],
+      args: [run, ledgerHead],
       workflowId,
       taskQueue: taskQueues.control,
       workflowIdReusePolicy: WorkflowIdReusePolicy.REJECT_DUPLICATE,

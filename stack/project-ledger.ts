@@ -3,11 +3,11 @@
  * it, so that a lost, exchanged or older one is not spent on.
  */
 
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 
 import {
-  ledgerName,
+  headOf,
   ledgerSecret,
   markerText,
   openLedger,
@@ -17,14 +17,12 @@ import {
   type KnownHead,
   type Ledger,
   type Marker,
+  type RememberedHead,
 } from '../privacy/ledger/index.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import { writeDurably } from '../store/disk.ts';
+import { rememberedHeads, rememberedHere, remembering, writeHead } from './ledger-heads.ts';
 import { ledgerUrl, statePaths } from './paths.ts';
-import { acquireLock } from './setup/lock.mjs';
-
-/** Newest head that this machine has seen, by identity of the ledger, and where that was kept. */
-type RememberedHeads = Record<string, { sequence: number; hash: string; at?: string }>;
 
 interface WhatMustBeThere {
   remembered: boolean;
@@ -81,22 +79,37 @@ export function requireLedger(
 /** @throws EpsilonflowError LEDGER_MISMATCH, LEDGER_ROLLED_BACK */
 export async function requireContinuity(ledger: Ledger, marker: string | null): Promise<void> {
   const [first] = await discontinuitiesOf(ledger, marker);
-  if (first === undefined) return;
+  if (first !== undefined) throw refusalOf(first, marker);
+}
+
+/**
+ * @param head a row that the ledger held, as someone was told who uses it
+ * @throws EpsilonflowError LEDGER_MISMATCH, LEDGER_ROLLED_BACK
+ */
+async function requireHead(ledger: Ledger, head: RememberedHead): Promise<void> {
+  const [lost] = await ledger.discontinuities({ heads: [head], rowKey: null });
+  if (lost !== undefined) throw refusalOf(lost, null);
+}
+
+function refusalOf(first: Discontinuity, marker: string | null): EpsilonflowError {
   if (first.problem === 'secret-lost') {
-    throw new EpsilonflowError('LEDGER_MISMATCH', 'The dataset secret is not the one that the ledger was kept with.', {
+    return new EpsilonflowError('LEDGER_MISMATCH', 'The dataset secret is not the one that the ledger was kept with.', {
       hint:
         'Restore it from a backup. If it is lost, records of old and new data can not be compared any more; ' +
         `if you go on all the same: epsilonflow ledger acknowledge ${markerOption(marker)}--reason "..."`,
     });
   }
+  const { source, sequence } = first.expected;
   if (first.problem === 'exchanged') {
-    const isNamed = marker !== null && readMarker(marker)?.ledger === first.expected.ledger;
-    const what = isNamed ? `the one that ${marker} names` : 'the one that was kept in its place before';
-    throw mismatch(`The privacy ledger is not ${what}.`, marker, first.expected);
+    const what =
+      source === statePaths.ledgerHeads()
+        ? 'the one that was kept in its place before'
+        : `the one that ${source} names`;
+    return mismatch(`The privacy ledger is not ${what}.`, marker, first.expected);
   }
-  throw new EpsilonflowError(
+  return new EpsilonflowError(
     'LEDGER_ROLLED_BACK',
-    `The privacy ledger lacks row ${first.expected.sequence}, which was written to it before: it is an older copy.`,
+    `The privacy ledger lacks row ${sequence}, which ${source} names: it is an older copy.`,
     {
       hint:
         'Put the newest copy back. If that is lost, what it held in addition can not be counted any more; ' +
@@ -118,14 +131,16 @@ function mismatch(message: string, marker: string | null, { ledger }: KnownHead)
 
 /** What marker and machine remember and the ledger neither holds nor has acknowledged. */
 export async function discontinuitiesOf(ledger: Ledger, marker: string | null): Promise<Discontinuity[]> {
-  const heads: KnownHead[] = [];
+  const heads: RememberedHead[] = [];
   const named = marker === null ? null : readMarker(marker);
-  if (named !== null) heads.push(named);
+  if (marker !== null && named !== null) heads.push({ ...named, source: marker });
   const identity = await ledger.identity();
+  const source = statePaths.ledgerHeads();
   const seen = rememberedHeads()[identity];
-  if (seen !== undefined) heads.push({ ledger: identity, sequence: seen.sequence, hash: seen.hash });
+  if (seen !== undefined) heads.push({ ledger: identity, sequence: seen.sequence, hash: seen.hash, source });
   if (marker !== null) {
-    heads.push(...rememberedHere().filter(({ ledger: other }) => other !== identity && other !== named?.ledger));
+    const others = rememberedHere().filter(({ ledger: other }) => other !== identity && other !== named?.ledger);
+    heads.push(...others.map((head) => ({ ...head, source })));
   }
   return ledger.discontinuities({ heads, rowKey: rowsOf([], await ledgerSecret(ledgerUrl())).key });
 }
@@ -157,74 +172,39 @@ export async function ensureMarker(ledger: Ledger, marker: string): Promise<bool
 
 async function writeMarker(ledger: Ledger, file: string): Promise<void> {
   const kind = ledgerUrl().startsWith('sqlite:') ? 'sqlite' : 'postgres';
-  const marker: Marker = { ledger: await ledger.identity(), kind, ...(await ledger.head()) };
+  const marker: Marker = { kind, ...(await headOf(ledger)) };
   await writeDurably(file, markerText(marker));
 }
 
-function rememberedHeads(): RememberedHeads {
-  try {
-    return JSON.parse(readFileSync(statePaths.ledgerHeads(), 'utf8')) as RememberedHeads;
-  } catch (error) {
-    // Lost with the run state: then only marker, workflow histories and tracker remember.
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT' || error instanceof SyntaxError) return {};
-    throw error;
-  }
+/** The ledger of a process that lives long. */
+export interface HeldLedger {
+  /**
+   * Opened at the first use, and anew when another file lies in its place by now.
+   *
+   * @param known a row that it must hold
+   * @throws EpsilonflowError LEDGER_MISMATCH, LEDGER_ROLLED_BACK; what opening throws
+   */
+  use(known?: KnownHead | null): Promise<Ledger>;
+  close(): Promise<void>;
 }
 
-/** Heads of the ledgers that were kept where the ledger is now. */
-function rememberedHere(): KnownHead[] {
-  const here = ledgerName(ledgerUrl());
-  return Object.entries(rememberedHeads()).flatMap(([ledger, { sequence, hash, at }]) =>
-    at === here ? [{ ledger, sequence, hash }] : [],
-  );
-}
-
-/** Whether this machine has used any ledger. */
-export const remembersLedgers = (): boolean => Object.keys(rememberedHeads()).length > 0;
-
-/** Processes do it one after another, and never go back: a lower row would let a copy pass that lacks the ones after it. */
-async function writeHead(
-  ledger: Ledger,
-  { overwrite, url = ledgerUrl() }: { overwrite: boolean; url?: string },
-): Promise<void> {
-  const file = statePaths.ledgerHeads();
-  const lock = await acquireLock(`${file}.lock`, { purpose: 'remembering the newest row of the ledger', pollMs: 10 });
-  try {
-    const [identity, head] = [await ledger.identity(), await ledger.head()];
-    const heads = rememberedHeads();
-    if (!overwrite && (heads[identity]?.sequence ?? -1) >= head.sequence) return;
-    const seen = { ...head, at: ledgerName(url) };
-    await writeDurably(file, JSON.stringify({ ...heads, [identity]: seen }, null, 2) + '\n');
-  } finally {
-    lock.release();
-  }
-}
-
-const appending: ReadonlySet<string | symbol> = new Set<keyof Ledger>([
-  'register',
-  'reserve',
-  'begin',
-  'commit',
-  'release',
-  'setBudget',
-  'acknowledge',
-]);
-
-/** Remembers the head after each change of the chain. */
-function remembering(ledger: Ledger, url: string): Ledger {
-  return new Proxy(ledger, {
-    get(target, name): unknown {
-      const value: unknown = Reflect.get(target, name);
-      if (typeof value !== 'function') return value;
-      const method = (...args: unknown[]): Promise<unknown> => Reflect.apply(value, target, args) as Promise<unknown>;
-      const isRecord = name === ('recordStep' satisfies keyof Ledger);
-      if (!isRecord && !appending.has(name)) return method;
-      return async (...args: unknown[]): Promise<unknown> => {
-        const result = await method(...args);
-        const isChained = !isRecord || (result as Awaited<ReturnType<Ledger['recordStep']>>).isChained;
-        if (isChained) await writeHead(target, { overwrite: false, url });
-        return result;
-      };
+export function holdLedger(): HeldLedger {
+  let held: Promise<Ledger> | null = null;
+  const open = (known: KnownHead | null): Promise<Ledger> => {
+    // What a run reserves on was there before its worker: a lost ledger is not made anew under it.
+    const opening = openProjectLedger(null, { remembered: true, known });
+    opening.catch(() => (held = held === opening ? null : held));
+    return opening;
+  };
+  return {
+    async use(known = null) {
+      const before = held;
+      // Whoever still works with the old one keeps it open; what they write there is lost, and missed from now on.
+      if (before !== null && (await before).isReplaced() && held === before) held = null;
+      const ledger = await (held ??= open(known));
+      if (known !== null) await requireHead(ledger, { ...known, source: 'an earlier activity of this run' });
+      return ledger;
     },
-  });
+    close: async () => (await held)?.close(),
+  };
 }

@@ -13,14 +13,15 @@ import { createActivities } from '../activities/index.ts';
 import { recoverDeadAttempts } from '../activities/recovery.ts';
 import { stopRunningJobs } from '../activities/run-step.ts';
 import type { WorkerParts } from '../activities/worker-parts.ts';
-import { ledgerSecret, type Ledger } from '../privacy/ledger/index.ts';
+import { ledgerSecret } from '../privacy/ledger/index.ts';
 import { sharedSecret } from '../privacy/shared-noise-key.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import { writeDurably } from '../store/disk.ts';
 import { openStore } from '../store/index.ts';
 import { taskQueues } from '../workflows/task-queues.ts';
+import { remembersLedgers } from './ledger-heads.ts';
 import { ledgerUrl, stateRoot } from './paths.ts';
-import { openProjectLedger, remembersLedgers } from './project-ledger.ts';
+import { holdLedger } from './project-ledger.ts';
 import { ensureMlflow, ensureTemporal } from './services.ts';
 import { sourceDigest } from './source-digest.ts';
 
@@ -47,7 +48,8 @@ export async function runWorker({ queues, jobs, onReady }: WorkerSettings): Prom
   const temporal = await ensureTemporal();
   Runtime.install({ logger: new DefaultLogger('WARN'), shutdownSignals: [] });
   const { connection, client } = await connect(temporal.address, temporal.namespace);
-  const parts = workerParts();
+  const ledger = holdLedger();
+  const parts = workerParts(ledger.use);
   // An older copy of the ledger is refused before any task is taken.
   if (remembersLedgers()) await parts.ledger();
   const recovered = await recoverDeadAttempts(client, parts);
@@ -86,7 +88,7 @@ export async function runWorker({ queues, jobs, onReady }: WorkerSettings): Prom
     process.off('SIGINT', shutDown);
     await connection.close();
     await client.connection.close();
-    await closeLedger(parts);
+    await ledger.close();
   }
 }
 
@@ -102,27 +104,12 @@ async function connect(address: string, namespace: string): Promise<{ connection
   }
 }
 
-interface LocalParts extends WorkerParts {
-  opened: { ledger: Promise<Ledger> | null };
-}
-
-function workerParts(): LocalParts {
-  const opened: LocalParts['opened'] = { ledger: null };
-  return {
-    opened,
-    store: openStore(),
-    ledger: () => {
-      // What a run reserves on was there before its worker: a lost ledger is not made anew under it.
-      opened.ledger ??= openProjectLedger(null, { remembered: true });
-      opened.ledger.catch(() => (opened.ledger = null));
-      return opened.ledger;
-    },
-    datasetSecret: async () => ledgerSecret(ledgerUrl()),
-    trackerUri: async () => (await ensureMlflow())?.uri ?? null,
-  };
-}
-
-const closeLedger = async ({ opened }: LocalParts): Promise<void> => (await opened.ledger)?.close();
+const workerParts = (ledger: WorkerParts['ledger']): WorkerParts => ({
+  store: openStore(),
+  ledger,
+  datasetSecret: async () => ledgerSecret(ledgerUrl()),
+  trackerUri: async () => (await ensureMlflow())?.uri ?? null,
+});
 
 /** Bundling takes seconds; the bundle of the same code is kept. */
 async function cachedWorkflowBundle(): Promise<{ codePath: string }> {

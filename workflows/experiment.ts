@@ -21,10 +21,13 @@ import type {
   NodeFailure,
   PlannedNode,
   PlanSlice,
+  ReservedBudget,
   RunIdentity,
   SettledNode,
   StepOutcome,
+  StepReceipt,
 } from '../activities/contract.ts';
+import type { KnownHead } from '../privacy/ledger/ledger.ts';
 import { control, reading, reporting } from './control.ts';
 import { describeFailure, workflowFailure } from './failures.ts';
 import { acceptReceipts, admit, createGuard, type Guard } from './guard.ts';
@@ -43,12 +46,16 @@ const publishEvery = 15_000;
 type Settlement = { node: PlannedNode; outcome: StepOutcome } | { node: PlannedNode; error: unknown };
 
 /**
+ * @param ledgerHead a row that the ledger held when the run was started; null when it spends no privacy
  * @returns what became of the nodes, when all of them completed
  * @throws ApplicationFailure of type STEP_FAILED, details `ExperimentResult`, when some did not; what kept the run from
  *   starting (the ledger's refusal) as it is; CancelledFailure when cancelled
  */
-export async function experimentWorkflow(run: RunIdentity): Promise<ExperimentResult> {
-  const experiment = new Experiment(run);
+export async function experimentWorkflow(
+  run: RunIdentity,
+  ledgerHead: KnownHead | null = null,
+): Promise<ExperimentResult> {
+  const experiment = new Experiment(run, ledgerHead);
   setHandler(statusQuery, () => experiment.status());
   try {
     await experiment.prepare();
@@ -80,9 +87,12 @@ class Experiment {
   private fatal: Error | null = null;
   private lastPublished = 0;
   private publishing: Promise<void> | null = null;
+  /** Newest row of the ledger that this history holds: whatever asks the ledger for something asks for this row, too. */
+  private ledgerHead: KnownHead | null;
 
-  constructor(run: RunIdentity) {
+  constructor(run: RunIdentity, ledgerHead: KnownHead | null) {
     this.run = run;
+    this.ledgerHead = ledgerHead;
   }
 
   async prepare(): Promise<void> {
@@ -106,7 +116,10 @@ class Experiment {
     const planned = [...this.guard.planned.values()];
     const unpaid = planned.filter(({ id }) => this.schedule.states.get(id) !== 'completed').map(({ id }) => id);
     if (unpaid.length === 0) return;
-    const receipts = await control.reserveBudget(this.run, unpaid);
+    const reserved: ReservedBudget | StepReceipt[] = await control.reserveBudget(this.run, unpaid, this.ledgerHead);
+    // Runs that were under way before heads were handed on have receipts alone in their histories.
+    const { receipts, ledgerHead } = Array.isArray(reserved) ? { receipts: reserved, ledgerHead: null } : reserved;
+    this.ledgerHead = ledgerHead;
     const accepted = acceptReceipts(this.guard, this.run.workflowId, receipts);
     if (!accepted.accepted)
       throw workflowFailure('RECEIPT_INVALID', `The ledger's answer does not fit: ${accepted.reason}.`);
@@ -159,19 +172,21 @@ class Experiment {
         (error: unknown) => ({ node, error }),
       );
     if (node.charges.length === 0) {
-      return within(() => runStep(node, { run: this.run, nodeId: node.id, receipts: [] }));
+      return within(() => runStep(node, { run: this.run, nodeId: node.id, receipts: [], ledgerHead: null }));
     }
     const admission = admit(this.guard, node);
     if (!admission.admitted) {
       return Promise.resolve({ node, error: workflowFailure('RECEIPT_INVALID', `Not started: ${admission.reason}.`) });
     }
     this.guard = admission.guard;
-    return within(() => runPrivateStep(this.run, node, admission.receipts));
+    const { run, ledgerHead } = this;
+    return within(() => runPrivateStep({ run, node, receipts: admission.receipts, ledgerHead }));
   }
 
   private async settle(settlement: Settlement): Promise<void> {
     const { id } = settlement.node;
     if ('outcome' in settlement) {
+      this.ledgerHead = settlement.outcome.ledgerHead ?? this.ledgerHead;
       this.apply({ type: 'completed', id });
       return;
     }
@@ -218,7 +233,7 @@ class Experiment {
 
   stopBy(error: unknown): void {
     if (isCancellation(error)) this.cancelled = true;
-    else if (error instanceof TemporalFailure) this.fatal = error;
+    else if (error instanceof TemporalFailure) this.fatal ??= error;
     // A fault of this code: failing the workflow's task, not the workflow, leaves the run to a corrected worker.
     else throw error;
   }
@@ -227,7 +242,8 @@ class Experiment {
     this.phase = 'finishing';
     this.cancelled ||= this.root.consideredCancelled;
     await this.halt(this.cancelled ? 'the run was cancelled' : 'the run could not start');
-    await control.releaseBudget(this.run);
+    // Refused, for an older copy of the ledger, it gives nothing back, and the run ends all the same.
+    await control.releaseBudget(this.run, this.ledgerHead).catch((error: unknown) => this.stopBy(error));
     await control.endRun(this.run, this.result().status);
     await this.publishing;
     // Reports and trackers are made from the event log and can be made again by command: they fail no run.

@@ -26,7 +26,7 @@ export async function findDiscontinuities(
     if (expected.ledger !== ledger) found.push({ problem: 'exchanged', expected });
     else if (!(await holds(transaction, expected))) found.push({ problem: 'rolled-back', expected });
   }
-  if (known !== null && known !== rowKey) {
+  if (known !== null && rowKey !== null && known !== rowKey) {
     found.push({ problem: 'secret-lost', expected: { key: known }, found: { key: rowKey } });
   }
   if (found.length === 0) return found;
@@ -44,8 +44,12 @@ async function holds(transaction: LedgerTransaction, { sequence, hash }: KnownHe
   return row?.hash === hash;
 }
 
+/** What a row says that acknowledges a loss, but for the reasons. */
+type Acknowledged =
+  { problem: 'exchanged' | 'rolled-back'; expected: KnownHead } | Extract<Discontinuity, { problem: 'secret-lost' }>;
+
 /** One who lost a ledger has lost all of its rows; one who lost rows or a secret may lose others later. */
-function nameOf(one: Discontinuity): string {
+function nameOf(one: Acknowledged): string {
   if (one.problem === 'secret-lost') return `${one.expected.key}/${one.found.key}`;
   const { ledger, sequence, hash } = one.expected;
   return one.problem === 'exchanged' ? ledger : `${ledger}/${sequence}/${hash}`;
@@ -55,7 +59,7 @@ async function acknowledgedBefore(transaction: LedgerTransaction): Promise<Set<s
   return new Set((await acknowledgements(transaction)).map(nameOf));
 }
 
-type Acknowledgement = Discontinuity & { author: string; reason: string; row: number };
+type Acknowledgement = Acknowledged & { author: string; reason: string; row: number };
 
 async function acknowledgements(transaction: LedgerTransaction): Promise<Acknowledgement[]> {
   const rows = await transaction
@@ -65,7 +69,7 @@ async function acknowledgements(transaction: LedgerTransaction): Promise<Acknowl
     .orderBy('sequence')
     .execute();
   return rows.map(({ sequence, payload }) => ({
-    ...(JSON.parse(payload) as Omit<Acknowledgement, 'row'> & Discontinuity),
+    ...(JSON.parse(payload) as Omit<Acknowledgement, 'row'> & Acknowledged),
     row: Number(sequence),
   }));
 }

@@ -16,6 +16,8 @@ export interface DatabaseKind {
   identity: string;
   isPostgres: boolean;
   connect(): LedgerDatabase;
+  /** Whether what `connect` opened is not there any more. */
+  isReplaced(): boolean;
   /** Why a statement failed, when that was not its own fault; `busy`: nothing was done. */
   mishap(error: unknown): 'busy' | 'outage' | 'refusal' | null;
   unreachable(cause: unknown): EpsilonflowError;
@@ -34,6 +36,7 @@ export interface OpenedDatabase {
    * @throws EpsilonflowError SERVICE_UNREACHABLE
    */
   retry<T>(work: () => Promise<T>, options?: { bridging?: boolean }): Promise<T>;
+  isReplaced(): boolean;
   close(): Promise<void>;
 }
 
@@ -64,6 +67,7 @@ function kindOf(url: string): DatabaseKind {
 export const ledgerName = (url: string): string => (url.startsWith('sqlite:') ? url : postgresName(url));
 
 interface SharedDatabase {
+  kind: DatabaseKind;
   ready: Promise<LedgerDatabase>;
   users: number;
 }
@@ -89,8 +93,8 @@ async function connect(kind: DatabaseKind): Promise<LedgerDatabase> {
 export async function openDatabase(url: string): Promise<OpenedDatabase> {
   const kind = kindOf(url);
   let shared = open.get(kind.identity);
-  if (shared === undefined) {
-    shared = { ready: connect(kind), users: 0 };
+  if (shared === undefined || shared.kind.isReplaced()) {
+    shared = { kind, ready: connect(kind), users: 0 };
     open.set(kind.identity, shared);
   }
   const mine = shared;
@@ -102,12 +106,13 @@ export async function openDatabase(url: string): Promise<OpenedDatabase> {
       database,
       isPostgres: kind.isPostgres,
       retry: (work, { bridging = false } = {}) => retry(kind, work, bridging),
+      isReplaced: () => mine.kind.isReplaced(),
       close: async () => {
         if (closed) return;
         closed = true;
         mine.users -= 1;
         if (mine.users > 0) return;
-        open.delete(kind.identity);
+        if (open.get(kind.identity) === mine) open.delete(kind.identity);
         await database.destroy();
       },
     };

@@ -1,7 +1,7 @@
 /** @file Public door of the privacy ledger. */
 
 import { openDatabase } from './database.ts';
-import type { Ledger } from './ledger.ts';
+import type { KnownHead, Ledger } from './ledger.ts';
 import { SqlLedger } from './sql-ledger.ts';
 
 export type * from './ledger.ts';
@@ -24,3 +24,9 @@ export { rowsOf } from './rows.ts';
 export async function openLedger(url: string): Promise<Ledger> {
   return new SqlLedger(await openDatabase(url));
 }
+
+/** The newest row of a ledger, as it is remembered outside. */
+export const headOf = async (ledger: Ledger): Promise<KnownHead> => ({
+  ledger: await ledger.identity(),
+  ...(await ledger.head()),
+});

@@ -83,11 +83,16 @@ export interface KnownHead {
   hash: string;
 }
 
+export interface RememberedHead extends KnownHead {
+  /** Who remembers it, for people: a file, a workflow, a run of the tracker. */
+  source: string;
+}
+
 /** What is remembered of a ledger from outside of it. */
 export interface LedgerMemory {
-  heads: readonly KnownHead[];
-  /** `DatasetRows.key` of the dataset secret that is there now. */
-  rowKey: string;
+  heads: readonly RememberedHead[];
+  /** `DatasetRows.key` of the dataset secret that is there now; null: not compared. */
+  rowKey: string | null;
 }
 
 /**
@@ -95,7 +100,7 @@ export interface LedgerMemory {
  * secret is another one.
  */
 export type Discontinuity =
-  | { problem: 'exchanged' | 'rolled-back'; expected: KnownHead }
+  | { problem: 'exchanged' | 'rolled-back'; expected: RememberedHead }
   | { problem: 'secret-lost'; expected: { key: string }; found: { key: string } };
 
 /** Proof of a reservation; JSON, so that workflows can carry it. */
@@ -270,6 +275,8 @@ export interface Ledger {
   entryState(receipt: Receipt): Promise<EntryState>;
   /** Random id that was made with the ledger. */
   identity(): Promise<string>;
+  /** Whether another file, or none, lies where this ledger's was opened: what is written here now is lost. */
+  isReplaced(): boolean;
   /** What of the memory the ledger neither holds nor has acknowledged. */
   discontinuities(memory: LedgerMemory): Promise<Discontinuity[]>;
   /** Accepts the ledger in spite of them: a row of its own each, with author and reason. */

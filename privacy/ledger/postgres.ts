@@ -85,6 +85,8 @@ export function postgresKind(url: string): DatabaseKind {
     identity: url,
     isPostgres: true,
     connect,
+    // A pool asks the server anew whenever it connects.
+    isReplaced: () => false,
     mishap: (error) => {
       if (error instanceof pg.DatabaseError && busyStates.includes(error.code ?? '')) return 'busy';
       if (isOutage(error)) return 'outage';

@@ -276,6 +276,10 @@ export class SqlLedger implements Ledger {
     return this.#transact(ledgerIdentity);
   }
 
+  isReplaced(): boolean {
+    return this.#opened.isReplaced();
+  }
+
   discontinuities(memory: LedgerMemory): Promise<Discontinuity[]> {
     return this.#transact((transaction) => findDiscontinuities(transaction, memory));
   }

@@ -1,6 +1,6 @@
 /** @file The ledger on SQLite: one file, one connection a process, writers one after another. */
 
-import { chmodSync, closeSync, mkdirSync, openSync } from 'node:fs';
+import { chmodSync, closeSync, mkdirSync, openSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 
 import { CompiledQuery, Kysely, SqliteAdapter, SqliteDriver, SqliteIntrospector, SqliteQueryCompiler } from 'kysely';
@@ -37,6 +37,12 @@ function prepareFile(file: string): void {
   }
 }
 
+/** Tells a file from another one that is put in its place while it is open; null when there is none. */
+function identityOf(file: string): string | null {
+  const found = statSync(file, { throwIfNoEntry: false, bigint: true });
+  return found === undefined ? null : `${found.dev}/${found.ino}`;
+}
+
 const isOf = (error: unknown, ...codes: string[]): boolean =>
   error instanceof Error && 'code' in error && codes.some((code) => String(error.code).startsWith(code));
 
@@ -63,12 +69,14 @@ function withoutLingeringStatements(database: Database.Database): SqliteDatabase
 
 export function sqliteKind(url: string): DatabaseKind {
   const file = sqliteFile(url);
+  let connected: string | null = null;
   const connect = async (): Promise<SqliteDatabase> => {
     prepareFile(file);
     const database = new Database(file, { timeout: BUSY_TIMEOUT_MS });
     try {
       database.pragma('journal_mode = WAL');
       database.pragma('synchronous = FULL');
+      connected = identityOf(file);
     } catch (error) {
       database.close();
       throw error;
@@ -85,6 +93,7 @@ export function sqliteKind(url: string): DatabaseKind {
     identity: `sqlite:${file}`,
     isPostgres: false,
     connect: () => new Kysely<LedgerTables>({ dialect, log: logStatement }),
+    isReplaced: () => connected !== null && identityOf(file) !== connected,
     mishap: (error) => {
       if (isOf(error, 'SQLITE_CORRUPT', 'SQLITE_NOTADB')) throw corrupt('its file is not a whole SQLite database');
       return isOf(error, 'SQLITE_BUSY') ? 'busy' : null;

@@ -16,14 +16,14 @@ import { testCounts } from '../../activities/test-counts.ts';
 import { trainingHooks } from '../../activities/training-hooks.ts';
 import { claimWorkFolder, dropClaim, privateWorkFolder } from '../../activities/work-folder.ts';
 import type { WorkerParts } from '../../activities/worker-parts.ts';
-import { keyLost, ledgerSecret, type Ledger } from '../../privacy/ledger/index.ts';
+import { keyLost, ledgerSecret, type KnownHead } from '../../privacy/ledger/index.ts';
 import type { OpenedArtifact } from '../../schemas/artifact.ts';
 import { chargesOf } from '../../schemas/charges.ts';
 import { EpsilonflowError } from '../../schemas/errors.ts';
 import { failpoint, watchFailpoints } from '../../schemas/failpoints.ts';
 import type { Plan, PoissonGaussianMechanism } from '../../schemas/plan.ts';
 import { ledgerUrl } from '../../stack/paths.ts';
-import { openProjectLedger } from '../../stack/project-ledger.ts';
+import { holdLedger } from '../../stack/project-ledger.ts';
 import { isPaidBy, openStore } from '../../store/index.ts';
 import { doorOf } from '../../tracking/door.ts';
 import { History } from './history.ts';
@@ -47,13 +47,13 @@ interface LiveParts extends WorkerParts {
 }
 
 function openParts(): LiveParts {
-  let opened: Promise<Ledger> | null = null;
+  const ledger = holdLedger();
   return {
     store: openStore(),
-    ledger: () => (opened ??= openProjectLedger(null)),
+    ledger: ledger.use,
     datasetSecret: () => ledgerSecret(ledgerUrl()),
     trackerUri: () => Promise.resolve(null),
-    close: async () => (await opened?.catch(() => null))?.close(),
+    close: ledger.close,
   };
 }
 
@@ -63,18 +63,21 @@ interface Step {
   plan: Plan;
   node: ChaosNode;
   receipts: StepReceipt[];
+  ledgerHead: KnownHead;
 }
 
 /** As the activity of a step does it. */
-async function runStep(parts: WorkerParts, { life, run, plan, node, receipts }: Step): Promise<StepOutcome> {
+async function runStep(parts: WorkerParts, step: Step): Promise<StepOutcome> {
+  const { life, run, plan, node, receipts } = step;
   const { attempt } = life;
-  const authority = (await takeAuthority(parts, node, receipts, attempt))!;
-  const outcome = ({ manifest }: OpenedArtifact): StepOutcome => ({
+  const authority = (await takeAuthority(parts, node, receipts, attempt, step.ledgerHead))!;
+  const outcome = async ({ manifest }: OpenedArtifact): Promise<StepOutcome> => ({
     key: node.key,
     metrics: doorOf(plan, node).metrics(manifest.metrics),
     seconds: 0,
     attempt,
     commits: authority.tokens.map((token, place) => ({ token, proof: manifest.charges?.[place]?.proof ?? null })),
+    ledgerHead: await authority.ledgerHead(),
   });
   const paidBy = receipts.map(({ entryId }) => entryId).sort();
   const present = await parts.store.lookup(node.key);
@@ -157,15 +160,17 @@ async function live(life: Life): Promise<Omit<LifeEnd, 'reached'>> {
   try {
     const plan = await parts.store.loadPlan(planDigest);
     await (await parts.ledger()).register(registrations(await parts.datasetSecret()));
+    let ledgerHead: KnownHead | null = null;
     const end = await attempt(async () => {
-      const receipts = await activity('reserve', () => budget.reserveBudget(run, life.nodeIds));
+      const reserved = await activity('reserve', () => budget.reserveBudget(run, life.nodeIds, null));
+      ledgerHead = reserved.ledgerHead;
       for (const nodeId of life.nodeIds) {
         const node = plan.nodes.find(({ id }) => id === nodeId) as ChaosNode;
-        const own = receipts.filter(({ nodeKey }) => nodeKey === node.key);
-        await runPrivateStep(activity, parts, budget, { life, run, plan, node, receipts: own });
+        const receipts = reserved.receipts.filter(({ nodeKey }) => nodeKey === node.key);
+        ledgerHead = await runPrivateStep(activity, parts, budget, { life, run, plan, node, receipts, ledgerHead });
       }
     });
-    await activity('release', () => budget.releaseBudget(run));
+    await activity('release', () => budget.releaseBudget(run, ledgerHead));
     return end;
   } catch (error) {
     if (hasSlept) return { result: 'superseded', code: null, fault: null };
@@ -181,13 +186,14 @@ async function runPrivateStep(
   parts: WorkerParts,
   budget: ReturnType<typeof createBudgetActivities>,
   step: Step,
-): Promise<void> {
+): Promise<KnownHead> {
   const { run, node, receipts } = step;
   try {
-    await activity(`open ${node.id}`, () => budget.openPrivateStep(run, receipts));
-    const outcome = await activity(`run ${node.id}`, () => runStep(parts, step));
-    const request = { run, nodeId: node.id, receipts };
-    await activity(`commit ${node.id}`, () => budget.commitPrivateStep(request, outcome));
+    const open = (): Promise<KnownHead> => budget.openPrivateStep(run, receipts, step.ledgerHead);
+    const ledgerHead = await activity(`open ${node.id}`, open);
+    const outcome = await activity(`run ${node.id}`, () => runStep(parts, { ...step, ledgerHead }));
+    const request = { run, nodeId: node.id, receipts, ledgerHead };
+    return await activity(`commit ${node.id}`, () => budget.commitPrivateStep(request, outcome));
   } catch (error) {
     if (hasSlept) throw error;
     await activity(`close ${node.id}`, () => budget.closePrivateStep(run, receipts));

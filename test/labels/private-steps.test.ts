@@ -98,7 +98,8 @@ afterEach(async () => {
   rmSync(home, { recursive: true, force: true });
 });
 
-const reserve = async (node: PlanNode): Promise<Receipt[]> => activities.reserveBudget(run, [node.id]);
+const reserve = async (node: PlanNode): Promise<Receipt[]> =>
+  (await activities.reserveBudget(run, [node.id], null)).receipts;
 
 describe('a node with two charges', () => {
   it('gets an entry for each, on the accounts of its splits', async () => {
@@ -137,9 +138,9 @@ describe('a node with two charges', () => {
 describe('openPrivateStep', () => {
   it('makes a key for entries that are reserved, and keeps one that is there', async () => {
     const receipts = await reserve(classifier);
-    await activities.openPrivateStep(run, receipts);
+    await activities.openPrivateStep(run, receipts, null);
     expect(await hasNoiseKey(privateWorkFolder(receipts))).toBe(true);
-    await activities.openPrivateStep(run, receipts);
+    await activities.openPrivateStep(run, receipts, null);
     expect(readdirSync(join(statePaths.privateStore(), 'work'))).toHaveLength(1);
   });
 
@@ -148,7 +149,7 @@ describe('openPrivateStep', () => {
     async (place) => {
       const receipts = await reserve(classifier);
       await ledger.begin(receipts[place]!, 1, null);
-      await activities.openPrivateStep(run, receipts);
+      await activities.openPrivateStep(run, receipts, null);
       expect(await hasNoiseKey(privateWorkFolder(receipts))).toBe(false);
     },
   );
@@ -162,7 +163,7 @@ describe('a noise key', () => {
 
   it('that was lost is not replaced by one of a secret that is new or was exchanged', async () => {
     const receipts = await reserve(classifier);
-    await activities.openPrivateStep(run, receipts);
+    await activities.openPrivateStep(run, receipts, null);
     expect((await takeAuthority(parts, classifier, receipts, 1))?.isKeyed).toBe(true);
     const { directory } = privateWorkFolder(receipts);
     rmSync(directory, { recursive: true });
@@ -176,7 +177,7 @@ describe('a noise key', () => {
   it('that was lost is made again by the same secret', async () => {
     process.env['EPSILONFLOW_RUN_SECRET'] = 'a'.repeat(32);
     const receipts = await reserve(classifier);
-    await activities.openPrivateStep(run, receipts);
+    await activities.openPrivateStep(run, receipts, null);
     await takeAuthority(parts, classifier, receipts, 1);
     rmSync(privateWorkFolder(receipts).directory, { recursive: true });
     expect((await takeAuthority(parts, classifier, receipts, 2))?.isKeyed).toBe(true);
@@ -184,7 +185,7 @@ describe('a noise key', () => {
 
   it('that each of two hosts made for themselves is good on the first that begins', async () => {
     const receipts = await reserve(classifier);
-    await activities.openPrivateStep(run, receipts);
+    await activities.openPrivateStep(run, receipts, null);
     await takeAuthority(parts, classifier, receipts, 1);
     rmSync(privateWorkFolder(receipts).directory, { recursive: true });
     await createNoiseKey(privateWorkFolder(receipts), receipts);
@@ -193,7 +194,7 @@ describe('a noise key', () => {
 
   it('that is gone lets an attempt hand in what is published, and nothing else', async () => {
     const receipts = await reserve(classifier);
-    await activities.openPrivateStep(run, receipts);
+    await activities.openPrivateStep(run, receipts, null);
     await takeAuthority(parts, classifier, receipts, 1);
     rmSync(privateWorkFolder(receipts).directory, { recursive: true });
     expect((await takeAuthority(parts, classifier, receipts, 2))?.isKeyed).toBe(false);
@@ -202,7 +203,7 @@ describe('a noise key', () => {
   it('is not made again once the step is committed', async () => {
     process.env['EPSILONFLOW_RUN_SECRET'] = 'a'.repeat(32);
     const receipts = await reserve(classifier);
-    await activities.openPrivateStep(run, receipts);
+    await activities.openPrivateStep(run, receipts, null);
     const { tokens } = (await takeAuthority(parts, classifier, receipts, 1))!;
     await ledger.commit(receipts[0]!, tokens[0]!, null);
     rmSync(privateWorkFolder(receipts).directory, { recursive: true });
@@ -269,7 +270,7 @@ describe('an older copy of the ledger that lacks no row of the chain, but record
   /** Exchanges the ledger for one from between the second record and the third. */
   async function rollBack(): Promise<Receipt[]> {
     const receipts = await reserve(training);
-    await activities.openPrivateStep(run, receipts);
+    await activities.openPrivateStep(run, receipts, null);
     const authority = (await takeAuthority(parts, training, receipts, 1))!;
     for (const step of [0, 1]) await authority.announceStep(step, digest, 'training');
     for (const part of ['', '-wal']) cpSync(`${file()}${part}`, `${file()}.copy${part}`);
@@ -298,8 +299,8 @@ describe('an older copy of the ledger that lacks no row of the chain, but record
     for (const end of ['first', 'second']) {
       await activities.closePrivateStep(run, receipts);
       expect(await hasNoiseKey(privateWorkFolder(receipts)), end).toBe(false);
-      await activities.releaseBudget(run);
-      await activities.reserveBudget(run, [training.id]);
+      await activities.releaseBudget(run, null);
+      await activities.reserveBudget(run, [training.id], null);
       expect((await ledger.accountSummary('people'))?.total).toBe(before);
     }
   });
@@ -317,11 +318,11 @@ describe('an older copy of the ledger that lacks no row of the chain, but record
 
 it('a run that ends leaves nothing of its closed steps', async () => {
   const receipts = await reserve(training);
-  await activities.openPrivateStep(run, receipts);
+  await activities.openPrivateStep(run, receipts, null);
   const authority = (await takeAuthority(parts, training, receipts, 1))!;
   await authority.announceStep(0, 'ab'.repeat(32), 'training');
   await activities.closePrivateStep(run, receipts);
-  await activities.releaseBudget(run);
+  await activities.releaseBudget(run, null);
   expect(readdirSync(join(statePaths.privateStore(), 'work'))).toEqual([]);
   expect((await ledger.accountSummary('people'))?.experiments[0]?.entries.begun).toBe(1);
 });
@@ -388,9 +389,9 @@ describe('a worker that starts', () => {
 
   it('destroys keys of entries that are committed or were released, while their run goes on too', async () => {
     const opened = await reserve(classifier);
-    await activities.openPrivateStep(run, opened);
+    await activities.openPrivateStep(run, opened, null);
     const committed = await reserve(generator);
-    await activities.openPrivateStep(run, committed);
+    await activities.openPrivateStep(run, committed, null);
     const { tokens } = (await takeAuthority(parts, generator, committed, 1))!;
     await ledger.commit(committed[0]!, tokens[0]!, null);
     await recoverDeadAttempts(clientOf({ [run.workflowId]: 'RUNNING' }), parts);

@@ -1,6 +1,12 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 
-import { openLedger, type DatasetRegistration, type Envelope, type Ledger } from '../../privacy/ledger/index.ts';
+import {
+  headOf,
+  openLedger,
+  type DatasetRegistration,
+  type Envelope,
+  type Ledger,
+} from '../../privacy/ledger/index.ts';
 import { overlaps, rowsOf, sharedRows } from '../../privacy/ledger/rows.ts';
 import { ledgerDatabases } from './ledger-databases.ts';
 import { entry, envelope, registration } from './ledger-fixture.ts';
@@ -254,7 +260,7 @@ describe.each(ledgerDatabases('accounts of the ledger'))('on $name', (database) 
 
   describe('what is remembered of a ledger', () => {
     const { key } = rowsOf([], secret);
-    const remembered = async () => ({ ledger: await ledger.identity(), ...(await ledger.head()) });
+    const remembered = async () => ({ ...(await headOf(ledger)), source: 'someone' });
 
     test('is what it holds, now and before', async () => {
       const empty = await remembered();
