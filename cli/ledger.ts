@@ -41,6 +41,8 @@ async function withLedger<T>(
   }
 }
 
+const printUnasked = (unasked: readonly string[]): void => unasked.forEach((line) => printLine(styled('dim', line)));
+
 const figure = (epsilon: number | null): string => (epsilon === null ? 'unbounded' : showEpsilon(epsilon));
 
 function printAccount(summary: AccountSummary): void {
@@ -70,6 +72,7 @@ async function show(dataset: string | undefined, { json }: Output): Promise<void
   const marker = await markerHere();
   const { ledgerName } = await import('../privacy/ledger/index.ts');
   const { discontinuitiesOf } = await import('../stack/project-ledger.ts');
+  const { recordsOf } = await import('./ledger-records.ts');
   await withLedger({ marker, unchecked: true }, async (ledger) => {
     const known = await ledger.accounts();
     if (dataset !== undefined && !known.includes(dataset)) {
@@ -81,41 +84,52 @@ async function show(dataset: string | undefined, { json }: Output): Promise<void
     const summaries = (await Promise.all(names.map((name) => ledger.accountSummary(name)))).filter(
       (summary) => summary !== null,
     );
-    const problems = await discontinuitiesOf(ledger, marker);
+    const { heads, unasked } = await recordsOf(ledger);
+    const problems = await discontinuitiesOf(ledger, marker, heads);
     if (json) {
       const [identity, head] = [await ledger.identity(), await ledger.head()];
-      return printJson({ ledger: ledgerName(ledgerUrl()), identity, head, problems, accounts: summaries });
+      return printJson({ ledger: ledgerName(ledgerUrl()), identity, head, problems, unasked, accounts: summaries });
     }
     for (const loss of summaries[0]?.losses ?? []) printLine(styled('yellow', describeLoss(loss)));
-    for (const problem of problems) printLine(styled('red', `Not the whole truth: ${describe(problem)}.`));
+    for (const text of describe(problems)) printLine(styled('red', `Not the whole truth: ${text}.`));
     if (summaries.length === 0) printLine('Nothing was spent yet.');
     summaries.forEach((summary, i) => {
       if (i > 0) printLine();
       printAccount(summary);
     });
+    printUnasked(unasked);
   });
 }
 
-function describe(one: Discontinuity): string {
-  switch (one.problem) {
-    case 'exchanged':
-      return `ledger ${one.expected.ledger}, with ${one.expected.sequence} rows or more, is not this one`;
-    case 'rolled-back':
-      return `row ${one.expected.sequence}, written before, is not in this ledger`;
-    case 'secret-lost':
-      return 'the dataset secret is another one, so that records of old and new data can not be compared';
-  }
+/** One line for all rows that are lost together, the newest of which comes first. */
+function describe(found: readonly Discontinuity[]): string[] {
+  const lost = found.filter(({ problem }) => problem === 'rolled-back');
+  return found.flatMap((one) => {
+    switch (one.problem) {
+      case 'exchanged':
+        return `ledger ${one.expected.ledger}, with ${one.expected.sequence} rows or more, is not this one`;
+      case 'rolled-back': {
+        if (one !== lost[0]) return [];
+        const more = lost.length > 1 ? `, nor are ${lost.length - 1} other rows that are remembered` : '';
+        return `row ${one.expected.sequence}, which ${one.expected.source} names, is not in this ledger${more}`;
+      }
+      case 'secret-lost':
+        return 'the dataset secret is another one, so that records of old and new data can not be compared';
+    }
+  });
 }
 
 async function verify({ json }: Output): Promise<void> {
   const marker = await markerHere();
   const { requireContinuity } = await import('../stack/project-ledger.ts');
-  const { rows, unsealed } = await withLedger({ marker, unchecked: true }, async (ledger) => {
+  const { recordsOf } = await import('./ledger-records.ts');
+  const { rows, unsealed, unasked } = await withLedger({ marker, unchecked: true }, async (ledger) => {
     const checked = await ledger.verify();
-    await requireContinuity(ledger, marker);
-    return checked;
+    const records = await recordsOf(ledger);
+    await requireContinuity(ledger, marker, records.heads);
+    return { ...checked, unasked: records.unasked };
   });
-  if (json) return printJson({ rows, unsealed, intact: true });
+  if (json) return printJson({ rows, unsealed, intact: true, unasked });
   printLine(`The chain of ${rows} rows is intact, and every mechanism digest, sum and record is what its rows say.`);
   if (unsealed > 0) {
     printLine(
@@ -123,6 +137,7 @@ async function verify({ json }: Output): Promise<void> {
         'digests were compared with each other, not recomputed.',
     );
   }
+  printUnasked(unasked);
 }
 
 interface RegisterOptions extends Output, Why {
@@ -173,12 +188,15 @@ async function register(spec: string, dataset: string, options: RegisterOptions)
 async function acknowledge({ marker: named, author, reason, json }: Output & Why & { marker?: string }): Promise<void> {
   const marker = await markerHere(named);
   const { acknowledgeLedger, openUnchecked } = await import('../stack/project-ledger.ts');
+  const { recordsOf } = await import('./ledger-records.ts');
   const ledger = await openUnchecked();
   try {
-    const found = await acknowledgeLedger(ledger, marker, { author, reason });
-    if (json) return printJson({ acknowledged: found });
+    const { heads, unasked } = await recordsOf(ledger);
+    const found = await acknowledgeLedger(ledger, marker, { author, reason }, heads);
+    if (json) return printJson({ acknowledged: found, unasked });
     if (found.length === 0) printLine('Nothing is missing from this ledger.');
-    for (const problem of found) printLine(`Acknowledged: ${describe(problem)}.`);
+    for (const text of describe(found)) printLine(`Acknowledged: ${text}.`);
+    printUnasked(unasked);
     if (found.some(({ problem }) => problem === 'exchanged')) printLine(`${shortPath(marker)} was changed: commit it.`);
   } finally {
     await ledger.close();

@@ -29,6 +29,7 @@ async function run(spec: string, options: RunOptions): Promise<number> {
   const { ensureServices } = await import('../stack/services.ts');
   const { ensureWorker } = await import('../stack/worker-process.ts');
   const { createLiveView } = await import('./live-view.ts');
+  const { compareWithRecords } = await import('./ledger-records.ts');
   const { registerPlan } = await import('./registrations.ts');
   const { startRun } = await import('./start-run.ts');
   const { connectTemporal } = await import('./temporal-client.ts');
@@ -47,6 +48,7 @@ async function run(spec: string, options: RunOptions): Promise<number> {
   const client = await connectTemporal(temporal);
   try {
     const started = await startRun(client, compiled, async () => {
+      await compareWithRecords(plan, services, (line) => view.say(line));
       refuseIfOverdrawn(compiled);
       return registerPlan(plan, registrations, (line) => view.say(line));
     });

@@ -76,9 +76,16 @@ export function requireLedger(
     throw mismatch(`There is no privacy ledger at ${url}, but ${marker} names one.`, marker, named);
 }
 
-/** @throws EpsilonflowError LEDGER_MISMATCH, LEDGER_ROLLED_BACK */
-export async function requireContinuity(ledger: Ledger, marker: string | null): Promise<void> {
-  const [first] = await discontinuitiesOf(ledger, marker);
+/**
+ * @param recorded rows that others than marker and machine remember, of this or other ledgers
+ * @throws EpsilonflowError LEDGER_MISMATCH, LEDGER_ROLLED_BACK
+ */
+export async function requireContinuity(
+  ledger: Ledger,
+  marker: string | null,
+  recorded: readonly RememberedHead[] = [],
+): Promise<void> {
+  const [first] = await discontinuitiesOf(ledger, marker, recorded);
   if (first !== undefined) throw refusalOf(first, marker);
 }
 
@@ -129,8 +136,15 @@ function mismatch(message: string, marker: string | null, { ledger }: KnownHead)
   });
 }
 
-/** What marker and machine remember and the ledger neither holds nor has acknowledged. */
-export async function discontinuitiesOf(ledger: Ledger, marker: string | null): Promise<Discontinuity[]> {
+/**
+ * What marker and machine remember, or others have recorded of this ledger, and it neither holds nor has acknowledged;
+ * of lost rows the newest first.
+ */
+export async function discontinuitiesOf(
+  ledger: Ledger,
+  marker: string | null,
+  recorded: readonly RememberedHead[] = [],
+): Promise<Discontinuity[]> {
   const heads: RememberedHead[] = [];
   const named = marker === null ? null : readMarker(marker);
   if (marker !== null && named !== null) heads.push({ ...named, source: marker });
@@ -142,19 +156,28 @@ export async function discontinuitiesOf(ledger: Ledger, marker: string | null): 
     const others = rememberedHere().filter(({ ledger: other }) => other !== identity && other !== named?.ledger);
     heads.push(...others.map((head) => ({ ...head, source })));
   }
-  return ledger.discontinuities({ heads, rowKey: rowsOf([], await ledgerSecret(ledgerUrl())).key });
+  heads.push(...recorded.filter((head) => head.ledger === identity));
+  const isFirst = ({ ledger: of, sequence, hash }: KnownHead, place: number): boolean =>
+    heads.findIndex((other) => other.ledger === of && other.sequence === sequence && other.hash === hash) === place;
+  const once = heads.filter(isFirst);
+  const own = once.filter((head) => head.ledger === identity).sort((a, b) => b.sequence - a.sequence);
+  return ledger.discontinuities({
+    heads: [...once.filter((head) => head.ledger !== identity), ...own],
+    rowKey: rowsOf([], await ledgerSecret(ledgerUrl())).key,
+  });
 }
 
 /**
- * Goes on with a ledger in spite of what is remembered: a row of its own for each difference, and marker and memory say
- * what is there now. Returns what was acknowledged.
+ * Goes on with a ledger in spite of what is remembered: rows of its own say so, and marker and memory say what is there
+ * now. Returns what was acknowledged.
  */
 export async function acknowledgeLedger(
   ledger: Ledger,
   marker: string | null,
   why: { author: string; reason: string },
+  recorded: readonly RememberedHead[] = [],
 ): Promise<Discontinuity[]> {
-  const found = await discontinuitiesOf(ledger, marker);
+  const found = await discontinuitiesOf(ledger, marker, recorded);
   if (found.length === 0) return found;
   // The row that says so is written first: after a crash in between it still holds.
   await ledger.acknowledge(found, why);

@@ -102,19 +102,26 @@ async function mlflowAnswers(uri: string): Promise<boolean> {
 
 /** The Temporal server to use, running. Throws SERVICE_UNREACHABLE or SETUP_INCOMPLETE. */
 export async function ensureTemporal(): Promise<TemporalService> {
-  const named = process.env['TEMPORAL_ADDRESS'];
+  const named = namedTemporal();
   if (named) {
-    const namespace = process.env['TEMPORAL_NAMESPACE'] ?? 'default';
-    const uiUrl = process.env['TEMPORAL_UI_URL'] ?? null;
-    if (await temporalAnswers(named, namespace)) return { address: named, uiUrl, namespace, own: false };
+    const { address, namespace } = named;
+    if (await temporalAnswers(address, namespace)) return named;
     throw new EpsilonflowError(
       'SERVICE_UNREACHABLE',
-      `No Temporal server with the namespace "${namespace}" answers at ${named}, which TEMPORAL_ADDRESS names`,
+      `No Temporal server with the namespace "${namespace}" answers at ${address}, which TEMPORAL_ADDRESS names`,
       { hint: 'Start it, correct the variable, or unset it to use the local server that Epsilonflow starts.' },
     );
   }
   const { ports } = await ensureService(localTemporal);
   return ownTemporal(ports);
+}
+
+/** The server that variables name, if they do. */
+function namedTemporal(): TemporalService | null {
+  const address = process.env['TEMPORAL_ADDRESS'];
+  if (!address) return null;
+  const namespace = process.env['TEMPORAL_NAMESPACE'] ?? 'default';
+  return { address, uiUrl: process.env['TEMPORAL_UI_URL'] ?? null, namespace, own: false };
 }
 
 const ownTemporal = (ports: Record<string, number>): TemporalService => ({
@@ -157,6 +164,16 @@ export async function ensureServices(): Promise<Services> {
   return { temporal, mlflow, warnings };
 }
 
+/** The services that answer now, without starting any; null for one that doesn't, and for a tracker that is not used. */
+export async function answeringServices(): Promise<{ temporal: TemporalService | null; mlflow: MlflowService | null }> {
+  const [temporal, mlflow] = await Promise.all([temporalStatus(), mlflowStatus()]);
+  const hasTracker = process.env['MLFLOW_TRACKING_URI'] !== 'none' && mlflow.state === 'running';
+  return {
+    temporal: temporal.state === 'running' ? (namedTemporal() ?? ownTemporal(readRecord(temporal.name)!.ports)) : null,
+    mlflow: hasTracker ? { uri: mlflow.url!, own: mlflow.own } : null,
+  };
+}
+
 export interface ServiceStatus {
   name: string;
   title: string;
@@ -173,10 +190,10 @@ export async function serviceStatuses(): Promise<ServiceStatus[]> {
 }
 
 async function temporalStatus(): Promise<ServiceStatus> {
-  const named = process.env['TEMPORAL_ADDRESS'];
+  const named = namedTemporal();
   if (named) {
-    const answers = await temporalAnswers(named, process.env['TEMPORAL_NAMESPACE'] ?? 'default');
-    return external('temporal', localTemporal.title, named, answers);
+    const answers = await temporalAnswers(named.address, named.namespace);
+    return external('temporal', localTemporal.title, named.address, answers);
   }
   return local(localTemporal, (ports) => `http://127.0.0.1:${ports['ui']}`);
 }

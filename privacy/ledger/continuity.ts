@@ -3,6 +3,9 @@
 import type { Discontinuity, KnownHead, LedgerLoss, LedgerMemory } from './ledger.ts';
 import type { LedgerTransaction, LedgerWriter } from './writer.ts';
 
+/** Databases bound the number of parameters of a query. */
+const rowsAQuery = 500;
+
 /** The random id that was made with the ledger's tables. */
 export async function ledgerIdentity(transaction: LedgerTransaction): Promise<string> {
   const { ledger } = await transaction.selectFrom('ledger_identity').select('ledger').executeTakeFirstOrThrow();
@@ -22,9 +25,12 @@ export async function findDiscontinuities(
     .select(['ledger', 'row_key'])
     .executeTakeFirstOrThrow();
   const found: Discontinuity[] = [];
+  const hashes = await hashesOf(transaction, heads);
   for (const expected of heads) {
     if (expected.ledger !== ledger) found.push({ problem: 'exchanged', expected });
-    else if (!(await holds(transaction, expected))) found.push({ problem: 'rolled-back', expected });
+    else if (expected.sequence > 0 && hashes.get(expected.sequence) !== expected.hash) {
+      found.push({ problem: 'rolled-back', expected });
+    }
   }
   if (known !== null && rowKey !== null && known !== rowKey) {
     found.push({ problem: 'secret-lost', expected: { key: known }, found: { key: rowKey } });
@@ -34,14 +40,19 @@ export async function findDiscontinuities(
   return found.filter((one) => !acknowledged.has(nameOf(one)));
 }
 
-async function holds(transaction: LedgerTransaction, { sequence, hash }: KnownHead): Promise<boolean> {
-  if (sequence === 0) return true;
-  const row = await transaction
-    .selectFrom('ledger_rows')
-    .select('hash')
-    .where('sequence', '=', sequence)
-    .executeTakeFirst();
-  return row?.hash === hash;
+/** Hashes of the rows at the places of heads, by sequence number. */
+async function hashesOf(transaction: LedgerTransaction, heads: readonly KnownHead[]): Promise<Map<number, string>> {
+  const sequences = [...new Set(heads.map(({ sequence }) => sequence))];
+  const hashes = new Map<number, string>();
+  for (let from = 0; from < sequences.length; from += rowsAQuery) {
+    const rows = await transaction
+      .selectFrom('ledger_rows')
+      .select(['sequence', 'hash'])
+      .where('sequence', 'in', sequences.slice(from, from + rowsAQuery))
+      .execute();
+    for (const { sequence, hash } of rows) hashes.set(Number(sequence), hash);
+  }
+  return hashes;
 }
 
 /** What a row says that acknowledges a loss, but for the reasons. */
@@ -56,10 +67,17 @@ function nameOf(one: Acknowledged): string {
 }
 
 async function acknowledgedBefore(transaction: LedgerTransaction): Promise<Set<string>> {
-  return new Set((await acknowledgements(transaction)).map(nameOf));
+  const rows = await acknowledgements(transaction);
+  const older = rows.flatMap((row) =>
+    row.problem === 'secret-lost'
+      ? []
+      : (row.older ?? []).map((expected) => nameOf({ problem: row.problem, expected })),
+  );
+  return new Set([...rows.map(nameOf), ...older]);
 }
 
-type Acknowledgement = Acknowledged & { author: string; reason: string; row: number };
+/** `older`: more rows that are lost with the expected one, each of which someone remembers. */
+type Acknowledgement = Acknowledged & { older?: KnownHead[]; author: string; reason: string; row: number };
 
 async function acknowledgements(transaction: LedgerTransaction): Promise<Acknowledgement[]> {
   const rows = await transaction
@@ -81,7 +99,8 @@ export async function acknowledgedLosses(transaction: LedgerTransaction): Promis
 }
 
 /**
- * Appends a row for each; its account is empty, since it concerns all. After a lost secret new row hashes are under the
+ * Appends a row for each ledger that is another one, for all rows together that are lost, and for a lost secret; their
+ * account is empty, since they concern all. After a lost secret new row hashes are under the
  * new one, and have nothing in common with the old ones: only names join old and new data then.
  */
 export async function acknowledgeDiscontinuities(
@@ -89,14 +108,19 @@ export async function acknowledgeDiscontinuities(
   found: readonly Discontinuity[],
   why: { author: string; reason: string },
 ): Promise<void> {
+  const append = (payload: object): Promise<void> =>
+    writer.append({ kind: 'acknowledged', account: '', entryId: null, payload: { ...payload, ...why } });
+  const lost: KnownHead[] = [];
   for (const one of found) {
     if (one.problem === 'secret-lost') {
       await writer.transaction.updateTable('ledger_identity').set({ row_key: one.found.key }).execute();
-      await writer.append({ kind: 'acknowledged', account: '', entryId: null, payload: { ...one, ...why } });
+      await append(one);
       continue;
     }
     const { ledger, sequence, hash } = one.expected;
-    const payload = { problem: one.problem, expected: { ledger, sequence, hash }, ...why };
-    await writer.append({ kind: 'acknowledged', account: '', entryId: null, payload });
+    if (one.problem === 'rolled-back') lost.push({ ledger, sequence, hash });
+    else await append({ problem: one.problem, expected: { ledger, sequence, hash } });
   }
+  const [expected, ...older] = lost.sort((a, b) => b.sequence - a.sequence);
+  if (expected) await append({ problem: 'rolled-back', expected, ...(older.length > 0 && { older }) });
 }

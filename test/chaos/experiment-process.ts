@@ -140,7 +140,7 @@ async function runStep(parts: WorkerParts, step: Step): Promise<StepOutcome> {
       paidBy,
     });
     failpoint('attempt: published');
-    return outcome(artifact);
+    return await outcome(artifact);
   } finally {
     await artifacts.discard(stage);
     await dropClaim(work, taskToken);

@@ -4,9 +4,16 @@ import { join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
-import { headOf, type Ledger } from '../../privacy/ledger/index.ts';
+import { headOf, type Ledger, type RememberedHead } from '../../privacy/ledger/index.ts';
 import { statePaths } from '../../stack/paths.ts';
-import { acknowledgeLedger, holdLedger, openUnchecked, type HeldLedger } from '../../stack/project-ledger.ts';
+import {
+  acknowledgeLedger,
+  discontinuitiesOf,
+  holdLedger,
+  openUnchecked,
+  requireContinuity,
+  type HeldLedger,
+} from '../../stack/project-ledger.ts';
 import { entry, envelope } from '../privacy/ledger-fixture.ts';
 
 let folder: string;
@@ -91,6 +98,38 @@ describe('a ledger that a worker holds', () => {
     expect(await acknowledgeLedger(restored, null, { author: 'board', reason: 'backup' })).toHaveLength(1);
     await restored.close();
     await held.use(head);
+  });
+
+  it('is held against what services recorded of it, not of others, and one row acknowledges all that is lost', async () => {
+    const ledger = await held.use();
+    await spend(ledger, 'first');
+    copyTo('copy');
+    const recorded: RememberedHead[] = [];
+    for (const workflow of ['second', 'third']) {
+      await spend(ledger, workflow);
+      recorded.push({ ...(await headOf(ledger)), source: `the history of ${workflow}` });
+    }
+    expect(await discontinuitiesOf(ledger, null, recorded)).toEqual([]);
+    exchange('copy');
+    forgetRunState();
+    const restored = await openUnchecked();
+    const others = recorded.map((head) => ({ ...head, ledger: 'another', source: 'another project' }));
+    expect(await discontinuitiesOf(restored, null, others)).toEqual([]);
+    const all = [...others, ...recorded, ...recorded];
+    await expect(requireContinuity(restored, null, all)).rejects.toMatchObject({
+      code: 'LEDGER_ROLLED_BACK',
+      message: expect.stringContaining('which the history of third names') as string,
+    });
+    const { sequence } = await restored.head();
+    expect(await acknowledgeLedger(restored, null, { author: 'board', reason: 'backup' }, all)).toHaveLength(2);
+    expect((await restored.head()).sequence).toBe(sequence + 1);
+    for (const known of [recorded, recorded.slice(0, 1)]) {
+      expect(await discontinuitiesOf(restored, null, known)).toEqual([]);
+    }
+    const later = { ...recorded[0]!, hash: 'e'.repeat(64) };
+    expect(await discontinuitiesOf(restored, null, [...recorded, later])).toHaveLength(1);
+    await restored.verify();
+    await restored.close();
   });
 
   it.each([true, false])('is not made anew when it is gone, run state there: %s', async (isRemembered) => {

@@ -45,6 +45,8 @@ export interface MlflowClient {
   experiment(name: string): Promise<string>;
   /** Runs that carry a tag, of all pages, deleted ones left out. The filter language has no escapes: no quotes in it. */
   runsByTag(experimentId: string, tag: MlflowTag): Promise<MlflowRun[]>;
+  /** Of all experiments, those with a tag whose value begins so (no quotes in it), the last started first. */
+  newestRuns(tag: { key: string; begins: string }, count: number): Promise<MlflowRun[]>;
   createRun(run: NewRun): Promise<MlflowRun>;
   updateRun(runId: string, change: { status: MlflowRunStatus; endTime?: number; name?: string }): Promise<void>;
   deleteRun(runId: string): Promise<void>;
@@ -120,6 +122,29 @@ export function connectMlflow(uri: string, options: HttpOptions = {}): MlflowCli
         token = page.next_page_token || undefined;
       } while (token !== undefined);
       return runs;
+    },
+
+    async newestRuns({ key, begins }, count) {
+      const experimentIds: string[] = [];
+      let token: string | undefined;
+      do {
+        const page = (await post('experiments/search', {
+          max_results: 1000,
+          view_type: 'ACTIVE_ONLY',
+          ...(token === undefined ? {} : { page_token: token }),
+        })) as { experiments?: WireExperiment[]; next_page_token?: string };
+        experimentIds.push(...(page.experiments ?? []).map(({ experiment_id: id }) => id));
+        token = page.next_page_token || undefined;
+      } while (token !== undefined);
+      if (experimentIds.length === 0) return [];
+      const found = (await post('runs/search', {
+        experiment_ids: experimentIds,
+        filter: `tags.\`${key}\` LIKE '${begins}%'`,
+        max_results: count,
+        run_view_type: 'ACTIVE_ONLY',
+        order_by: ['attributes.start_time DESC'],
+      })) as { runs?: WireRun[] };
+      return (found.runs ?? []).map(fromWire);
     },
 
     async createRun(run) {

@@ -10,6 +10,7 @@ import { doorOf, type Passed } from '../door.ts';
 import type { NodeSummary } from '../events.ts';
 import { describeMechanism, showEpsilon } from '../wording.ts';
 import type { DatasetInput, MlflowRunStatus } from '../mlflow/client.ts';
+import { tagOfHead } from '../mlflow/ledger-heads.ts';
 import { cleanKey, flattenParams, type MlflowMetric, type MlflowTag } from '../mlflow/values.ts';
 import { summaryMarkdown } from '../report/summary.ts';
 import type { RunResults } from '../results.ts';
@@ -79,7 +80,6 @@ export function describeParent(record: RunRecord, results: RunResults, runDirect
       [nodeTag]: '-',
       'epsilonflow.level': 'run',
       'epsilonflow.profile': plan.spec.profile,
-      'epsilonflow.ledger.head': ledgerHead(runDirectory),
       'epsilonflow.waivers': plan.waivers.map(({ name, reason }) => `${name}: ${reason}`).join('; ') || null,
       ...Object.fromEntries(
         Object.entries(plan.privacy).flatMap(([dataset, account]) => [
@@ -88,7 +88,7 @@ export function describeParent(record: RunRecord, results: RunResults, runDirect
         ]),
       ),
       'mlflow.note.content': summaryMarkdown(results),
-    }),
+    }).concat(ledgerHead(runDirectory)),
     params: [],
     metrics: metricsAt(numbers, endTime ?? startTime),
     curves: new Map(),
@@ -160,12 +160,10 @@ export function describeInstance(record: RunRecord, results: RunResults, node: P
   };
 }
 
-/** `LEDGER/SEQUENCE/HASH`, by which a ledger that is older than the run can be told; null when it spent nothing. */
-function ledgerHead(runDirectory: string): string | null {
+/** By which a ledger that is older than the run can be told; none when it spent nothing. */
+function ledgerHead(runDirectory: string): MlflowTag[] {
   const file = ledgerHeadFile(runDirectory);
-  if (!existsSync(file)) return null;
-  const { ledger, sequence, hash } = JSON.parse(readFileSync(file, 'utf8')) as KnownHead;
-  return `${ledger}/${sequence}/${hash}`;
+  return existsSync(file) ? [tagOfHead(JSON.parse(readFileSync(file, 'utf8')) as KnownHead)] : [];
 }
 
 const parentStatus = { running: 'RUNNING', completed: 'FINISHED', failed: 'FAILED', cancelled: 'KILLED' } as const;
