@@ -1,8 +1,19 @@
-/** @file Step kind `finetune`: trains an adapter of a public base model on a dataset, with DP unless epsilon is inf. */
+/**
+ * @file Step kind `finetune`: trains a public base model, or an adapter or prompt for it, on a dataset, with DP unless
+ * epsilon is inf.
+ */
 
 import type { TextRecord } from '../datasets/index.ts';
-import { labelPrefix, writeAdapter } from '../learning/adapter/files.ts';
-import { adapterParameters, initialAdapter, sizeOf, type AdapterShape } from '../learning/adapter/parameters.ts';
+import { labelPrefix, writeGenerator } from '../learning/adapter/files.ts';
+import {
+  initialValues,
+  promptName,
+  sizeOf,
+  trainedParameters,
+  type Parameter,
+  type TunedShape,
+} from '../learning/adapter/parameters.ts';
+import { initialPrompt } from '../learning/adapter/prompt.ts';
 import { disposeTree } from '../learning/compile/index.ts';
 import { zeroState } from '../learning/dp/adam.ts';
 import {
@@ -12,14 +23,14 @@ import {
   type TrainingState,
 } from '../learning/dp/checkpoint.ts';
 import { encodeRecord, microbatchShapes, type EncodedRecord } from '../learning/dp/sequences.ts';
-import { AdapterTrainer, unmovedGroups } from '../learning/dp/trainer.ts';
-import { checkModelUnchanged, readModel, readTokenizer, type Model } from '../learning/formats/model.ts';
+import { Trainer, unmovedGroups } from '../learning/dp/trainer.ts';
+import { checkModelUnchanged, copyTokenizer, readModel, readTokenizer, type Model } from '../learning/formats/model.ts';
 import type { Tokenizer } from '../learning/tokenizer/index.ts';
-import { seededStream } from '../privacy/noise.ts';
+import { seededStream, type KeyedStream } from '../privacy/noise.ts';
 import type { MechanismProof } from '../schemas/artifact.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import type { PlanDataset } from '../schemas/plan.ts';
-import type { FinetuneParams } from '../schemas/step-params.ts';
+import { arithmeticOf, type FinetuneParams } from '../schemas/step-params.ts';
 import { readInput, type JobContext, type JobInput, type StepOutput, type StepRunner } from './job.ts';
 import { noiseSecret, reservedMechanism } from './reserved-mechanism.ts';
 import { trainingHooks } from './training-hooks.ts';
@@ -80,20 +91,64 @@ function checkFit({ config }: Model, tokenizer: Tokenizer, params: FinetuneParam
     const sizes = `${tokenizer.vocabularySize} tokens, the model ${config.vocab}`;
     throw new EpsilonflowError('MODEL_INVALID', `Tokenizer and model do not belong together: it has ${sizes}.`);
   }
-  if (params.sequence > config.context) {
-    throw new EpsilonflowError('STEP_FAILED', `sequence ${params.sequence} exceeds the model's ${config.context}.`, {
+  const length = params.method.kind === 'prompt' ? params.method.length : 0;
+  if (length + params.sequence > config.context) {
+    const asked =
+      length > 0
+        ? `A prompt of ${length} and sequence ${params.sequence} exceed`
+        : `sequence ${params.sequence} exceeds`;
+    throw new EpsilonflowError('STEP_FAILED', `${asked} the model's ${config.context} positions.`, {
       hint: 'Lower `sequence` of the finetune step.',
     });
   }
 }
 
-/** Resumes from a checkpoint, trains to the end of the schedule and writes the adapter. */
+/** What the method trains. @param labels of the dataset */
+function tunedShape({ method, conditioning }: FinetuneParams, labels: readonly string[]): TunedShape {
+  const classes = conditioning === 'class-bias' ? labels.length : 0;
+  switch (method.kind) {
+    case 'lora':
+      return { kind: 'lora', rank: method.rank, alpha: method.alpha, targets: method.targets, classes };
+    case 'prompt':
+      return { kind: 'prompt', length: method.length, classes };
+    case 'full':
+      return { kind: 'full', classes };
+  }
+}
+
+/** Values before training, by parameter. */
+function startOf(
+  parameters: readonly Parameter[],
+  { method }: FinetuneParams,
+  { config, weights }: Model,
+  tokenizer: Tokenizer,
+  draw: KeyedStream,
+): Record<string, Float32Array> {
+  const given: Record<string, Float32Array> = {};
+  if (method.kind === 'full') {
+    for (const { name, group } of parameters) {
+      if (group === 'weights') given[name] = weights[name]!.dataSync() as Float32Array;
+    }
+  } else if (method.kind === 'prompt') {
+    const { length, init } = method;
+    const ids = typeof init === 'object' ? tokenizer.encode(init.text) : init;
+    given[promptName] = initialPrompt(
+      config,
+      weights,
+      { length, init: ids, vocabulary: tokenizer.vocabularySize },
+      draw,
+    );
+  }
+  return initialValues(parameters, given, () => draw.uniform());
+}
+
+/** Resumes from a checkpoint, trains to the end of the schedule and writes the generator. */
 export const run: StepRunner<'finetune'> = async (input, context): Promise<StepOutput> => {
   const { node } = input;
   const { params } = node;
   const dataset = datasetOf(input);
   const base = await baseOf(input);
-  const mechanism = reservedMechanism(input, dataset, params);
+  const mechanism = reservedMechanism(input, dataset, { ...params, arithmetic: arithmeticOf(params.method) });
   context.progress({ phase: 'load', done: 0, total: 1, unit: 'models' });
   const model = await readModel(base.path);
   const tokenizer = await readTokenizer(base.path);
@@ -101,13 +156,8 @@ export const run: StepRunner<'finetune'> = async (input, context): Promise<StepO
   const records = await encodeAll((await readInput(input, dataset)).train ?? [], tokenizer, params, dataset, context);
 
   const labels = dataset.label?.values ?? [];
-  const adapter: AdapterShape = {
-    rank: params.method.rank,
-    alpha: params.method.alpha,
-    targets: params.method.targets,
-    classes: params.conditioning === 'class-bias' ? labels.length : 0,
-  };
-  const parameters = adapterParameters(model.config, adapter);
+  const tuned = tunedShape(params, labels);
+  const parameters = trainedParameters(model.config, tuned);
   const layout = microbatchShapes(params.sequence);
   const identity: CheckpointIdentity = {
     nodeKey: node.key,
@@ -115,16 +165,16 @@ export const run: StepRunner<'finetune'> = async (input, context): Promise<StepO
     layout,
   };
   const draw = seededStream(params.seed, 'finetune initialisation');
-  const initial = initialAdapter(parameters, () => draw.uniform());
+  const initial = startOf(parameters, params, model, tokenizer, draw);
   const resumed = await readCheckpoint(input.checkpointDirectory, parameters, identity);
   const fresh = Object.fromEntries(Object.entries(initial).map(([name, values]) => [name, values.slice()]));
   const state: TrainingState = resumed ?? { step: 0, values: fresh, ...zeroState(initial) };
 
   const size = dataset.privacy?.size ?? records.length;
-  const trainer = new AdapterTrainer(
+  const trainer = new Trainer(
     {
       config: model.config,
-      adapter,
+      tuned,
       schedule: { lr: params.method.lr, warmup: params.warmup, finalLr: params.finalLr, steps: params.steps },
       mechanism,
       unboundedBatch: {
@@ -162,15 +212,19 @@ export const run: StepRunner<'finetune'> = async (input, context): Promise<StepO
     });
   }
   context.progress({ phase: 'write', done: 0, total: 1, unit: 'files' });
-  const { conditioning, sequence } = params;
+  const { conditioning, sequence, method } = params;
   const description = {
+    method: method.kind,
     dataset: dataset.name,
     labels,
     conditioning,
     sequence,
     base: { name: base.name, digest: base.digest },
   };
-  await writeAdapter(input.outputDirectory, model.config, { adapter, description, values: state.values });
+  const generator = { tuned, description, values: state.values };
+  const { bosId: bosTokenId, eosId: eosTokenId } = tokenizer;
+  await writeGenerator(input.outputDirectory, model.config, generator, { bosTokenId, eosTokenId });
+  if (tuned.kind === 'full') await copyTokenizer(base.path, input.outputDirectory);
   return {
     metrics: { steps: state.step, trainedParameters: parameters.reduce((sum, each) => sum + sizeOf(each), 0) },
     ...(proof && { proof }),

@@ -6,8 +6,11 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { labelPrefix, readAdapter, type AdapterDescription } from '../learning/adapter/files.ts';
-import { adapterParameters, classBias, classInput, classOutput } from '../learning/adapter/parameters.ts';
+import { labelPrefix, readGenerator, type Generator, type GeneratorDescription } from '../learning/adapter/files.ts';
+import { classBias, classInput, classOutput, promptName, trainedParameters } from '../learning/adapter/parameters.ts';
+import type { DecoderConfig } from '../learning/decoder/config.ts';
+import type { Weights } from '../learning/decoder/weights.ts';
+import type { DecodedModel } from '../learning/decoding/block-decoder.ts';
 import { mergeAdapter } from '../learning/decoding/merge.ts';
 import { TextGenerator, type GeneratedText } from '../learning/decoding/texts.ts';
 import { readModel, readTokenizer } from '../learning/formats/model.ts';
@@ -34,9 +37,48 @@ function baseModelPath({ node, models, artifacts }: JobInput<'generate'>): strin
 }
 
 /** Ids fed before a text, one list a label; data without labels has one. */
-function prefixesOf(tokenizer: Tokenizer, { conditioning, dataset, labels }: AdapterDescription): number[][] {
+function prefixesOf(tokenizer: Tokenizer, { conditioning, dataset, labels }: GeneratorDescription): number[][] {
   const names: (string | undefined)[] = labels.length > 0 ? labels : [undefined];
   return names.map((name) => (conditioning === 'prefix' ? [...tokenizer.encode(labelPrefix(dataset, name))] : []));
+}
+
+/** The base model with what was trained worked into it. */
+function decodedModel(config: DecoderConfig, base: Weights, { tuned, values }: Generator): DecodedModel {
+  const tensors: Record<string, Tensor> = {};
+  for (const { name, shape } of trainedParameters(config, tuned)) tensors[name] = tf.tensor(values[name]!, shape);
+  const tables = tuned.classes > 0 ? [classInput, classOutput, classBias] : [];
+  const conditioning = Object.fromEntries(tables.map((name) => [name, tensors[name]!]));
+  switch (tuned.kind) {
+    case 'lora':
+      return { config, weights: mergeAdapter(config, base, tuned, tensors).weights, conditioning, prompt: null };
+    case 'prompt':
+      return { config, weights: base, conditioning, prompt: tensors[promptName]! };
+    case 'full':
+      return { config, weights: tensors, conditioning, prompt: null };
+  }
+}
+
+/** Ids of tokens that a step bans. @throws EpsilonflowError STEP_FAILED for a text of several tokens */
+function bannedIds(tokenizer: Tokenizer, texts: readonly string[]): number[] {
+  return texts.map((text) => {
+    const ids = tokenizer.encode(text);
+    if (ids.length === 1) return ids[0]!;
+    throw new EpsilonflowError('STEP_FAILED', `banned: ${JSON.stringify(text)} is ${ids.length} tokens, not one.`, {
+      hint: 'Only single tokens can be banned; a space in front of a word is part of its token.',
+    });
+  });
+}
+
+function checkPositions({ config, prompt }: DecodedModel, prefixes: readonly number[][], maxTokens: number): void {
+  const positions = (prompt?.shape[0] ?? 0) + Math.max(...prefixes.map((prefix) => prefix.length)) + maxTokens;
+  if (positions <= config.context) return;
+  throw new EpsilonflowError(
+    'STEP_FAILED',
+    `A text takes up to ${positions} positions; the model has ${config.context}.`,
+    {
+      hint: 'Lower `maxTokens` of the generate step.',
+    },
+  );
 }
 
 interface Collected {
@@ -44,54 +86,47 @@ interface Collected {
   empty: number;
 }
 
-/** Decodes batches until `count` texts are there; rows are taken in their order, empty ones left out. */
+/** Decodes rows until `count` texts are there; rows are taken in their order, empty ones left out. */
 async function collect(generator: TextGenerator, count: number, context: JobContext): Promise<Collected> {
   const kept: GeneratedText[] = [];
   let empty = 0;
-  let from = 0;
-  while (kept.length < count) {
-    if (from > mostAttemptsPerText * count + 1_000) {
-      throw new EpsilonflowError('STEP_FAILED', `${empty} of ${from} generated texts were empty.`, {
+  const report = async (): Promise<void> => {
+    context.progress({ phase: 'generate', done: kept.length, total: count, unit: 'records' });
+    await context.breathe();
+  };
+  for await (const row of generator.texts(0, () => count - kept.length, report)) {
+    if (row.text.trim() !== '') kept.push(row);
+    else if (++empty > mostAttemptsPerText * count + 1_000) {
+      throw new EpsilonflowError('STEP_FAILED', `${empty} of ${row.row + 1} generated texts were empty.`, {
         hint: 'The generator has not learned to write texts; train it for longer or with a larger epsilon.',
       });
     }
-    const rows = await generator.batchFrom(from, async () => {
-      context.progress({ phase: 'generate', done: kept.length, total: count, unit: 'records' });
-      await context.breathe();
-    });
-    for (const row of rows) {
-      if (kept.length === count) break;
-      if (row.text.trim() === '') empty++;
-      else kept.push(row);
-    }
-    from += rows.length;
-    context.progress({ phase: 'generate', done: kept.length, total: count, unit: 'records' });
   }
+  await report();
   return { kept, empty };
 }
 
 export const run: StepRunner<'generate'> = async (input, context): Promise<StepOutput> => {
-  const { count, temperature, maxTokens, seed } = input.node.params;
+  const { count, temperature, topK, topP, repetitionPenalty, banned, maxTokens, seed } = input.node.params;
   context.progress({ phase: 'load', done: 0, total: 1, unit: 'models' });
   const path = baseModelPath(input);
   const { config, weights: base } = await readModel(path);
   const tokenizer = await readTokenizer(path);
-  const { adapter, description, values } = await readAdapter(generatorFolder(input), config);
-  const tensors: Record<string, Tensor> = {};
-  for (const { name, shape } of adapterParameters(config, adapter)) tensors[name] = tf.tensor(values[name]!, shape);
-  const { weights } = mergeAdapter(config, base, adapter, tensors);
-  const tables = adapter.classes > 0 ? [classInput, classOutput, classBias] : [];
+  const trained = await readGenerator(generatorFolder(input), config);
+  const { description } = trained;
+  const model = decodedModel(config, base, trained);
+  const prefixes = prefixesOf(tokenizer, description);
+  checkPositions(model, prefixes, maxTokens);
 
   context.progress({ phase: 'compile', done: 0, total: 1, unit: 'programs' });
   await context.breathe();
   const generator = new TextGenerator({
-    config,
-    weights,
-    conditioning: Object.fromEntries(tables.map((name) => [name, tensors[name]!])),
+    model,
     tokenizer,
-    prefixes: prefixesOf(tokenizer, description),
+    prefixes,
     maxTokens,
-    temperature,
+    rules: { temperature, topK: topK ?? null, topP, repetitionPenalty },
+    banned: bannedIds(tokenizer, banned),
     seed,
   });
   const { kept, empty } = await collect(generator, count, context);

@@ -2,7 +2,7 @@
 
 import { readNoiseKey } from '../privacy/noise-key.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
-import type { PlanDataset, TrainingMechanism } from '../schemas/plan.ts';
+import type { PlanDataset, PoissonGaussianMechanism, TrainingMechanism } from '../schemas/plan.ts';
 import type { JobInput } from './job.ts';
 
 /** What the parameters of a step say of its mechanism. */
@@ -11,6 +11,7 @@ interface StatedMechanism {
   steps: number;
   clip: number;
   batch: number;
+  arithmetic: PoissonGaussianMechanism['arithmetic'];
 }
 
 /**
@@ -36,7 +37,8 @@ export function reservedMechanism(
       : stated.epsilon !== 'inf' &&
         mechanism.steps === stated.steps &&
         mechanism.clipNorm === stated.clip &&
-        mechanism.expectedBatchSize === stated.batch;
+        mechanism.expectedBatchSize === stated.batch &&
+        mechanism.arithmetic === stated.arithmetic;
   if (!agrees) {
     throw new EpsilonflowError('MECHANISM_MISMATCH', `The mechanism of ${node.id} differs from its parameters.`);
   }

@@ -168,7 +168,11 @@ export const run: StepRunner<'train-classifier'> = async (input, context): Promi
   await context.breathe();
   const training = await trainingData(input, { dataset: testSet, records }, classes);
   const testRecords = records.test ?? [];
-  const mechanism = reservedMechanism(input, training.dataset, { epsilon: params.epsilon, ...params.dp });
+  const mechanism = reservedMechanism(input, training.dataset, {
+    epsilon: params.epsilon,
+    ...params.dp,
+    arithmetic: 'exact',
+  });
   const size = mechanism.kind === 'unbounded' ? params : params.dp;
   const shape: WordCnnShape = {
     buckets: size.buckets,

@@ -17,11 +17,10 @@ import { readModel } from '../learning/formats/model.ts';
 import { tf, type Tensor } from '../learning/tensorflow.ts';
 import { packageRoot } from '../stack/paths.ts';
 import type { Bench, BenchCase, MeasureOptions } from './bench-case.ts';
-import { fullArm, type FullWork } from './learning/full.ts';
-import { madeUpWeights, plainArm, trainerArm, type LoraWork } from './learning/lora.ts';
-import { adapterOn, loraStepOperations, small, smolLm2, smolLm2Work, wide } from './learning/models.ts';
+import { loraOn, loraStepOperations, small, smolLm2, smolLm2Work, wide } from './learning/models.ts';
 import { startPeer, type LearningPeer, type PeerRequest } from './learning/peer.ts';
 import { samplingArm, type SamplingWork } from './learning/sampling.ts';
+import { madeUpWeights, plainArm, trainerArm, type LoraWork, type TrainingWork } from './learning/training.ts';
 import { fastest, inTurns, localArm, type Arm, type Contest } from './learning/turns.ts';
 import { madeUpLengths, wordCnnArm } from './learning/word-cnn.ts';
 
@@ -46,9 +45,8 @@ function peerArm(name: string, request: PeerRequest, say: (text: string) => void
 const contestFor = ({ quick }: MeasureOptions, full: Contest): Contest => (quick ? { rounds: 1, steps: 1 } : full);
 
 /** Opacus' ways to clip, and PyTorch without DP for comparison. */
-function opacusArms(work: FullWork & Partial<LoraWork>, say: (text: string) => void): Record<string, Arm> {
-  const { config, adapter, batch, time } = work;
-  const { rank, alpha, targets } = adapter ?? { rank: 0, alpha: 0, targets: [] };
+function opacusArms({ config, tuned, batch, time }: TrainingWork, say: (text: string) => void): Record<string, Arm> {
+  const { rank, alpha, targets } = tuned.kind === 'lora' ? tuned : { rank: 0, alpha: 0, targets: [] };
   const request = { arm: 'decoder', model: { ...config, rank, alpha, targets, time }, batch, physical: batch };
   const arm = (name: string, method: string): Arm => peerArm(name, { ...request, method }, say);
   return {
@@ -81,9 +79,10 @@ async function loraAgainstOpacus(work: LoraWork, contest: Contest, options: Meas
 }
 
 /** Tokens a second of DP training of all weights, against the better of Opacus' two ways. */
-async function fullAgainstOpacus(work: FullWork, contest: Contest, options: MeasureOptions) {
+async function fullAgainstOpacus(work: TrainingWork, contest: Contest, options: MeasureOptions) {
   const { say } = options;
-  const ours = fullArm('ours', work, 1);
+  const weights = madeUpWeights(work.config);
+  const ours = trainerArm('ours', work, weights, 'float', say);
   const { hooks, ghost, plain } = opacusArms(work, say) as Record<'hooks' | 'ghost' | 'plain', Arm>;
   try {
     const medians = await inTurns([ours, hooks, ghost, plain], contestFor(options, contest), say);
@@ -91,6 +90,7 @@ async function fullAgainstOpacus(work: FullWork, contest: Contest, options: Meas
     return { ours: tokens / medians.get(ours.name)!, peer: tokens / fastest(medians, [hooks.name, ghost.name]) };
   } finally {
     ours.dispose();
+    disposeTree(weights);
     await closePeer();
   }
 }
@@ -117,15 +117,21 @@ async function dpAgainstNone(work: LoraWork, contest: Contest, options: MeasureO
   }
 }
 
-/** The same for training of all weights, in float arithmetic. */
-async function fullDpAgainstNone(work: FullWork, contest: Contest, options: MeasureOptions) {
-  const arms = [fullArm('DP', work, 1), fullArm('without DP', work, null)] as const;
+/** The same for training of all weights, in float arithmetic; without DP, one gradient for all examples. */
+async function fullDpAgainstNone(work: TrainingWork, contest: Contest, options: MeasureOptions) {
+  const { say } = options;
+  const weights = madeUpWeights(work.config);
+  const arms = [
+    trainerArm('DP', work, weights, 'float', say),
+    trainerArm('without DP', work, weights, 'unbounded', say),
+  ] as const;
   try {
-    const medians = await inTurns(arms, contestFor(options, contest), options.say);
+    const medians = await inTurns(arms, contestFor(options, contest), say);
     const [ours, peer] = arms.map(({ name }) => (work.batch * work.time) / medians.get(name)!) as [number, number];
     return { ours, peer };
   } finally {
     arms.forEach((arm) => arm.dispose());
+    disposeTree(weights);
   }
 }
 
@@ -204,8 +210,8 @@ async function peakMemory({ say }: MeasureOptions) {
   const file = join(packageRoot, 'bench', 'learning', 'memory-process.ts');
   const { stdout } = await promisify(execFile)(process.execPath, ['--import', 'tsx', file]);
   const ours = Number(stdout) / 2 ** 20;
-  const { config, adapter, batch, time } = smolLm2Work;
-  const model = { ...config, ...adapter, time };
+  const { config, tuned, batch, time } = smolLm2Work;
+  const model = { ...config, ...tuned, time };
   const peers: number[] = [];
   for (const method of ['hooks', 'ghost']) {
     const peer = await startPeer(say);
@@ -222,6 +228,7 @@ const texts: SamplingWork = { texts: 64, tokens: 64, first: 0 };
 const opacus = 'Opacus 1.6.0, the better of hooks and ghost clipping';
 const tokensASecond = { unit: 'tokens/s', better: 'more' } as const satisfies Partial<BenchCase>;
 const smallWork = { config: small, batch: 32, time: 128, rows: 32 };
+const all = { kind: 'full', classes: 0 } as const;
 
 export const learning: Bench = {
   name: 'learning',
@@ -230,20 +237,20 @@ export const learning: Bench = {
       ...tokensASecond,
       ...{ name: 'dp-lora-qv', peerName: opacus, goal: 1.6 },
       measure: (options) =>
-        loraAgainstOpacus({ ...smallWork, adapter: adapterOn(['q', 'v']) }, { rounds: 5, steps: 3 }, options),
+        loraAgainstOpacus({ ...smallWork, tuned: loraOn(['q', 'v']) }, { rounds: 5, steps: 3 }, options),
     },
     {
       ...tokensASecond,
       ...{ name: 'dp-lora-all', peerName: opacus, goal: 1.6 },
       measure: (options) =>
-        loraAgainstOpacus({ ...smallWork, adapter: adapterOn(linearNames(small)) }, { rounds: 5, steps: 3 }, options),
+        loraAgainstOpacus({ ...smallWork, tuned: loraOn(linearNames(small)) }, { rounds: 5, steps: 3 }, options),
     },
     {
       ...tokensASecond,
       ...{ name: 'dp-lora-width-768', peerName: opacus, goal: 1.2 },
       measure: (options) =>
         loraAgainstOpacus(
-          { config: wide, batch: 8, time: 128, rows: 8, adapter: adapterOn(['q', 'v']) },
+          { config: wide, batch: 8, time: 128, rows: 8, tuned: loraOn(['q', 'v']) },
           { rounds: 4, steps: 2 },
           options,
         ),
@@ -256,14 +263,14 @@ export const learning: Bench = {
     {
       ...tokensASecond,
       ...{ name: 'dp-full', peerName: opacus, goal: 1.5 },
-      measure: (options) => fullAgainstOpacus(smallWork, { rounds: 5, steps: 2 }, options),
+      measure: (options) => fullAgainstOpacus({ ...smallWork, tuned: all }, { rounds: 5, steps: 2 }, options),
     },
     {
       ...tokensASecond,
       ...{ name: 'dp-over-non-private-lora', peerName: 'this engine without DP', goal: 0.9 },
       measure: (options) =>
         dpAgainstNone(
-          { ...smallWork, batch: options.quick ? 64 : 1024, adapter: adapterOn(linearNames(small)) },
+          { ...smallWork, batch: options.quick ? 64 : 1024, tuned: loraOn(linearNames(small)) },
           { rounds: 3, steps: 1 },
           options,
         ),
@@ -272,7 +279,11 @@ export const learning: Bench = {
       ...tokensASecond,
       ...{ name: 'dp-over-non-private-full', peerName: 'this engine without DP', goal: 0.9 },
       measure: (options) =>
-        fullDpAgainstNone({ ...smallWork, batch: options.quick ? 64 : 1024 }, { rounds: 3, steps: 1 }, options),
+        fullDpAgainstNone(
+          { ...smallWork, tuned: all, batch: options.quick ? 64 : 1024 },
+          { rounds: 3, steps: 1 },
+          options,
+        ),
     },
     {
       ...{ name: 'dp-word-cnn', unit: 'texts/s', better: 'more', peerName: opacus, goal: 1.5 },

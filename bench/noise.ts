@@ -8,14 +8,14 @@
 
 import { join } from 'node:path';
 
-import { adapterParameters, initialAdapter, sizeOf, type AdapterShape } from '../learning/adapter/parameters.ts';
+import { initialValues, sizeOf, trainedParameters, type AdapterShape } from '../learning/adapter/parameters.ts';
 import { disposeTree } from '../learning/compile/index.ts';
 import { linearNames } from '../learning/decoder/config.ts';
 import { zeroState } from '../learning/dp/adam.ts';
 import { compileMicrobatchGradient, microbatchTensors } from '../learning/dp/gradients.ts';
 import { checkRange, deviationOnGrid, gridFor } from '../learning/dp/grid.ts';
 import { encodeRecord, microbatches, microbatchShapes, type EncodedRecord } from '../learning/dp/sequences.ts';
-import { AdapterTrainer, clippingFor } from '../learning/dp/trainer.ts';
+import { Trainer, clippingFor } from '../learning/dp/trainer.ts';
 import { readModel, type Model } from '../learning/formats/model.ts';
 import { tf, type Tensor } from '../learning/tensorflow.ts';
 import { initialWeights, wordCnnSizes, type WordCnnShape } from '../learning/word-cnn/parameters.ts';
@@ -32,7 +32,7 @@ const share = 0.05;
 const peerName = '5 % of the training step';
 const sequence = 48;
 const secret = { key: Buffer.alloc(32, 1), nodeKey: 'bench' };
-const adapter: AdapterShape = { rank: 8, alpha: 16, targets: linearNames({ family: 'llama' }), classes: 2 };
+const tuned: AdapterShape = { kind: 'lora', rank: 8, alpha: 16, targets: linearNames({ family: 'llama' }), classes: 2 };
 
 const mechanismFor = (batch: number, steps: number, arithmetic: 'exact' | 'float'): PoissonGaussianMechanism => ({
   kind: 'poisson-gaussian',
@@ -73,9 +73,9 @@ function noiseTime(parameters: number, repetitions: number): number {
 /** Milliseconds by which a step's gradients take longer in exact arithmetic. */
 function truncationTime(model: Model, records: readonly EncodedRecord[], repetitions: number): number {
   const layout = microbatchShapes(sequence);
-  const parameters = adapterParameters(model.config, adapter);
+  const parameters = trainedParameters(model.config, tuned);
   const stream = seededStream(2, 'bench adapter');
-  const values = initialAdapter(parameters, () => stream.uniform());
+  const values = initialValues(parameters, {}, () => stream.uniform());
   const tensors = Object.fromEntries(
     parameters.map(({ name, shape }) => [name, tf.tensor(values[name]!, shape) as Tensor]),
   );
@@ -87,7 +87,7 @@ function truncationTime(model: Model, records: readonly EncodedRecord[], repetit
     if (ofShape.length === 0) continue;
     const inputs = { weights: model.weights, adapter: tensors, ...microbatchTensors(ofShape[0]!) };
     const programs = (['exact', 'float'] as const).map((arithmetic) =>
-      compileMicrobatchGradient(model.config, adapter, clippingFor(mechanismFor(1, 1, arithmetic), adapter), shape),
+      compileMicrobatchGradient(model.config, tuned, clippingFor(mechanismFor(1, 1, arithmetic), tuned), shape),
     );
     const times = programs.map((): number[] => []);
     for (let repetition = -1; repetition < repetitions; repetition++) {
@@ -113,9 +113,9 @@ const stepTime = (moments: readonly number[]): number =>
 
 async function loraStepTime(model: Model, records: readonly EncodedRecord[], batch: number, steps: number) {
   const mechanism = mechanismFor(batch, steps, 'exact');
-  const trainer = new AdapterTrainer(
+  const trainer = new Trainer(
     {
-      ...{ config: model.config, adapter, mechanism, secret, layout: microbatchShapes(sequence), padId: 0 },
+      ...{ config: model.config, tuned, mechanism, secret, layout: microbatchShapes(sequence), padId: 0 },
       schedule: { lr: 5e-3, warmup: 1, finalLr: 0.1, steps },
       unboundedBatch: { samplingProbability: 0, expectedBatchSize: 1, seed: 0 },
     },
@@ -123,7 +123,7 @@ async function loraStepTime(model: Model, records: readonly EncodedRecord[], bat
     records,
   );
   const stream = seededStream(3, 'bench adapter');
-  const values = initialAdapter(trainer.parameters, () => stream.uniform());
+  const values = initialValues(trainer.parameters, {}, () => stream.uniform());
   const moments: number[] = [performance.now()];
   await trainer.train(
     { step: 0, values, ...zeroState(values) },
@@ -143,7 +143,7 @@ async function lora(batch: number, { quick, say }: MeasureOptions): Promise<{ ou
   try {
     // Half of them are drawn for a step, and a whole batch stands for the gradients of one.
     const records = madeUpRecords(2 * batch, model.config.vocab);
-    const parameters = adapterParameters(model.config, adapter).reduce((sum, each) => sum + sizeOf(each), 0);
+    const parameters = trainedParameters(model.config, tuned).reduce((sum, each) => sum + sizeOf(each), 0);
     const noise = noiseTime(parameters, quick ? 3 : 20);
     const truncation = truncationTime(model, records.slice(0, batch), quick ? 3 : 15);
     const step = await loraStepTime(model, records, batch, quick ? 3 : 8);

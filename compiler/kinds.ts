@@ -13,13 +13,13 @@ interface KindInfo {
 export const kinds: Record<StepKind, KindInfo> = {
   pretrain: { version: 1, inputs: { corpus: { accepts: ['dataset'], split: 'train' } } },
   finetune: {
-    version: 2,
+    version: 3,
     inputs: {
       model: { accepts: ['model', 'pretrain'] },
       data: { accepts: ['dataset'], split: 'train', labelled: true },
     },
   },
-  generate: { version: 1, inputs: { generator: { accepts: ['finetune'] } } },
+  generate: { version: 2, inputs: { generator: { accepts: ['finetune'] } } },
   'train-classifier': {
     version: 2,
     inputs: {

@@ -8,6 +8,7 @@ import type {
   NodeCharge,
   NodePrivacy,
   PlanDataset,
+  PoissonGaussianMechanism,
   TrainingMechanism,
 } from '../schemas/plan.ts';
 import type { Epsilon } from '../schemas/step-params.ts';
@@ -20,6 +21,7 @@ export interface TrainingRequest {
   /** Expected logical batch size, records. */
   batch: number;
   clip: number;
+  arithmetic: PoissonGaussianMechanism['arithmetic'];
 }
 
 /** Plans the mechanisms of one compilation; each different request is calibrated once. */
@@ -33,7 +35,8 @@ export class MechanismPlanner {
 
   /** @throws EpsilonflowError ARGUMENT_INVALID when no noise in range reaches the target. */
   plan(dataset: PlanDataset, request: TrainingRequest): NodePrivacy {
-    const key = [dataset.name, request.epsilon, request.steps, request.batch, request.clip].join('/');
+    const { epsilon, steps, batch, clip, arithmetic } = request;
+    const key = [dataset.name, epsilon, steps, batch, clip, arithmetic].join('/');
     let privacy = this.#known.get(key);
     if (privacy === undefined) {
       privacy = this.#make(dataset, request);
@@ -62,7 +65,7 @@ export class MechanismPlanner {
     };
   }
 
-  #make(dataset: PlanDataset, { epsilon, steps, batch, clip }: TrainingRequest): NodePrivacy {
+  #make(dataset: PlanDataset, { epsilon, steps, batch, clip, arithmetic }: TrainingRequest): NodePrivacy {
     const { size, delta } = dataset.privacy!;
     if (epsilon === 'inf') {
       const mechanism: TrainingMechanism = { kind: 'unbounded' };
@@ -85,7 +88,7 @@ export class MechanismPlanner {
       steps,
       clipNorm: clip,
       expectedBatchSize: batch,
-      arithmetic: 'exact',
+      arithmetic,
     };
     return {
       dataset: dataset.name,

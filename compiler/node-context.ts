@@ -3,11 +3,11 @@
 import { EpsilonflowError, type Position } from '../schemas/errors.ts';
 import { joinLabels, joinSensitivities } from '../schemas/labels.ts';
 import type { PlanDataset, PlanInput, PlanModel, PlanNode } from '../schemas/plan.ts';
-import type { Epsilon, FinetuneParams, TrainClassifierParams } from '../schemas/step-params.ts';
+import { arithmeticOf, type Epsilon, type FinetuneParams, type TrainClassifierParams } from '../schemas/step-params.ts';
 import type { FaultList } from './faults.ts';
 import { kinds } from './kinds.ts';
 import type { Combination } from './matrix.ts';
-import type { MechanismPlanner } from './mechanisms.ts';
+import type { MechanismPlanner, TrainingRequest } from './mechanisms.ts';
 import type { WaiverName } from './resources.ts';
 import { child, type Source } from './source.ts';
 import type { StepTemplate } from './steps.ts';
@@ -134,7 +134,8 @@ export class NodeContext {
     if (data.sensitivity === 'public') params.epsilon = 'inf';
     else {
       const { epsilon, steps, batch, clip } = params;
-      if (!this.#train(data, { epsilon, steps, batch, clip }, ['batch'])) return undefined;
+      const arithmetic = arithmeticOf(params.method);
+      if (!this.#train(data, { epsilon, steps, batch, clip, arithmetic }, ['batch'])) return undefined;
     }
     return data.label!.values;
   }
@@ -154,7 +155,8 @@ export class NodeContext {
         return undefined;
       }
       const { steps, batch, clip } = params.dp;
-      if (!this.#train(train, { epsilon: params.epsilon, steps, batch, clip }, ['dp', 'batch'])) return undefined;
+      const request: TrainingRequest = { epsilon: params.epsilon, steps, batch, clip, arithmetic: 'exact' };
+      if (!this.#train(train, request, ['dp', 'batch'])) return undefined;
     }
     return this.#evaluate(test) ? null : undefined;
   }
@@ -174,11 +176,7 @@ export class NodeContext {
   }
 
   /** Charges training on a dataset that isn't public. */
-  #train(
-    dataset: PlanDataset,
-    request: { epsilon: Epsilon; steps: number; batch: number; clip: number },
-    batchPath: string[],
-  ): boolean {
+  #train(dataset: PlanDataset, request: TrainingRequest, batchPath: string[]): boolean {
     const node = this.#node;
     const size = dataset.privacy!.size;
     if (request.epsilon === 'inf') {

@@ -19,7 +19,7 @@ export type Expression = string;
 /**
  * How a generator is tuned; `kind` says which method.
  */
-export type Method = LoraMethod;
+export type Method = LoraMethod | PromptMethod | FullMethod;
 
 /**
  * A declarative experiment on private text: datasets, models, a matrix of axes and the steps that use them.
@@ -363,6 +363,48 @@ export interface LoraMethod {
    */
   lr?: number | Expression;
 }
+/**
+ * Prompt tuning: trained embeddings in front of each text.
+ */
+export interface PromptMethod {
+  /**
+   * Which tuning method this is.
+   */
+  kind: 'prompt';
+  /**
+   * Trained positions in front of each text.
+   */
+  length?: number | Expression;
+  /**
+   * What they start as. `vocabulary`: embeddings of tokens drawn by the seed. `random`: normal numbers of the embeddings' deviation. `{ text: ... }`: the embeddings of a text's tokens, repeated or cut to the length.
+   */
+  init?:
+    | ('vocabulary' | 'random')
+    | {
+        /**
+         * A public text: it is not charged.
+         */
+        text: string;
+      }
+    | Expression;
+  /**
+   * Peak learning rate (Adam).
+   */
+  lr?: number | Expression;
+}
+/**
+ * All weights of the model are trained. Under DP in float arithmetic: see the privacy guarantees.
+ */
+export interface FullMethod {
+  /**
+   * Which tuning method this is.
+   */
+  kind: 'full';
+  /**
+   * Peak learning rate (Adam).
+   */
+  lr?: number | Expression;
+}
 export interface GenerateStep {
   /**
    * Kind of the step.
@@ -390,6 +432,22 @@ export interface GenerateWith {
    * Sampling temperature.
    */
   temperature?: number | Expression;
+  /**
+   * Only so many most probable tokens are drawn. Without it: all.
+   */
+  topK?: number | Expression;
+  /**
+   * Only the most probable tokens that together reach this probability are drawn.
+   */
+  topP?: number | Expression;
+  /**
+   * Makes tokens that a text already holds less probable: their positive logits are divided by this, negative ones multiplied.
+   */
+  repetitionPenalty?: number | Expression;
+  /**
+   * Texts of single tokens that are never drawn.
+   */
+  banned?: string[] | Expression;
   /**
    * Most tokens of a text; a text that reaches it is cut there.
    */

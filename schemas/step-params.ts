@@ -46,9 +46,27 @@ export interface LoraMethod {
   lr: number;
 }
 
+export interface PromptMethod {
+  kind: 'prompt';
+  /** Positions in front of each text. */
+  length: number;
+  init: 'vocabulary' | 'random' | { text: string };
+  lr: number;
+}
+
+/** All weights of the model. */
+export interface FullMethod {
+  kind: 'full';
+  lr: number;
+}
+
+/** Gradients of all weights are clipped by norms that are never written down, which exact arithmetic can't use. */
+export const arithmeticOf = ({ kind }: FinetuneParams['method']): 'exact' | 'float' =>
+  kind === 'full' ? 'float' : 'exact';
+
 /** Inputs: `data` (dataset, split train), `model` (model, or a pretrain node). */
 export interface FinetuneParams {
-  method: LoraMethod;
+  method: LoraMethod | PromptMethod | FullMethod;
   objective: 'prefix-lm';
   /** `prefix`: the class is words before the text. `class-bias`: class vectors and a class output bias, trained. */
   conditioning: 'prefix' | 'class-bias';
@@ -72,6 +90,14 @@ export interface GenerateParams {
   /** Records to keep. */
   count: number;
   temperature: number;
+  /** Only so many most probable tokens; absent: all. */
+  topK?: number;
+  /** Only the most probable tokens that together reach this probability. */
+  topP: number;
+  /** 1: none. */
+  repetitionPenalty: number;
+  /** Texts of single tokens that are never drawn. */
+  banned: string[];
   /** Most tokens of a text. */
   maxTokens: number;
   seed: number;

@@ -2,7 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 
-import { madeUpWeights, trainerArm } from './lora.ts';
+import { madeUpWeights, trainerArm } from './training.ts';
 import { smolLm2, smolLm2Work } from './models.ts';
 
 const weights = madeUpWeights(smolLm2);

@@ -1,8 +1,8 @@
 /** @file The decoders that are measured. */
 
-import type { AdapterShape } from '../../learning/adapter/parameters.ts';
+import type { LoraShape } from '../../learning/adapter/parameters.ts';
 import type { DecoderConfig } from '../../learning/decoder/config.ts';
-import type { LoraWork } from './lora.ts';
+import type { LoraWork } from './training.ts';
 
 export const small: DecoderConfig = {
   ...{ family: 'llama', dim: 128, layers: 4, heads: 4, kvHeads: 4, hidden: 352, vocab: 512, context: 128 },
@@ -17,7 +17,8 @@ export const smolLm2: DecoderConfig = {
   ...{ ropeTheta: 100000, rmsEps: 1e-5, tied: true },
 };
 
-export const adapterOn = (targets: AdapterShape['targets']): AdapterShape => ({
+export const loraOn = (targets: LoraShape['targets']): LoraWork['tuned'] => ({
+  kind: 'lora',
   rank: 8,
   alpha: 16,
   targets,
@@ -26,7 +27,7 @@ export const adapterOn = (targets: AdapterShape['targets']): AdapterShape => ({
 
 export const smolLm2Work: LoraWork = {
   config: smolLm2,
-  adapter: adapterOn(['q', 'v']),
+  tuned: loraOn(['q', 'v']),
   batch: 8,
   time: 64,
   rows: 8,

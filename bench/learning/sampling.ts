@@ -22,26 +22,23 @@ export function samplingArm(
   { config, weights }: { config: DecoderConfig; weights: Record<string, Tensor> },
   { texts, tokens, first }: SamplingWork,
 ): Arm & { dispose(): void } {
-  const shape = { batch: texts, block, maxTime: tokens, classes: 0, greedy: false };
-  const decoder = compileBlockDecoder(config, weights, {}, shape);
+  const model = { config, weights, conditioning: {}, prompt: null };
+  const rules = { temperature: 1, topK: null, topP: 1, repetitionPenalty: 1 };
+  const decoder = compileBlockDecoder(model, { batch: texts, block, maxTime: tokens, rules, banned: [] });
   let run = 0;
-  const sample = async (): Promise<void> => {
+  const sample = (): void => {
     const stream = seededStream(run, 'bench sampling');
-    let drawn = 0;
-    await decoder.decode(
-      {
+    let next = new Int32Array(texts).fill(first);
+    for (let start = 0; start < tokens; start += block) {
+      const ids = decoder.next({
         labels: new Int32Array(texts),
-        first: new Int32Array(texts).fill(first),
-        forced: new Int32Array(texts * tokens).fill(-1),
-        uniforms: Float32Array.from({ length: texts * tokens }, () => stream.uniform()),
-        inverseTemperature: 1,
-      },
-      (ids) => {
-        drawn += ids.length;
-        return true;
-      },
-    );
-    if (drawn !== texts * tokens) throw new Error(`${drawn} tokens were drawn`);
+        starts: new Int32Array(texts).fill(start),
+        tokens: next,
+        forced: new Int32Array(texts * block).fill(-1),
+        uniforms: Float32Array.from({ length: texts * block }, () => stream.uniform()),
+      });
+      next = Int32Array.from(next, (_, row) => ids[row * block + block - 1]!);
+    }
     run += 1;
   };
   return { ...localArm(name, sample), dispose: () => decoder.dispose() };

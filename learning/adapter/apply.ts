@@ -4,12 +4,20 @@ import type { LinearHook } from '../decoder/blocks.ts';
 import type { Conditioning, ForwardOptions } from '../decoder/forward.ts';
 import { linear } from '../decoder/layers.ts';
 import { tf, type Tensor } from '../tensorflow.ts';
-import { classBias, classInput, classOutput, loraName, type AdapterShape } from './parameters.ts';
+import {
+  classBias,
+  classInput,
+  classOutput,
+  loraName,
+  promptName,
+  type AdapterShape,
+  type LoraShape,
+} from './parameters.ts';
 
 export type AdapterTensors = Readonly<Record<string, Tensor>>;
 
 /** Adds alpha / rank * (x A^T) B^T to each target layer. */
-export function loraHook(adapter: AdapterShape, tensors: AdapterTensors): LinearHook {
+export function loraHook(adapter: LoraShape, tensors: AdapterTensors): LinearHook {
   return (path, name, x, output) => {
     if (!adapter.targets.includes(name)) return output;
     const down = tensors[loraName(path, 'A')] as Tensor;
@@ -26,6 +34,8 @@ export function classConditioning(tensors: AdapterTensors, labels: Tensor): Cond
 
 /** Everything that the adapter changes, for rows of the given classes. `labels` is not used without conditioning. */
 export const adapted = (adapter: AdapterShape, tensors: AdapterTensors, labels: Tensor): ForwardOptions => ({
-  adapt: loraHook(adapter, tensors),
+  adapt: adapter.kind === 'lora' ? loraHook(adapter, tensors) : undefined,
+  prompt:
+    adapter.kind === 'prompt' ? tf.tile((tensors[promptName] as Tensor).expandDims(0), [labels.size, 1, 1]) : undefined,
   conditioning: adapter.classes > 0 ? classConditioning(tensors, labels) : undefined,
 });

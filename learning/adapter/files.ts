@@ -1,16 +1,20 @@
 /**
- * @file Adapter folders: `adapter_config.json` and `adapter_model.safetensors` as PEFT writes them, class conditioning in
- * `conditioning.safetensors`, and what generation must know in `epsilonflow.json`.
+ * @file Folders of fine-tuned generators, as Python reads them: an adapter in PEFT's layout (`adapter_config.json`,
+ * `adapter_model.safetensors`), or a whole model in Hugging Face layout (`config.json`, `model.safetensors`). Class
+ * conditioning is in `conditioning.safetensors`, and what generation must know in `epsilonflow.json`.
  */
 
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { EpsilonflowError } from '../../schemas/errors.ts';
 import { linearModule, linearNames, type DecoderConfig, type LinearName } from '../decoder/config.ts';
+import type { SpecialTokens } from '../formats/config-json.ts';
+import { readFolder, writeHostModel } from '../formats/model-folder.ts';
 import { readSafetensors, writeSafetensors, type HostTensors } from '../formats/safetensors.ts';
-import { adapterParameters, type AdapterShape, type AdapterValues } from './parameters.ts';
+import { trainedParameters, type AdapterShape, type TrainedValues, type TunedShape } from './parameters.ts';
 
-export interface AdapterDescription {
+export interface GeneratorDescription {
+  method: TunedShape['kind'];
   /** Name of the dataset that it was trained on; part of a textual prefix. */
   dataset: string;
   /** Class names in label order; empty when the data have no label. */
@@ -22,10 +26,10 @@ export interface AdapterDescription {
   base: { name: string; digest: string };
 }
 
-export interface AdapterFolder {
-  adapter: AdapterShape;
-  description: AdapterDescription;
-  values: AdapterValues;
+export interface Generator {
+  tuned: TunedShape;
+  description: GeneratorDescription;
+  values: TrainedValues;
 }
 
 /** Words before a text that name its class: `[imdb] [positive]`. Encoded apart from the text; no loss on it. */
@@ -39,20 +43,32 @@ function moduleName(config: DecoderConfig, linear: LinearName): string {
   return alike.length === 1 ? last(linear) : linearModule(config, linear);
 }
 
+const descriptionFile = 'epsilonflow.json';
+const adapterConfigFile = 'adapter_config.json';
+const conditioningFile = 'conditioning.safetensors';
+const adapterFile = 'adapter_model.safetensors';
+
 const writeJson = (file: string, value: unknown): Promise<void> =>
   writeFile(file, `${JSON.stringify(value, null, 2)}\n`);
 
-/** Writes the folder's files. */
-export async function writeAdapter(directory: string, config: DecoderConfig, folder: AdapterFolder): Promise<void> {
-  const { adapter, description, values } = folder;
-  const files: Record<'lora' | 'conditioning', HostTensors> = { lora: {}, conditioning: {} };
-  for (const { name, shape, group } of adapterParameters(config, adapter)) {
-    files[group === 'lora' ? 'lora' : 'conditioning'][name] = { shape, values: values[name] as Float32Array };
+/** `adapter_config.json` as PEFT writes it. */
+function peftConfig(config: DecoderConfig, adapter: AdapterShape, base: string): Record<string, unknown> {
+  const common = { task_type: 'CAUSAL_LM', base_model_name_or_path: base, inference_mode: true };
+  if (adapter.kind === 'prompt') {
+    return {
+      peft_type: 'PROMPT_TUNING',
+      ...common,
+      num_virtual_tokens: adapter.length,
+      token_dim: config.dim,
+      num_layers: config.layers,
+      num_attention_heads: config.heads,
+      num_transformer_submodules: 1,
+      prompt_tuning_init: 'RANDOM',
+    };
   }
-  await writeJson(join(directory, 'adapter_config.json'), {
+  return {
     peft_type: 'LORA',
-    task_type: 'CAUSAL_LM',
-    base_model_name_or_path: description.base.name,
+    ...common,
     r: adapter.rank,
     lora_alpha: adapter.alpha,
     lora_dropout: 0,
@@ -62,11 +78,29 @@ export async function writeAdapter(directory: string, config: DecoderConfig, fol
     bias: 'none',
     // How PEFT knows that the base model holds its matrices as [in, out].
     fan_in_fan_out: config.family === 'gpt2',
-    inference_mode: true,
-  });
-  await writeSafetensors(join(directory, 'adapter_model.safetensors'), files.lora);
-  if (adapter.classes > 0) await writeSafetensors(join(directory, 'conditioning.safetensors'), files.conditioning);
-  await writeJson(join(directory, 'epsilonflow.json'), { version: 1, ...description });
+  };
+}
+
+/** Writes the folder's files but for those of a whole model's tokenizer. */
+export async function writeGenerator(
+  directory: string,
+  config: DecoderConfig,
+  { tuned, description, values }: Generator,
+  tokens: SpecialTokens,
+): Promise<void> {
+  const own: HostTensors = {};
+  const conditioning: HostTensors = {};
+  for (const { name, shape, group } of trainedParameters(config, tuned)) {
+    const isClass = group === 'vectors' || group === 'bias';
+    (isClass ? conditioning : own)[name] = { shape, values: values[name] as Float32Array };
+  }
+  if (tuned.kind === 'full') await writeHostModel(directory, config, own, tokens);
+  else {
+    await writeJson(join(directory, adapterConfigFile), peftConfig(config, tuned, description.base.name));
+    await writeSafetensors(join(directory, adapterFile), own);
+  }
+  if (tuned.classes > 0) await writeSafetensors(join(directory, conditioningFile), conditioning);
+  await writeJson(join(directory, descriptionFile), { version: 2, ...description });
 }
 
 async function readJson(file: string): Promise<Record<string, unknown>> {
@@ -77,34 +111,47 @@ async function readJson(file: string): Promise<Record<string, unknown>> {
   }
 }
 
+async function readShape(
+  directory: string,
+  config: DecoderConfig,
+  description: GeneratorDescription,
+): Promise<TunedShape> {
+  const classes = description.conditioning === 'class-bias' ? description.labels.length : 0;
+  if (description.method === 'full') return { kind: 'full', classes };
+  const peft = await readJson(join(directory, adapterConfigFile));
+  if (description.method === 'prompt') return { kind: 'prompt', length: peft['num_virtual_tokens'] as number, classes };
+  const modules = peft['target_modules'] as string[];
+  const targets = linearNames(config).filter((name) => modules.includes(moduleName(config, name)));
+  return { kind: 'lora', rank: peft['r'] as number, alpha: peft['lora_alpha'] as number, targets, classes };
+}
+
 /**
- * Reads a folder that `writeAdapter` wrote, for a base model of the given shape.
+ * Reads a folder that `writeGenerator` wrote, for a base model of the given shape.
  *
  * @throws EpsilonflowError MODEL_INVALID when a file is missing or does not fit the base model.
  */
-export async function readAdapter(directory: string, config: DecoderConfig): Promise<AdapterFolder> {
-  const peft = await readJson(join(directory, 'adapter_config.json'));
-  const description = (await readJson(join(directory, 'epsilonflow.json'))) as unknown as AdapterDescription;
-  const modules = peft['target_modules'] as string[];
-  const adapter: AdapterShape = {
-    rank: peft['r'] as number,
-    alpha: peft['lora_alpha'] as number,
-    targets: linearNames(config).filter((name) => modules.includes(moduleName(config, name))),
-    classes: description.conditioning === 'class-bias' ? description.labels.length : 0,
-  };
+export async function readGenerator(directory: string, config: DecoderConfig): Promise<Generator> {
+  const description = (await readJson(join(directory, descriptionFile))) as unknown as GeneratorDescription;
+  const tuned = await readShape(directory, config, description);
   const stored: HostTensors = {
-    ...(await readSafetensors(join(directory, 'adapter_model.safetensors'))),
-    ...(adapter.classes > 0 ? await readSafetensors(join(directory, 'conditioning.safetensors')) : {}),
+    ...(tuned.kind === 'full'
+      ? (await readFolder(directory)).weights
+      : await readSafetensors(join(directory, adapterFile))),
+    ...(tuned.classes > 0 ? await readSafetensors(join(directory, conditioningFile)) : {}),
   };
-  const values: AdapterValues = {};
-  for (const { name, shape } of adapterParameters(config, adapter)) {
+  const values: TrainedValues = {};
+  for (const { name, shape } of trainedParameters(config, tuned)) {
     const tensor = stored[name];
     if (tensor?.shape.join() !== shape.join()) {
-      throw new EpsilonflowError('MODEL_INVALID', `The adapter in ${directory} does not fit the base model: ${name}.`, {
-        hint: 'Use the adapter with the base model that it was trained on.',
-      });
+      throw new EpsilonflowError(
+        'MODEL_INVALID',
+        `The generator in ${directory} does not fit the base model: ${name}.`,
+        {
+          hint: 'Use the generator with the base model that it was trained on.',
+        },
+      );
     }
     values[name] = tensor.values;
   }
-  return { adapter, description, values };
+  return { tuned, description, values };
 }

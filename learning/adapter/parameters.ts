@@ -1,6 +1,7 @@
 /**
- * @file What fine-tuning trains: LoRA matrices (Hu et al. 2021) and, with class conditioning, two vectors and an output
- * bias a class. Each kind is a clipping group of its own under DP.
+ * @file What fine-tuning trains: LoRA matrices (Hu et al. 2021), the embeddings of a prompt (Lester et al. 2021), or all
+ * weights; with class conditioning also two vectors and an output bias a class. Each kind is a clipping group of its own
+ * under DP.
  */
 
 import {
@@ -8,21 +9,42 @@ import {
   linearNames,
   linearPath,
   linearShape,
+  weightShapes,
   type DecoderConfig,
   type LinearName,
 } from '../decoder/config.ts';
 
-export interface AdapterShape {
+export interface LoraShape {
+  kind: 'lora';
   rank: number;
   /** The low-rank product is scaled by alpha / rank. */
   alpha: number;
   targets: readonly LinearName[];
+}
+
+export interface PromptShape {
+  kind: 'prompt';
+  /** Positions in front of the start token. */
+  length: number;
+}
+
+export interface FullShape {
+  kind: 'full';
+}
+
+interface Conditioned {
   /** Number of classes with vectors and bias of their own; 0 without class conditioning. */
   classes: number;
 }
 
-/** `lora`: low-rank matrices; `vectors`: class vectors; `bias`: class output biases. */
-export type ParameterGroup = 'lora' | 'vectors' | 'bias';
+/** What is trained beside a base model that stays as it is. */
+export type AdapterShape = (LoraShape | PromptShape) & Conditioned;
+
+/** What is trained. */
+export type TunedShape = AdapterShape | (FullShape & Conditioned);
+
+/** `weights`: those of the model; `vectors`, `bias`: of the classes. */
+export type ParameterGroup = 'lora' | 'prompt' | 'weights' | 'vectors' | 'bias';
 
 export interface Parameter {
   name: string;
@@ -34,26 +56,45 @@ export const classInput = 'class_input_vectors';
 export const classOutput = 'class_output_vectors';
 export const classBias = 'class_output_bias';
 
+/** Name in PEFT files. [length, dim] */
+export const promptName = 'prompt_embeddings';
+
 /** Name in PEFT files: `base_model.model.` + module + `.lora_A.weight`. A is [rank, in], B is [out, rank]. */
 export const loraName = (module: string, matrix: 'A' | 'B'): string =>
   `base_model.model.${module}.lora_${matrix}.weight`;
 
-/** Every trained parameter in a fixed order. @throws EpsilonflowError MODEL_INVALID for a target that the family lacks */
-export function adapterParameters(config: DecoderConfig, adapter: AdapterShape): Parameter[] {
+function loraParameters(config: DecoderConfig, { rank, targets }: LoraShape): Parameter[] {
   const parameters: Parameter[] = [];
-  for (const target of adapter.targets) linearModule(config, target);
+  for (const target of targets) linearModule(config, target);
   for (let layer = 0; layer < config.layers; layer++) {
-    for (const linear of linearNames(config).filter((name) => adapter.targets.includes(name))) {
+    for (const linear of linearNames(config).filter((name) => targets.includes(name))) {
       const [outputs, inputs] = linearShape(config, linear);
       const path = linearPath(config, layer, linear);
-      parameters.push({ name: loraName(path, 'A'), shape: [adapter.rank, inputs], group: 'lora' });
-      parameters.push({ name: loraName(path, 'B'), shape: [outputs, adapter.rank], group: 'lora' });
+      parameters.push({ name: loraName(path, 'A'), shape: [rank, inputs], group: 'lora' });
+      parameters.push({ name: loraName(path, 'B'), shape: [outputs, rank], group: 'lora' });
     }
   }
-  if (adapter.classes > 0) {
-    parameters.push({ name: classInput, shape: [adapter.classes, config.dim], group: 'vectors' });
-    parameters.push({ name: classOutput, shape: [adapter.classes, config.dim], group: 'vectors' });
-    parameters.push({ name: classBias, shape: [adapter.classes, config.vocab], group: 'bias' });
+  return parameters;
+}
+
+function methodParameters(config: DecoderConfig, tuned: TunedShape): Parameter[] {
+  switch (tuned.kind) {
+    case 'lora':
+      return loraParameters(config, tuned);
+    case 'prompt':
+      return [{ name: promptName, shape: [tuned.length, config.dim], group: 'prompt' }];
+    case 'full':
+      return Object.entries(weightShapes(config)).map(([name, shape]) => ({ name, shape, group: 'weights' }));
+  }
+}
+
+/** Every trained parameter in a fixed order. @throws EpsilonflowError MODEL_INVALID for a target that the family lacks */
+export function trainedParameters(config: DecoderConfig, tuned: TunedShape): Parameter[] {
+  const parameters = methodParameters(config, tuned);
+  if (tuned.classes > 0) {
+    parameters.push({ name: classInput, shape: [tuned.classes, config.dim], group: 'vectors' });
+    parameters.push({ name: classOutput, shape: [tuned.classes, config.dim], group: 'vectors' });
+    parameters.push({ name: classBias, shape: [tuned.classes, config.vocab], group: 'bias' });
   }
   return parameters;
 }
@@ -61,23 +102,30 @@ export function adapterParameters(config: DecoderConfig, adapter: AdapterShape):
 export const sizeOf = ({ shape }: { shape: readonly number[] }): number => shape.reduce((a, b) => a * b, 1);
 
 /** Values of the trained parameters in host memory, by name. */
-export type AdapterValues = Record<string, Float32Array>;
+export type TrainedValues = Record<string, Float32Array>;
 
 /**
- * Values before training: A uniform in ±1/sqrt(in) as PEFT draws it, everything else zero, so that the adapted model
- * starts as the base model.
+ * Values before training. LoRA's A is uniform in ±1/sqrt(in) as PEFT draws it, B and class rows are zero, so that the
+ * adapted model starts as the base model.
  *
+ * @param given values of prompt or weights, by name
  * @param uniform independent numbers in [0, 1)
  */
-export function initialAdapter(parameters: readonly Parameter[], uniform: () => number): AdapterValues {
+export function initialValues(
+  parameters: readonly Parameter[],
+  given: Readonly<Record<string, Float32Array>>,
+  uniform: () => number,
+): TrainedValues {
   return Object.fromEntries(
     parameters.map((parameter) => {
+      const { name, group, shape } = parameter;
+      if (group === 'prompt' || group === 'weights') return [name, given[name]!.slice()];
       const values = new Float32Array(sizeOf(parameter));
-      if (parameter.name.endsWith('.lora_A.weight')) {
-        const bound = 1 / Math.sqrt(parameter.shape[1] as number);
+      if (name.endsWith('.lora_A.weight')) {
+        const bound = 1 / Math.sqrt(shape[1] as number);
         for (let index = 0; index < values.length; index++) values[index] = (2 * uniform() - 1) * bound;
       }
-      return [parameter.name, values];
+      return [name, values];
     }),
   );
 }

@@ -31,6 +31,8 @@ const plainLayers = (weights: Weights): Layers => ({
 export interface ForwardOptions {
   adapt?: LinearHook | undefined;
   conditioning?: Conditioning | undefined;
+  /** [batch, length, dim]: embeddings in front of the first token, at positions 0 to length - 1; no class vector. */
+  prompt?: Tensor | undefined;
   /** Instead of plain products with the weights. */
   layers?: Layers | undefined;
 }
@@ -43,9 +45,10 @@ function blocks(frame: Frame, embedded: Tensor): Tensor {
   return parts.end(x);
 }
 
-/** Tokens [batch * time] int32 -> logits [batch * time, vocab]. */
-function run(frame: Frame, { conditioning }: ForwardOptions, tokens: Tensor): Tensor {
-  const { config, layers, batch, time } = frame;
+/** Tokens [batch * n] int32 -> logits [batch * n, vocab]; n positions follow those of the prompt. */
+function run(frame: Frame, { conditioning, prompt }: ForwardOptions, tokens: Tensor): Tensor {
+  const { config, layers, batch } = frame;
+  const time = tokens.size / batch;
   /** Adds one vector a row [batch, width] at each of its positions. */
   const addEach = (flat: Tensor, vectors: Tensor): Tensor => {
     const size = flat.shape[1] as number;
@@ -56,7 +59,15 @@ function run(frame: Frame, { conditioning }: ForwardOptions, tokens: Tensor): Te
   };
   let x = layers.embed(embeddingName(config), tokens);
   if (conditioning) x = addEach(x, conditioning.input);
-  x = blocks(frame, x);
+  if (prompt) {
+    const length = frame.time - time;
+    const whole = tf.concat([prompt, x.reshape([batch, time, config.dim])], 1);
+    const passed = blocks(frame, whole.reshape([batch * frame.time, config.dim]));
+    x = passed
+      .reshape([batch, frame.time, config.dim])
+      .slice([0, length, 0], [batch, time, config.dim])
+      .reshape([batch * time, config.dim]);
+  } else x = blocks(frame, x);
   if (conditioning) x = addEach(x, conditioning.output);
   const logits = layers.linear(config.tied ? embeddingName(config) : headName, x);
   return conditioning ? addEach(logits, conditioning.bias) : logits;
@@ -92,7 +103,19 @@ export function flatLogits(
   tokens: Tensor,
   options: ForwardOptions = {},
 ): Tensor {
-  const [batch, time] = tokens.shape as [number, number];
+  const [batch, given] = tokens.shape as [number, number];
+  const time = given + (options.prompt?.shape[1] ?? 0);
+  const frame = causalFrame(config, weights, { batch, time }, options);
+  return run(frame, options, tokens.reshape([batch * given]));
+}
+
+/** All positions of a row at once, each of which sees those up to itself. */
+function causalFrame(
+  config: DecoderConfig,
+  weights: Weights,
+  { batch, time }: { batch: number; time: number },
+  options: ForwardOptions,
+): Frame {
   const steps = tf.range(0, time, 1, 'float32') as Tensor;
   const causal = maskBias(tf.lessEqual(steps.reshape([1, time]), steps.reshape([time, 1])));
   const bias = tf.tile(causal, [config.heads / config.kvHeads, 1]);
@@ -102,8 +125,26 @@ export function flatLogits(
   };
   const layers = options.layers ?? plainLayers(weights);
   const positions = steps.reshape([1, time]);
-  const frame: Frame = { config, layers, adapt: options.adapt, batch, time, positions, attention };
-  return run(frame, options, tokens.reshape([batch * time]));
+  return { config, layers, adapt: options.adapt, batch, time, positions, attention };
+}
+
+/**
+ * Keys and values of a prompt, for a cache that begins with it.
+ *
+ * @param prompt [length, dim]
+ * @returns a list with a tensor [1, kvHeads, length, headDim] for each layer, of each
+ */
+export function promptCache(config: DecoderConfig, weights: Weights, prompt: Tensor): DecodeCache {
+  const keys: Tensor[] = [];
+  const values: Tensor[] = [];
+  const frame = causalFrame(config, weights, { batch: 1, time: prompt.shape[0] as number }, {});
+  const attention: Attention = (layer, queries, newKeys, newValues) => {
+    keys.push(headsFirst(newKeys));
+    values.push(headsFirst(newValues));
+    return frame.attention(layer, queries, newKeys, newValues);
+  };
+  blocks({ ...frame, attention }, prompt);
+  return { keys, values };
 }
 
 /** As `flatLogits`, shaped [batch, time, vocab]. */

@@ -1,52 +1,64 @@
 /**
- * @file Cached decoding of a fixed batch, a block of positions in one compiled call.
+ * @file Cached decoding of a fixed number of rows, a block of positions in one compiled call.
  *
- * All rows are at the same position. Inside a block, new keys and values stay beside the cache and attention sees both;
- * the cache is rewritten once a block instead of once a token, and one call from JavaScript serves the whole block.
+ * Rows are at positions of their own, so that one that has ended makes room for another. Inside a block, new keys and
+ * values stay beside the cache and attention sees both; the cache is rewritten once a block instead of once a token, and
+ * one call from JavaScript serves the whole block.
  */
 
 import { classConditioning } from '../adapter/apply.ts';
 import { classBias, classInput, classOutput } from '../adapter/parameters.ts';
-import { compile, type CompiledFunction } from '../compile/index.ts';
+import { compile, disposeTree, type CompiledFunction } from '../compile/index.ts';
 import { headDim, weightShapes, type DecoderConfig } from '../decoder/config.ts';
 import type { Attention } from '../decoder/blocks.ts';
-import { decodeWith, emptyCache, type DecodeCache } from '../decoder/forward.ts';
+import { decodeWith, emptyCache, promptCache, type DecodeCache } from '../decoder/forward.ts';
 import { maskBias } from '../decoder/layers.ts';
 import type { Weights } from '../decoder/weights.ts';
 import { tf, type Tensor } from '../tensorflow.ts';
-import { bestTokens, drawTokens } from './sampling.ts';
+import { chooseTokens, type SamplingRules } from './sampling.ts';
+
+/** What decodes. */
+export interface DecodedModel {
+  config: DecoderConfig;
+  /** Under Hugging Face names, adapters merged in. */
+  weights: Weights;
+  /** Class tables (`parameters.ts` of the adapter); empty for an unconditioned model. */
+  conditioning: Weights;
+  /** [length, dim]: embeddings in front of each row; null without a prompt. */
+  prompt: Tensor | null;
+}
 
 export interface BlockDecoderOptions {
   /** Rows. */
   batch: number;
   /** Positions a call. */
   block: number;
-  /** Positions in all; a multiple of `block`. */
+  /** Most positions of a row, those of the prompt not counted. */
   maxTime: number;
-  /** Classes with vectors and an output bias; 0 for an unconditioned model. */
-  classes: number;
-  /** Most probable token instead of a drawn one. */
-  greedy: boolean;
+  rules: SamplingRules;
+  /** Tokens that are never drawn. */
+  banned: readonly number[];
 }
 
 type BlockInputs = {
   weights: Record<string, Tensor>;
-  /** Class tables under the adapter's names; empty without classes. */
   conditioning: Record<string, Tensor>;
+  /** [1, vocab]: added to all logits; empty if no token is banned. */
+  ban: Tensor[];
   /** [batch] int32. */
   labels: Tensor;
   keys: Tensor[];
   values: Tensor[];
-  /** Scalar: position of the block's first token. */
-  start: Tensor;
-  /** [batch] int32: token at `start`. */
+  /** [batch, vocab]: which tokens the row's text holds; empty without a repetition penalty. */
+  seen: Tensor[];
+  /** [batch]: position of the block's first token, from 0 after the prompt. */
+  starts: Tensor;
+  /** [batch] int32: token at that position. */
   token: Tensor;
   /** [batch, block] int32: the token that must follow each position, or -1 to draw it. */
   forced: Tensor;
   /** [batch, block] */
   uniforms: Tensor;
-  /** Scalar. */
-  inverseTemperature: Tensor;
 };
 
 type BlockOutputs = {
@@ -54,6 +66,7 @@ type BlockOutputs = {
   tokens: Tensor;
   keys: Tensor[];
   values: Tensor[];
+  seen: Tensor[];
 };
 
 /** Keys and values of a block's positions so far, one list a layer, each [batch, kvHeads, 1, headDim]. */
@@ -85,27 +98,43 @@ function blockAttention(config: DecoderConfig, cache: DecodeCache, pastBias: Ten
   };
 }
 
-function decodeBlock(config: DecoderConfig, options: BlockDecoderOptions, inputs: BlockInputs): BlockOutputs {
-  const { batch, block, maxTime, classes, greedy } = options;
-  const slots = tf.range(0, maxTime, 1, 'float32').reshape([1, 1, maxTime, 1]);
-  const pastBias = maskBias(tf.less(slots, inputs.start)).reshape([1, 1, 1, maxTime]);
+const promptLength = ({ prompt }: Pick<DecodedModel, 'prompt'>): number => prompt?.shape[0] ?? 0;
+
+function decodeBlock(model: DecodedModel, options: BlockDecoderOptions, inputs: BlockInputs): BlockOutputs {
+  const { config } = model;
+  const { batch, block, rules } = options;
+  const length = promptLength(model);
+  const slotCount = length + options.maxTime;
+  const slots = tf.range(0, slotCount, 1, 'float32');
+  const starts = inputs.starts.add(length);
+  // What an earlier row left at later positions is never seen.
+  const past = tf.less(slots.reshape([1, slotCount]), starts.reshape([batch, 1]));
+  const pastBias = maskBias(past).reshape([batch, 1, 1, slotCount]);
   const recent: Recent = { keys: inputs.keys.map(() => []), values: inputs.values.map(() => []) };
   const attention = blockAttention(config, inputs, pastBias, recent);
-  const conditioning = classes > 0 ? classConditioning(inputs.conditioning, inputs.labels) : undefined;
+  const isConditioned = Object.keys(inputs.conditioning).length > 0;
+  const conditioning = isConditioned ? classConditioning(inputs.conditioning, inputs.labels) : undefined;
   const column = (matrix: Tensor, at: number): Tensor => matrix.slice([0, at], [batch, 1]).reshape([batch]);
+  const oneHot = (ids: Tensor): Tensor => tf.oneHot(ids as never, config.vocab, 1, 0, 'float32');
+  const begun = tf.cast(tf.greater(inputs.starts, 0), 'float32').reshape([batch, 1]);
+  let seen = inputs.seen[0]?.mul(begun) as Tensor | undefined;
   const tokens: Tensor[] = [];
   let token = inputs.token;
   for (let at = 0; at < block; at++) {
-    const positions = tf.fill([batch], at).add(inputs.start) as Tensor;
-    const logits = decodeWith(config, inputs.weights, token, positions, attention, { conditioning });
-    const drawn = greedy
-      ? bestTokens(logits)
-      : drawTokens(logits, column(inputs.uniforms, at), inputs.inverseTemperature);
+    const logits = decodeWith(config, inputs.weights, token, starts.add(at), attention, { conditioning });
+    const allowed = inputs.ban.reduce((sum, bias) => sum.add(bias), logits);
+    const drawn = chooseTokens(allowed, rules, column(inputs.uniforms, at), seen ?? null);
     const forced = column(inputs.forced, at);
-    token = tf.where(tf.greaterEqual(forced, tf.zerosLike(forced)), forced, drawn) as Tensor;
+    const isForced = tf.greaterEqual(forced, tf.zerosLike(forced));
+    token = tf.where(isForced, forced, drawn) as Tensor;
+    // A class in front of a text is not part of it.
+    if (seen) seen = tf.where(isForced.reshape([batch, 1]), seen, tf.maximum(seen, oneHot(drawn)));
     tokens.push(token.reshape([batch, 1]));
   }
-  const written = Array.from({ length: block }, (_, at) => tf.cast(tf.equal(slots, inputs.start.add(at)), 'float32'));
+  const slot = slots.reshape([1, 1, slotCount, 1]);
+  const written = Array.from({ length: block }, (_, at) =>
+    tf.cast(tf.equal(slot, starts.add(at).reshape([batch, 1, 1, 1])), 'float32'),
+  );
   const kept = tf.sub(1, tf.addN(written));
   const store = (old: Tensor, layer: number, parts: Tensor[][]): Tensor =>
     (parts[layer] as Tensor[]).reduce(
@@ -116,105 +145,102 @@ function decodeBlock(config: DecoderConfig, options: BlockDecoderOptions, inputs
     tokens: tf.concat(tokens, 1),
     keys: inputs.keys.map((old, layer) => store(old, layer, recent.keys)),
     values: inputs.values.map((old, layer) => store(old, layer, recent.values)),
+    seen: seen ? [seen] : [],
   };
 }
 
-export interface DecodeRequest {
-  /** [batch], each in [0, classes); ignored without classes. */
+/** The next block of every row; typed arrays are [batch] or [batch, block]. */
+export interface BlockRows {
+  /** Class of each row; ignored without conditioning. */
   labels: Int32Array;
-  /** First token of each row, [batch]. */
-  first: Int32Array;
-  /** [batch, maxTime]: the token that must follow each position, or -1. */
+  /** Position of the block's first token, from 0 after the prompt. 0 begins a row anew. */
+  starts: Int32Array;
+  /** Token at that position. */
+  tokens: Int32Array;
+  /** The token that must follow each position, or -1. */
   forced: Int32Array;
-  /** [batch, maxTime], in [0, 1). Ignored when greedy. */
+  /** In [0, 1). */
   uniforms: Float32Array;
-  inverseTemperature: number;
 }
 
 export interface BlockDecoder {
-  /**
-   * Decodes block by block. `onBlock` gets the tokens that follow the block's positions, [batch, block], and the first of
-   * those positions; decoding ends when it returns false or after `maxTime` positions.
-   */
-  decode(
-    request: DecodeRequest,
-    onBlock: (tokens: Int32Array, start: number) => boolean | Promise<boolean>,
-  ): Promise<void>;
+  /** Decodes a block. Returns the tokens that follow its positions, [batch, block]. */
+  next(rows: BlockRows): Int32Array;
   dispose(): void;
 }
 
-/**
- * Compiles decoding for one model. It keeps the weights and tables that it is given and disposes neither.
- *
- * @param weights under Hugging Face names, adapters merged in
- * @param conditioning class tables (`parameters.ts` of the adapter), empty without classes
- */
-export function compileBlockDecoder(
-  config: DecoderConfig,
-  weights: Weights,
-  conditioning: Weights,
-  options: BlockDecoderOptions,
-): BlockDecoder {
-  const { batch, block, maxTime, classes } = options;
-  if (maxTime % block !== 0) throw new RangeError('maxTime is a multiple of block');
-  const known = Object.fromEntries(Object.keys(weightShapes(config)).map((name) => [name, weights[name] as Tensor]));
-  const tables = classes === 0 ? [] : [classInput, classOutput, classBias];
+/** Cache in which each row begins with the prompt. */
+function initialCache({ config, weights, prompt }: DecodedModel, batch: number, maxTime: number): DecodeCache {
+  const empty = emptyCache(config, batch, maxTime);
+  if (prompt === null) return empty;
+  const behind = (start: Tensor, rest: Tensor): Tensor => tf.concat([tf.tile(start, [batch, 1, 1, 1]), rest], 2);
+  const cache = tf.tidy(() => {
+    const first = promptCache(config, weights, prompt);
+    return {
+      keys: empty.keys.map((keys, layer) => behind(first.keys[layer] as Tensor, keys)),
+      values: empty.values.map((values, layer) => behind(first.values[layer] as Tensor, values)),
+    };
+  });
+  disposeTree(empty as { keys: Tensor[]; values: Tensor[] });
+  return cache;
+}
+
+/** [1, vocab]: 0, and far below any logit for banned tokens. */
+function banOf({ vocab }: DecoderConfig, banned: readonly number[]): Tensor[] {
+  if (banned.length === 0) return [];
+  const bias = new Float32Array(vocab);
+  for (const id of banned) bias[id] = -1e9;
+  return [tf.tensor(bias, [1, vocab])];
+}
+
+/** Compiles decoding for one model. It keeps the tensors that it is given and disposes none of them. */
+export function compileBlockDecoder(model: DecodedModel, options: BlockDecoderOptions): BlockDecoder {
+  const { config } = model;
+  const { batch, block, maxTime } = options;
+  const names = Object.keys(weightShapes(config));
+  const ban = banOf(config, options.banned);
   const shared = {
-    weights: known,
-    conditioning: Object.fromEntries(tables.map((name) => [name, conditioning[name] as Tensor])),
+    weights: Object.fromEntries(names.map((name) => [name, model.weights[name] as Tensor])),
+    conditioning: Object.fromEntries(
+      [classInput, classOutput, classBias]
+        .filter((name) => name in model.conditioning)
+        .map((name) => [name, model.conditioning[name] as Tensor]),
+    ),
+    ban,
   };
-  const scalar = (value: number): Tensor => tf.scalar(value);
-  const matrix = (values: Int32Array | Float32Array, dtype: 'int32' | 'float32'): Tensor =>
-    tf.tensor(values, [batch, values.length / batch], dtype);
+  type State = Pick<BlockInputs, 'keys' | 'values' | 'seen'>;
+  const seen = options.rules.repetitionPenalty === 1 ? [] : [tf.zeros([batch, config.vocab]) as Tensor];
+  let state = { ...initialCache(model, batch, maxTime), seen } as State;
   const example = {
-    labels: tf.zeros([batch], 'int32'),
-    token: tf.zeros([batch], 'int32'),
-    forced: tf.zeros([batch, block], 'int32'),
-    uniforms: tf.zeros([batch, block]),
-    start: scalar(0),
-    inverseTemperature: scalar(1),
-    ...emptyCache(config, batch, maxTime),
+    labels: tf.zeros([batch], 'int32') as Tensor,
+    token: tf.zeros([batch], 'int32') as Tensor,
+    starts: tf.zeros([batch]) as Tensor,
+    forced: tf.zeros([batch, block], 'int32') as Tensor,
+    uniforms: tf.zeros([batch, block]) as Tensor,
   };
   const run: CompiledFunction<BlockInputs, BlockOutputs> = compile(
-    (inputs: BlockInputs) => decodeBlock(config, options, inputs),
-    { ...shared, ...example } as unknown as BlockInputs,
+    (inputs: BlockInputs) => decodeBlock(model, options, inputs),
+    { ...shared, ...state, ...example },
   );
-  tf.dispose(example as never);
-  /** Columns [from, from + block) of a row-major [batch, maxTime] array. */
-  const columns = <A extends Int32Array | Float32Array>(values: A, from: number): A => {
-    const out = values.slice(0, batch * block) as A;
-    for (let row = 0; row < batch; row++) {
-      const piece = values.subarray(row * maxTime + from, row * maxTime + from + block);
-      out.set(piece as never, row * block);
-    }
-    return out;
-  };
+  disposeTree(example);
   return {
-    async decode(request, onBlock) {
-      const labels = tf.tensor(request.labels, [batch], 'int32') as Tensor;
-      const inverseTemperature = scalar(request.inverseTemperature);
-      let cache = emptyCache(config, batch, maxTime);
-      let token = request.first;
-      try {
-        for (let start = 0; start < maxTime; start += block) {
-          const given = {
-            token: tf.tensor(token, [batch], 'int32') as Tensor,
-            start: scalar(start),
-            forced: matrix(columns(request.forced, start), 'int32'),
-            uniforms: matrix(columns(request.uniforms, start), 'float32'),
-          };
-          const { keys, values } = cache as { keys: Tensor[]; values: Tensor[] };
-          const output = run({ ...shared, ...given, labels, inverseTemperature, keys, values });
-          const tokens = output.tokens.dataSync() as Int32Array;
-          tf.dispose([...Object.values(given), ...keys, ...values, output.tokens]);
-          cache = { keys: output.keys, values: output.values };
-          token = Int32Array.from({ length: batch }, (_, row) => tokens[row * block + block - 1]!);
-          if (!(await onBlock(tokens, start))) break;
-        }
-      } finally {
-        tf.dispose([labels, inverseTemperature, ...cache.keys, ...cache.values]);
-      }
+    next({ labels, starts, tokens, forced, uniforms }) {
+      const given = {
+        labels: tf.tensor(labels, [batch], 'int32') as Tensor,
+        token: tf.tensor(tokens, [batch], 'int32') as Tensor,
+        starts: tf.tensor(Float32Array.from(starts), [batch]) as Tensor,
+        forced: tf.tensor(forced, [batch, block], 'int32') as Tensor,
+        uniforms: tf.tensor(uniforms, [batch, block]) as Tensor,
+      };
+      const { tokens: drawn, ...next } = run({ ...shared, ...state, ...given });
+      const ids = drawn.dataSync() as Int32Array;
+      disposeTree([given, state, drawn]);
+      state = next;
+      return ids;
     },
-    dispose: () => run.dispose(),
+    dispose: () => {
+      run.dispose();
+      disposeTree([state, ban]);
+    },
   };
 }

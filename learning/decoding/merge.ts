@@ -2,7 +2,7 @@
 
 import { linearPath, type DecoderConfig } from '../decoder/config.ts';
 import type { Weights } from '../decoder/weights.ts';
-import { loraName, type AdapterShape } from '../adapter/parameters.ts';
+import { loraName, type LoraShape } from '../adapter/parameters.ts';
 import { tf, type Tensor } from '../tensorflow.ts';
 
 /**
@@ -12,7 +12,7 @@ import { tf, type Tensor } from '../tensorflow.ts';
 export function mergeAdapter(
   config: DecoderConfig,
   base: Weights,
-  adapter: AdapterShape,
+  adapter: LoraShape,
   tensors: Weights,
 ): { weights: Weights; merged: Tensor[] } {
   const weights: Record<string, Tensor> = { ...base };

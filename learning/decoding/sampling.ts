@@ -26,19 +26,17 @@ function firstAbove(sums: Tensor, target: Tensor): Tensor {
 }
 
 /**
- * Draws token j with probability softmax(logits * inverseTemperature)_j by inversion: the first token whose cumulative
- * probability exceeds the uniform number. Sums run first over chunks of the vocabulary, then inside the chosen chunk.
+ * Draws token j with probability softmax(logits)_j by inversion: the first token whose cumulative probability exceeds the
+ * uniform number. Sums run first over chunks of the vocabulary, then inside the chosen chunk.
  *
  * @param logits [rows, vocab]
  * @param uniforms [rows], in [0, 1]
- * @param inverseTemperature scalar
  * @returns [rows] int32
  */
-export function drawTokens(logits: Tensor, uniforms: Tensor, inverseTemperature: Tensor): Tensor {
+export function drawTokens(logits: Tensor, uniforms: Tensor): Tensor {
   const [rows, vocab] = logits.shape as [number, number];
   const chunks = Math.ceil(vocab / chunkWidth);
-  const scaled = logits.mul(inverseTemperature);
-  const weights = scaled.sub(scaled.max(-1, true)).exp();
+  const weights = logits.sub(logits.max(-1, true)).exp();
   const padding = chunks * chunkWidth - vocab;
   const padded = padding > 0 ? tf.concat([weights, tf.zeros([rows, padding])], 1) : weights;
   const inChunks = padded.reshape([rows, chunks, chunkWidth]);
@@ -57,3 +55,80 @@ export function drawTokens(logits: Tensor, uniforms: Tensor, inverseTemperature:
 
 /** The most probable token of each row. @param logits [rows, vocab] @returns [rows] int32 */
 export const bestTokens = (logits: Tensor): Tensor => tf.cast(tf.argMax(logits, -1), 'int32');
+
+/** How the next token is chosen. */
+export interface SamplingRules {
+  /** 0: the most probable token. */
+  temperature: number;
+  /** Only so many most probable tokens, and what is as probable as the last of them. Null: all. */
+  topK: number | null;
+  /** Only the most probable tokens that together reach this probability (Holtzman et al. 2020). 1: all. */
+  topP: number;
+  /** Positive logits of tokens that the text holds are divided by it, negative ones multiplied (Keskar et al. 2019). */
+  repetitionPenalty: number;
+}
+
+/** Far below any logit, and finite. */
+const excluded = -1e9;
+
+/** Logits of which only those at or above a threshold [rows, 1] are kept. */
+const keptFrom = (logits: Tensor, threshold: Tensor): Tensor =>
+  tf.where(tf.greaterEqual(logits, threshold), logits, tf.fill(logits.shape, excluded));
+
+function keepMostProbable(logits: Tensor, count: number): Tensor {
+  if (count >= (logits.shape[1] as number)) return logits;
+  const { values } = tf.topk(logits, count);
+  return keptFrom(logits, values.slice([0, count - 1], [logits.shape[0] as number, 1]));
+}
+
+/** exp of less than this is zero in float32. */
+const leastExponent = -104;
+/** So many halvings of that range leave no number of float32 between two thresholds. */
+const halvings = 32;
+
+/** The threshold of a nucleus by bisection: a sum over the vocabulary for each halving, and no sorting. */
+function keepNucleus(logits: Tensor, probability: number): Tensor {
+  const shifted = logits.sub(logits.max(-1, true)) as Tensor;
+  const weights = shifted.exp();
+  const needed = weights.sum(-1, true).mul(probability);
+  const reaches = (threshold: Tensor): Tensor =>
+    tf.greaterEqual(
+      tf.where(tf.greaterEqual(shifted, threshold), weights, tf.zerosLike(weights)).sum(-1, true),
+      needed,
+    );
+  let above = tf.zerosLike(needed) as Tensor;
+  let reached = tf.where(reaches(above), above, tf.fill(needed.shape, leastExponent)) as Tensor;
+  for (let halving = 0; halving < halvings; halving++) {
+    const middle = reached.add(above).mul(0.5) as Tensor;
+    const enough = reaches(middle);
+    reached = tf.where(enough, middle, reached);
+    above = tf.where(enough, above, middle);
+  }
+  return tf.where(tf.greaterEqual(shifted, reached), logits, tf.fill(logits.shape, excluded));
+}
+
+/**
+ * The next token of each row. First the penalty, then temperature, top-k and top-p.
+ *
+ * @param logits [rows, vocab]
+ * @param uniforms [rows], in [0, 1]
+ * @param seen [rows, vocab]: 1 for tokens that the row's text holds, 0 for others; read if there is a penalty
+ * @returns [rows] int32
+ */
+export function chooseTokens(logits: Tensor, rules: SamplingRules, uniforms: Tensor, seen: Tensor | null): Tensor {
+  const { temperature, topK, topP, repetitionPenalty } = rules;
+  let scores = logits;
+  if (seen !== null) {
+    const factor = tf.where(
+      tf.greater(scores, 0),
+      tf.fill(scores.shape, 1 / repetitionPenalty),
+      tf.fill(scores.shape, repetitionPenalty),
+    );
+    scores = tf.where(tf.greater(seen, 0), scores.mul(factor), scores);
+  }
+  if (temperature === 0) return bestTokens(scores);
+  if (topK !== null) scores = keepMostProbable(scores, topK);
+  scores = scores.mul(1 / temperature);
+  if (topP < 1) scores = keepNucleus(scores, topP);
+  return drawTokens(scores, uniforms);
+}

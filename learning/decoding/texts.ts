@@ -1,13 +1,13 @@
 /**
  * @file Texts from a fine-tuned decoder. Row i of a run has a random stream of its own, which gives its label and its
- * uniform numbers: the same seed gives the same rows, and more of them only add to the end.
+ * uniform numbers: the same seed gives the same rows, and more of them only add to the end. A row that has ended makes
+ * room for the next, so that the batch stays full.
  */
 
-import { seededStream } from '../../privacy/noise.ts';
-import type { DecoderConfig } from '../decoder/config.ts';
-import type { Weights } from '../decoder/weights.ts';
+import { seededStream, type KeyedStream } from '../../privacy/noise.ts';
 import type { Tokenizer } from '../tokenizer/index.ts';
-import { compileBlockDecoder, type BlockDecoder, type DecodeRequest } from './block-decoder.ts';
+import { compileBlockDecoder, type BlockDecoder, type BlockRows, type DecodedModel } from './block-decoder.ts';
+import type { SamplingRules } from './sampling.ts';
 
 /** Rows decoded together: enough to fill the matrix units, few enough for the caches. */
 const batch = 256;
@@ -15,18 +15,15 @@ const batch = 256;
 const block = 4;
 
 export interface TextGeneratorOptions {
-  config: DecoderConfig;
-  /** Base weights with the adapter merged in. */
-  weights: Weights;
-  /** Class tables, empty when the prefix alone names the class. */
-  conditioning: Weights;
+  model: DecodedModel;
   tokenizer: Tokenizer;
   /** Token ids fed before the text, one list for each label; at least one label. */
   prefixes: readonly (readonly number[])[];
   /** Most tokens of a text. */
   maxTokens: number;
-  /** Above 0. */
-  temperature: number;
+  rules: SamplingRules;
+  /** Tokens that are never drawn. */
+  banned: readonly number[];
   seed: number;
 }
 
@@ -42,90 +39,123 @@ export interface GeneratedText {
   truncated: boolean;
 }
 
+/** A text in the making. */
 interface Row {
+  row: number;
   label: number;
+  stream: KeyedStream;
   ids: number[];
+  /** Position of the next block, from 0. */
+  start: number;
+  /** Token at that position. */
+  token: number;
   ended: boolean;
 }
-
-/** Positions that a batch needs: the start token, the longest prefix and the text; the last token is never fed. */
-const decodingTime = (prefixes: readonly (readonly number[])[], maxTokens: number): number =>
-  Math.max(...prefixes.map((prefix) => prefix.length)) + maxTokens;
 
 export class TextGenerator {
   private readonly options: TextGeneratorOptions;
   private readonly decoder: BlockDecoder;
-  private readonly maxTime: number;
 
   constructor(options: TextGeneratorOptions) {
-    const { config, weights, conditioning, prefixes, maxTokens } = options;
+    const { model, prefixes, maxTokens, rules, banned } = options;
     this.options = options;
-    this.maxTime = Math.ceil(decodingTime(prefixes, maxTokens) / block) * block;
-    const classes = Object.keys(conditioning).length > 0 ? prefixes.length : 0;
-    this.decoder = compileBlockDecoder(config, weights, conditioning, {
-      batch,
-      block,
-      maxTime: this.maxTime,
-      classes,
-      greedy: false,
-    });
+    // The start token, the longest prefix and the text; the last token is never fed.
+    const positions = Math.max(...prefixes.map((prefix) => prefix.length)) + maxTokens;
+    const maxTime = Math.ceil(positions / block) * block;
+    this.decoder = compileBlockDecoder(model, { batch, block, maxTime, rules, banned });
   }
 
   /**
-   * Rows `from` to `from + 255`. `onBlock` hears after each block how many tokens were decoded, and may yield to the
-   * event loop or throw.
+   * Texts of the rows from `from` on, in their order.
+   *
+   * @param wanted how many more texts the caller may take; asked before rows are begun, none of them in vain
+   * @param onBlock hears after each block how many tokens were decoded; may yield to the event loop or throw
    */
-  async batchFrom(from: number, onBlock: (tokens: number) => Promise<void>): Promise<GeneratedText[]> {
-    const { prefixes, tokenizer, maxTokens } = this.options;
-    const { request, rows } = this.prepare(from);
-    await this.decoder.decode(request, async (tokens, start) => {
-      rows.forEach((row, index) => {
-        const skipped = prefixes[row.label]!.length;
-        for (let at = 0; at < block && !row.ended; at++) {
-          if (start + at < skipped || row.ids.length === maxTokens) continue;
-          const id = tokens[index * block + at]!;
-          if (id === tokenizer.eosId) row.ended = true;
-          else row.ids.push(id);
-        }
+  async *texts(
+    from: number,
+    wanted: () => number,
+    onBlock: (tokens: number) => Promise<void>,
+  ): AsyncGenerator<GeneratedText> {
+    const slots: (Row | null)[] = Array.from({ length: batch }, () => null);
+    const ended = new Map<number, Row>();
+    let [begun, given] = [from, from];
+    while (true) {
+      for (const [slot, row] of slots.entries()) {
+        if (row === null && begun - given < wanted()) slots[slot] = this.begin(begun++);
+      }
+      if (begun === given) return;
+      this.decode(slots);
+      let live = 0;
+      slots.forEach((row, slot) => {
+        if (row === null) return;
+        live++;
+        if (!this.isOver(row)) return;
+        ended.set(row.row, row);
+        slots[slot] = null;
       });
-      await onBlock(batch * block);
-      return rows.some(({ ended, ids }) => !ended && ids.length < maxTokens);
-    });
-    return rows.map(({ label, ids, ended }, index) => ({
-      row: from + index,
-      label,
-      text: tokenizer.decode(ids),
-      tokens: ids.length,
-      truncated: !ended,
-    }));
+      await onBlock(live * block);
+      for (let row = ended.get(given); row !== undefined; row = ended.get(given)) {
+        ended.delete(given++);
+        yield this.finished(row);
+      }
+    }
   }
 
   dispose(): void {
     this.decoder.dispose();
   }
 
-  private prepare(from: number): { request: DecodeRequest; rows: Row[] } {
-    const { prefixes, tokenizer, seed, temperature } = this.options;
-    const { maxTime } = this;
-    const labels = new Int32Array(batch);
-    const forced = new Int32Array(batch * maxTime).fill(-1);
-    const uniforms = new Float32Array(batch * maxTime);
-    for (let index = 0; index < batch; index++) {
-      const stream = seededStream(seed, `generated row ${from + index}`);
-      const label = Math.floor(stream.uniform() * prefixes.length);
-      labels[index] = label;
-      forced.set(prefixes[label]!, index * maxTime);
-      // One number for each token of the text, whatever the prefix and the longest text.
-      const first = index * maxTime + prefixes[label]!.length;
-      for (let at = first; at < (index + 1) * maxTime; at++) uniforms[at] = stream.uniform();
-    }
-    const request: DecodeRequest = {
-      labels,
-      first: new Int32Array(batch).fill(tokenizer.bosId),
-      forced,
-      uniforms,
-      inverseTemperature: 1 / temperature,
+  private begin(row: number): Row {
+    const { seed, prefixes, tokenizer } = this.options;
+    const stream = seededStream(seed, `generated row ${row}`);
+    const label = Math.floor(stream.uniform() * prefixes.length);
+    return { row, label, stream, ids: [], start: 0, token: tokenizer.bosId, ended: false };
+  }
+
+  private isOver({ ended, ids }: Row): boolean {
+    return ended || ids.length === this.options.maxTokens;
+  }
+
+  private finished({ row, label, ids, ended }: Row): GeneratedText {
+    return { row, label, text: this.options.tokenizer.decode(ids), tokens: ids.length, truncated: !ended };
+  }
+
+  /** Decodes a block of every row. */
+  private decode(slots: readonly (Row | null)[]): void {
+    const { prefixes, tokenizer, maxTokens } = this.options;
+    const rows: BlockRows = {
+      labels: new Int32Array(batch),
+      starts: new Int32Array(batch),
+      tokens: new Int32Array(batch).fill(tokenizer.bosId),
+      forced: new Int32Array(batch * block).fill(-1),
+      uniforms: new Float32Array(batch * block),
     };
-    return { request, rows: Array.from(labels, (label) => ({ label, ids: [], ended: false })) };
+    slots.forEach((row, slot) => {
+      if (row === null) return;
+      rows.labels[slot] = row.label;
+      rows.starts[slot] = row.start;
+      rows.tokens[slot] = row.token;
+      const prefix = prefixes[row.label]!;
+      for (let at = 0; at < block; at++) {
+        const place = slot * block + at;
+        const position = row.start + at;
+        if (position < prefix.length) rows.forced[place] = prefix[position]!;
+        // One number for each token of the text, whatever the prefix and the longest text.
+        else rows.uniforms[place] = row.stream.uniform();
+      }
+    });
+    const tokens = this.decoder.next(rows);
+    slots.forEach((row, slot) => {
+      if (row === null) return;
+      const skipped = prefixes[row.label]!.length;
+      for (let at = 0; at < block && !row.ended; at++) {
+        if (row.start + at < skipped || row.ids.length === maxTokens) continue;
+        const id = tokens[slot * block + at]!;
+        if (id === tokenizer.eosId) row.ended = true;
+        else row.ids.push(id);
+      }
+      row.start += block;
+      row.token = tokens[slot * block + block - 1]!;
+    });
   }
 }

@@ -3,20 +3,31 @@
  * lies in plain arrays is easy to digest, to store and to repeat bit for bit.
  */
 
-import type { AdapterValues, ParameterGroup } from '../adapter/parameters.ts';
+import type { ParameterGroup, TrainedValues, TunedShape } from '../adapter/parameters.ts';
 
 export const adam = { beta1: 0.9, beta2: 0.98, epsilon: 1e-8 } as const;
 
-/** Learning-rate multiples: class rows start at zero and have to move far within few steps. */
-export const rateMultiples: Readonly<Record<ParameterGroup, number>> = { lora: 1, vectors: 4, bias: 5 };
+/**
+ * Learning rate of class rows over that of the method, such that it is about the same at the methods' usual rates: the
+ * rows start at zero and have to move far within few steps.
+ */
+const classRates: Readonly<Record<TunedShape['kind'], { vectors: number; bias: number }>> = {
+  lora: { vectors: 4, bias: 5 },
+  prompt: { vectors: 0.2, bias: 0.25 },
+  full: { vectors: 40, bias: 50 },
+};
+
+/** Learning rate of a group over that of the method's schedule. */
+export const rateMultiple = ({ kind }: Pick<TunedShape, 'kind'>, group: ParameterGroup): number =>
+  group === 'vectors' || group === 'bias' ? classRates[kind][group] : 1;
 
 export interface OptimiserState {
-  first: AdapterValues;
-  second: AdapterValues;
+  first: TrainedValues;
+  second: TrainedValues;
 }
 
-export const zeroState = (values: AdapterValues): OptimiserState => {
-  const zeros = (): AdapterValues =>
+export const zeroState = (values: TrainedValues): OptimiserState => {
+  const zeros = (): TrainedValues =>
     Object.fromEntries(Object.entries(values).map(([name, array]) => [name, new Float32Array(array.length)]));
   return { first: zeros(), second: zeros() };
 };

@@ -7,41 +7,16 @@
  * gradient of a matrix is sum_t dy_t x_t^T for an example, so its squared norm is the sum over t, t' of (x_t . x_t')
  * (dy_t . dy_t') (the ghost norm, Goodfellow 2015, arXiv:1510.01799), and the clipped sum over examples is one product
  * in which each dy is scaled by its example's clip factor.
- *
- * In float arithmetic only: norms that are never written down can't bound what is truncated to a grid.
  */
 
-import { compile, disposeTree, type CompiledFunction } from '../compile/index.ts';
-import { embeddingName, positionsName, weightShapes, type DecoderConfig } from '../decoder/config.ts';
 import type { Layers } from '../decoder/blocks.ts';
-import { flatLogits } from '../decoder/forward.ts';
+import { embeddingName, positionsName, weightShapes, type DecoderConfig } from '../decoder/config.ts';
 import { linear } from '../decoder/layers.ts';
-import { crossEntropy } from '../decoder/loss.ts';
 import { weight, type Weights } from '../decoder/weights.ts';
 import { tf, type Tensor } from '../tensorflow.ts';
-import type { MicrobatchInputs } from './gradients.ts';
-
-export type FullInputs = Pick<MicrobatchInputs, 'weights' | 'tokens' | 'lossWeights' | 'present'>;
-
-export type FullOutputs = {
-  /** Sum over examples of clipped gradients, under the weights' names and in their shapes. */
-  sums: Record<string, Tensor>;
-  /** [rows] float32: norm of each example's whole gradient before clipping; 0 for padding and what is not finite. */
-  norms: Tensor;
-  /** [rows] float32: loss of each example, likewise. */
-  losses: Tensor;
-};
-
-export type FullGradient = CompiledFunction<FullInputs, FullOutputs>;
-
-/** Share by which a clipped norm stays below its bound, for rounding in norm and scaling. */
-const clipMargin = 2e-6;
-
-/** Below any square that matters; keeps the quotient finite for an example without gradient. */
-const leastSquare = 1e-24;
 
 /** What one use of a weight adds to the gradient. */
-type Book =
+export type Book =
   /** Matrix [out, in]: x [rows, time, in], dy [rows, time, out]. */
   | { kind: 'linear'; x: Tensor; dy: Tensor }
   /** Gradient of a gain or a bias for each example: [rows, width]. */
@@ -123,12 +98,31 @@ function bookLayers(weights: Weights, rows: number, slots: Slots): Layers {
   };
 }
 
-/** Losses [rows] and the books of all weights. */
-function keepBooks(config: DecoderConfig, inputs: FullInputs): { losses: Tensor; books: Map<string, Book[]> } {
-  const { weights, tokens, lossWeights } = inputs;
-  const [rows, time] = lossWeights.shape as [number, number];
+export interface Kept {
+  /** [rows] */
+  losses: Tensor;
+  /** Of all weights. */
+  books: Map<string, Book[]>;
+  /** Gradients by the other variables. */
+  others: Tensor[];
+}
+
+/**
+ * One forward and one backward pass.
+ *
+ * @param tokens [rows, time] int32, as the decoder reads them
+ * @param losses [rows] of the examples with the given layers, at the given values of the other variables
+ * @param others further variables; row r of each belongs to example r
+ */
+export function keepBooks(
+  config: DecoderConfig,
+  weights: Weights,
+  tokens: Tensor,
+  losses: (layers: Layers, others: readonly Tensor[]) => Tensor,
+  others: readonly Tensor[],
+): Kept {
+  const [rows, time] = tokens.shape as [number, number];
   const places = placesOf(config, rows, time);
-  const given = tokens.slice([0, 0], [rows, time]);
   const steps = tf.range(0, time, 1, 'int32') as Tensor;
   const positions = tf.tile(steps.reshape([1, time]), [rows, 1]) as Tensor;
   const starts: number[] = [];
@@ -137,20 +131,16 @@ function keepBooks(config: DecoderConfig, inputs: FullInputs): { losses: Tensor;
     starts.push(count);
     count += shapes.length;
   }
-  const lossesOf = (...list: Tensor[]): Tensor => {
+  const withSlots = (...list: Tensor[]): Tensor => {
     const slots: Slots = (kind, name) => {
       const index = places.findIndex((place) => place.kind === kind && place.weight === name);
       const start = starts[index] as number;
       return list.slice(start, start + (places[index] as Place).shapes.length);
     };
-    const logits = flatLogits(config, weights, given, { layers: bookLayers(weights, rows, slots) });
-    const targets = tokens.slice([0, 1], [rows, time]).reshape([rows * time]);
-    return crossEntropy(logits, targets, lossWeights.reshape([rows * time]))
-      .reshape([rows, time])
-      .sum(1);
+    return losses(bookLayers(weights, rows, slots), list.slice(count));
   };
   const zeros = places.flatMap(({ shapes }) => shapes.map((shape) => tf.zeros(shape) as Tensor));
-  const { value, grads } = tf.valueAndGrads(lossesOf as never)(zeros, tf.ones([rows]) as never);
+  const { value, grads } = tf.valueAndGrads(withSlots as never)([...zeros, ...others], tf.ones([rows]) as never);
   const books = new Map<string, Book[]>();
   places.forEach(({ kind, weight: name }, index) => {
     const [first, second] = grads.slice(starts[index]) as [Tensor, Tensor];
@@ -159,11 +149,11 @@ function keepBooks(config: DecoderConfig, inputs: FullInputs): { losses: Tensor;
       kind === 'vector'
         ? { kind, own: first }
         : kind === 'embedding'
-          ? { kind, ids: name === positionsName ? positions : given, dy: byExample(first) }
+          ? { kind, ids: name === positionsName ? positions : tokens, dy: byExample(first) }
           : { kind, x: byExample(first), dy: byExample(second) };
     books.set(name, [...(books.get(name) ?? []), book]);
   });
-  return { losses: value as Tensor, books };
+  return { losses: value as Tensor, books, others: grads.slice(count) as Tensor[] };
 }
 
 /** [rows, time, width] -> [rows, time, time]: products of an example's vectors with each other. */
@@ -201,7 +191,7 @@ function crossProduct(head: Book & { kind: 'linear' }, lookup: Book & { kind: 'e
 }
 
 /** Squared norm [rows] of a weight's whole gradient. */
-function squaredNormOf(books: readonly Book[]): Tensor {
+export function squaredNormOf(books: readonly Book[]): Tensor {
   const parts = books.map(squaredNorm);
   const head = books.find((book) => book.kind === 'linear');
   const lookup = books.find((book) => book.kind === 'embedding');
@@ -210,7 +200,7 @@ function squaredNormOf(books: readonly Book[]): Tensor {
 }
 
 /** Sum over examples of their gradients times their factors [rows]. Where `counts` is false nothing is read. */
-function weightedSum(book: Book, factors: Tensor, counts: Tensor, shape: number[]): Tensor {
+export function weightedSum(book: Book, factors: Tensor, counts: Tensor, shape: number[]): Tensor {
   const rows = factors.size;
   const kept = (values: Tensor): Tensor => {
     const column = [rows, ...values.shape.slice(1).map(() => 1)];
@@ -225,47 +215,4 @@ function weightedSum(book: Book, factors: Tensor, counts: Tensor, shape: number[
   if (book.kind === 'vector') return scaled(book.own).sum(0);
   if (book.kind === 'linear') return tf.matMul(flat(scaled(book.dy)), flat(kept(book.x)), true, false);
   return tf.unsortedSegmentSum(flat(scaled(book.dy)), book.ids.reshape([book.ids.size]) as never, shape[0] as number);
-}
-
-/** The pure function that `compileFullGradient` compiles. */
-function fullGradient(config: DecoderConfig, clipNorm: number, inputs: FullInputs): FullOutputs {
-  const { losses, books } = keepBooks(config, inputs);
-  const squares = tf.addN(Array.from(books.values(), squaredNormOf)) as Tensor;
-  // Differences of rounding may take a sum of products slightly below zero.
-  const norms = tf.maximum(squares, leastSquare).sqrt() as Tensor;
-  const factors = tf.minimum(1, tf.div(clipNorm * (1 - clipMargin), norms)) as Tensor;
-  const finite = tf.logicalAnd(tf.isFinite(squares), tf.isFinite(losses));
-  const counts = tf.logicalAnd(finite, tf.greater(inputs.present, 0)) as Tensor;
-  const ifCounts = (values: Tensor): Tensor => tf.where(counts, values, tf.zerosLike(values));
-  const sums = Object.fromEntries(
-    Object.entries(weightShapes(config)).map(([name, shape]) => {
-      const parts = (books.get(name) as Book[]).map((book) => weightedSum(book, factors, counts, shape));
-      return [name, tf.addN(parts) as Tensor];
-    }),
-  );
-  return { sums, norms: ifCounts(norms), losses: ifCounts(losses) };
-}
-
-/**
- * Compiles the clipped gradient of all weights over microbatches of `rows` examples with `time` predicted tokens.
- *
- * @param clipNorm largest norm of an example's whole gradient
- */
-export function compileFullGradient(
-  config: DecoderConfig,
-  clipNorm: number,
-  { rows, time }: { rows: number; time: number },
-): FullGradient {
-  const zeros = Object.entries(weightShapes(config)).map(([name, shape]) => [name, tf.zeros(shape) as Tensor]);
-  const example: FullInputs = {
-    weights: Object.fromEntries(zeros) as Record<string, Tensor>,
-    tokens: tf.zeros([rows, time + 1], 'int32'),
-    lossWeights: tf.zeros([rows, time]),
-    present: tf.zeros([rows]),
-  };
-  try {
-    return compile((inputs) => fullGradient(config, clipNorm, inputs), example);
-  } finally {
-    disposeTree(example);
-  }
 }

@@ -10,8 +10,18 @@
  */
 
 import { compile, disposeTree, type CompiledFunction } from '../compile/index.ts';
-import { adapterParameters, classBias, classInput, classOutput, loraName, sizeOf } from '../adapter/parameters.ts';
-import type { AdapterShape, Parameter, ParameterGroup } from '../adapter/parameters.ts';
+import {
+  classBias,
+  classInput,
+  classOutput,
+  loraName,
+  promptName,
+  sizeOf,
+  trainedParameters,
+  type AdapterShape,
+  type Parameter,
+  type ParameterGroup,
+} from '../adapter/parameters.ts';
 import { weightShapes, type DecoderConfig } from '../decoder/config.ts';
 import type { LinearHook } from '../decoder/blocks.ts';
 import { flatLogits, type Conditioning } from '../decoder/forward.ts';
@@ -22,17 +32,18 @@ import type { Microbatch } from './sequences.ts';
 
 type TensorRecord = Record<string, Tensor>;
 
-const groupNames: readonly ParameterGroup[] = ['lora', 'vectors', 'bias'];
+const groupNames: readonly ParameterGroup[] = ['lora', 'prompt', 'weights', 'vectors', 'bias'];
 
 /**
  * Largest norm of each group's part of an example's gradient, in `step`s when there is one: gradients are then truncated
  * to whole steps. Null: not clipped.
  */
-export type Clipping = { bounds: Readonly<Record<ParameterGroup, number>>; step: number | null } | null;
+export type Clipping = { bounds: Readonly<Partial<Record<ParameterGroup, number>>>; step: number | null } | null;
 
 export type MicrobatchInputs = {
-  /** Frozen. */
+  /** Of the model, whether they are trained or not. */
   weights: TensorRecord;
+  /** What is trained beside them. */
   adapter: TensorRecord;
   /** [rows, time + 1] int32, each in [0, vocab). */
   tokens: Tensor;
@@ -46,11 +57,11 @@ export type MicrobatchInputs = {
 
 export type MicrobatchOutputs = {
   /**
-   * Sum over examples of clipped gradients by group, read with `parameterSums`: [size] of the LoRA matrices one after
-   * the other, [classes, size] of class rows side by side. A group without parameters is absent. int32, in steps, in
-   * exact arithmetic, float32 otherwise.
+   * Sum over examples of clipped gradients, read with `addSums`: by group [size] of the LoRA matrices one after the
+   * other, [length * dim] of a prompt, [classes, size] of class rows side by side; the model's weights by name. A group
+   * without parameters is absent. int32, in steps, in exact arithmetic, float32 otherwise.
    */
-  sums: Record<ParameterGroup, Tensor>;
+  sums: TensorRecord;
   /** [rows] float32: loss of each example, 0 for padding. */
   losses: Tensor;
 };
@@ -90,23 +101,31 @@ function perExampleLora(
   return product(x, ownDown, ownUp);
 }
 
+/** Copies of the parameters, one for each example: what the gradient of an example's loss is taken by. */
+function ownCopies(parameters: readonly Parameter[], { adapter, labels }: MicrobatchInputs): Tensor[] {
+  const rows = labels.size;
+  return parameters.map(({ name, shape, group }): Tensor => {
+    if (group === 'lora') return tf.zeros([rows, ...shape]);
+    const shared = adapter[name] as Tensor;
+    return group === 'prompt' ? tf.tile(shared.expandDims(0), [rows, 1, 1]) : tf.gather(shared, labels as never);
+  });
+}
+
 /** Gradients of the examples' losses by parameter, each [rows, ...]: [rows, dim] or [rows, vocab] for class rows. */
 function exampleGradients(
   config: DecoderConfig,
   adapter: AdapterShape,
   inputs: MicrobatchInputs,
 ): { losses: Tensor; gradients: TensorRecord } {
-  const { weights, tokens, lossWeights, labels } = inputs;
+  const { weights, tokens, lossWeights } = inputs;
   const [rows, time] = lossWeights.shape as [number, number];
-  const parameters = adapterParameters(config, adapter);
-  const own = parameters.map(({ name, shape, group }): Tensor =>
-    group === 'lora' ? tf.zeros([rows, ...shape]) : tf.gather(inputs.adapter[name] as Tensor, labels as never),
-  );
+  const parameters = trainedParameters(config, adapter);
+  const own = ownCopies(parameters, inputs);
   const place = new Map(parameters.map(({ name }, index) => [name, index]));
   const losses = (...list: Tensor[]): Tensor => {
     const ownOf = (name: string): Tensor => list[place.get(name) as number] as Tensor;
     const adapt: LinearHook = (path, name, x, output) => {
-      if (!adapter.targets.includes(name)) return output;
+      if (adapter.kind !== 'lora' || !adapter.targets.includes(name)) return output;
       const [a, b] = [loraName(path, 'A'), loraName(path, 'B')];
       const shared = { down: inputs.adapter[a] as Tensor, up: inputs.adapter[b] as Tensor };
       return output.add(perExampleLora({ ...shared, scale: adapter.alpha / adapter.rank }, x, ownOf(a), ownOf(b)));
@@ -115,7 +134,8 @@ function exampleGradients(
       adapter.classes > 0
         ? { input: ownOf(classInput), output: ownOf(classOutput), bias: ownOf(classBias) }
         : undefined;
-    const logits = flatLogits(config, weights, tokens.slice([0, 0], [rows, time]), { adapt, conditioning });
+    const prompt = adapter.kind === 'prompt' ? ownOf(promptName) : undefined;
+    const logits = flatLogits(config, weights, tokens.slice([0, 0], [rows, time]), { adapt, conditioning, prompt });
     const targets = tokens.slice([0, 1], [rows, time]).reshape([rows * time]);
     return crossEntropy(logits, targets, lossWeights.reshape([rows * time]))
       .reshape([rows, time])
@@ -145,7 +165,7 @@ const squaredNormError = (size: number): number => (thread + Math.ceil(size / th
  * is `squaredNormError` and does not grow with the size itself. The maximum between them covers underflow; no compiler
  * can make one stage of the two across it.
  */
-function rowNorms(matrix: Tensor): Tensor {
+export function rowNorms(matrix: Tensor): Tensor {
   const [rows, size] = matrix.shape as [number, number];
   const squares = matrix.square();
   const whole = size - (size % thread);
@@ -159,7 +179,7 @@ function rowNorms(matrix: Tensor): Tensor {
 }
 
 /** Gradients [rows, size] of norms [rows], each of norm `bound` at most but for rounding in float32. */
-function clippedFloats(matrix: Tensor, norms: Tensor, bound: number): Tensor {
+export function clippedFloats(matrix: Tensor, norms: Tensor, bound: number): Tensor {
   return matrix.mul(tf.minimum(1, tf.div(bound * (1 - clipMargin), norms)).reshape([-1, 1]));
 }
 
@@ -176,7 +196,7 @@ function clippedSteps(matrix: Tensor, norms: Tensor, bound: number, step: number
 
 function clipped(matrix: Tensor, norms: Tensor, group: ParameterGroup, clipping: Clipping): Tensor {
   if (clipping === null) return matrix;
-  const bound = clipping.bounds[group];
+  const bound = clipping.bounds[group] as number;
   return clipping.step === null
     ? clippedFloats(matrix, norms, bound)
     : clippedSteps(matrix, norms, bound, clipping.step);
@@ -190,7 +210,7 @@ export function microbatchGradient(
   inputs: MicrobatchInputs,
 ): MicrobatchOutputs {
   const rows = inputs.present.size;
-  const parameters = adapterParameters(config, adapter);
+  const parameters = trainedParameters(config, adapter);
   const { losses, gradients } = exampleGradients(config, adapter, inputs);
   // Each group's gradient as one matrix [rows, size]: few large kernels instead of several for each parameter.
   const members = (group: ParameterGroup): Parameter[] => parameters.filter((parameter) => parameter.group === group);
@@ -207,32 +227,47 @@ export function microbatchGradient(
     (all, values) => tf.logicalAnd(all, tf.isFinite(values)),
     tf.greater(inputs.present, 0),
   );
-  const sums: Partial<Record<ParameterGroup, Tensor>> = {};
+  const sums: TensorRecord = {};
   for (const { group, contributions } of groups) {
     const kept = tf.where(counts.reshape([rows, 1]), contributions, tf.zerosLike(contributions)) as Tensor;
-    const classes = (): Tensor => tf.oneHot(inputs.labels as never, adapter.classes, 1, 0, kept.dtype as 'int32');
-    sums[group] = group === 'lora' ? kept.sum(0) : tf.matMul(classes(), kept as never, true, false);
+    const isShared = group === 'lora' || group === 'prompt';
+    sums[group] = isShared ? kept.sum(0) : classSums(kept, inputs.labels, adapter.classes);
   }
-  return { sums: sums as Record<ParameterGroup, Tensor>, losses: tf.where(counts, losses, tf.zerosLike(losses)) };
+  return { sums, losses: tf.where(counts, losses, tf.zerosLike(losses)) };
 }
 
-/** One parameter's part of the sums, in the order of its values. */
-export function* parameterSums(
+/** Rows [rows, size] of examples added up by class: [classes, size]. @param labels [rows] int32 */
+export const classSums = (rows: Tensor, labels: Tensor, classes: number): Tensor =>
+  tf.matMul(tf.oneHot(labels as never, classes, 1, 0, rows.dtype as 'int32'), rows as never, true, false);
+
+/** Adds a microbatch's sums to the parameters' totals. */
+export function addSums(
   parameters: readonly Parameter[],
-  sums: Readonly<Partial<Record<ParameterGroup, Tensor>>>,
-): Generator<{ name: string; values: (index: number) => number }> {
+  sums: Readonly<TensorRecord>,
+  totals: Readonly<Record<string, Float64Array>>,
+): void {
+  const add = (name: string, to: number, values: ArrayLike<number>, from: number, count: number): void => {
+    const total = totals[name] as Float64Array;
+    for (let at = 0; at < count; at++) total[to + at] = (total[to + at] as number) + (values[from + at] as number);
+  };
   for (const group of groupNames) {
     const members = parameters.filter((parameter) => parameter.group === group);
+    if (group === 'weights') {
+      for (const member of members) add(member.name, 0, (sums[member.name] as Tensor).dataSync(), 0, sizeOf(member));
+      continue;
+    }
     if (members.length === 0) continue;
     const flat = (sums[group] as Tensor).dataSync();
-    const widthOf = ({ shape }: Parameter): number => (group === 'lora' ? sizeOf({ shape }) : (shape[1] as number));
-    const total = members.reduce((sum, member) => sum + widthOf(member), 0);
-    let start = 0;
-    for (const member of members) {
-      const [from, width] = [start, widthOf(member)];
-      // A LoRA matrix lies in one piece; of class rows there is one piece a class.
-      yield { name: member.name, values: (at) => flat[Math.floor(at / width) * total + from + (at % width)] as number };
-      start += width;
+    // A LoRA matrix and a prompt lie in one piece; of class rows there is one piece a class.
+    const isClass = group === 'vectors' || group === 'bias';
+    const pieces = isClass ? (members[0] as Parameter).shape[0]! : 1;
+    let from = 0;
+    for (let piece = 0; piece < pieces; piece++) {
+      for (const member of members) {
+        const width = isClass ? member.shape[1]! : sizeOf(member);
+        add(member.name, piece * width, flat, from, width);
+        from += width;
+      }
     }
   }
 }
@@ -257,7 +292,7 @@ export function compileMicrobatchGradient(
 ): MicrobatchGradient {
   const zeros = (shapes: Record<string, number[]>): TensorRecord =>
     Object.fromEntries(Object.entries(shapes).map(([name, shape]) => [name, tf.zeros(shape) as Tensor]));
-  const shapes = Object.fromEntries(adapterParameters(config, adapter).map(({ name, shape }) => [name, shape]));
+  const shapes = Object.fromEntries(trainedParameters(config, adapter).map(({ name, shape }) => [name, shape]));
   const example: MicrobatchInputs = {
     weights: zeros(weightShapes(config)),
     adapter: zeros(shapes),

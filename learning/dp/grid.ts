@@ -44,13 +44,18 @@ export const deviationOnGrid = (noiseMultiplier: number, grid: Grid): number =>
  *
  * @throws RangeError when the squares of the norms exceed that of the clip norm.
  */
-export function groupBounds<G extends string>(grid: Grid, shares: Readonly<Record<G, number>>): Record<G, number> {
+export function groupBounds<G extends string>(
+  grid: Grid,
+  shares: Readonly<Partial<Record<G, number>>>,
+): Partial<Record<G, number>> {
   // A unit less, so that rounding of the shares does not matter.
   const bound = (share: number): number => Math.max(0, Math.floor(grid.clipNorm * share) - 1);
-  const entries = Object.entries<number>(shares).map(([group, share]) => [group, bound(share)] as const);
+  const entries = Object.entries<number>(shares as Record<G, number>).map(
+    ([group, share]) => [group, bound(share)] as const,
+  );
   const total = entries.reduce((sum, [, units]) => sum + BigInt(units) ** 2n, 0n);
   if (total > BigInt(Math.floor(grid.clipNorm)) ** 2n) throw new RangeError('the shares exceed the clip norm');
-  return Object.fromEntries(entries) as Record<G, number>;
+  return Object.fromEntries(entries) as Partial<Record<G, number>>;
 }
 
 /** Most examples whose contributions a 32-bit sum holds. */

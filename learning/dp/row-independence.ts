@@ -7,7 +7,7 @@
  * so each program is asked on the machine it runs on, with made-up examples.
  */
 
-import { adapterParameters, sizeOf, type AdapterShape } from '../adapter/parameters.ts';
+import { sizeOf, trainedParameters, type TunedShape } from '../adapter/parameters.ts';
 import { disposeTree } from '../compile/index.ts';
 import type { DecoderConfig } from '../decoder/config.ts';
 import { tf, type Tensor } from '../tensorflow.ts';
@@ -17,26 +17,26 @@ import { encodeRecord, fillMicrobatch, type EncodedRecord, type MicrobatchShape 
 
 export interface CheckedModel {
   config: DecoderConfig;
-  adapter: AdapterShape;
+  tuned: TunedShape;
   weights: Record<string, Tensor>;
 }
 
 /** Examples of all lengths and classes, one a row. */
-function examples({ config, adapter }: CheckedModel, { rows, time }: MicrobatchShape): EncodedRecord[] {
+function examples({ config, tuned }: CheckedModel, { rows, time }: MicrobatchShape): EncodedRecord[] {
   const stream = seededStream(0, 'row check examples');
   const token = (): number => Math.floor(stream.uniform() * config.vocab);
   return Array.from({ length: rows }, (_, row) => {
     const text = Int32Array.from({ length: 1 + ((row * 7) % time) }, token);
-    const label = adapter.classes > 0 ? row % adapter.classes : 0;
+    const label = tuned.classes > 0 ? row % tuned.classes : 0;
     return encodeRecord({ bosId: token(), eosId: token(), prefix: new Int32Array(0), text, label }, time);
   });
 }
 
 /** An adapter whose gradients are nowhere zero, unlike at the start of training. */
-function anyAdapter({ config, adapter }: CheckedModel): Record<string, Tensor> {
+function anyAdapter({ config, tuned }: CheckedModel): Record<string, Tensor> {
   const stream = seededStream(0, 'row check adapter');
   return Object.fromEntries(
-    adapterParameters(config, adapter).map((parameter) => {
+    trainedParameters(config, tuned).map((parameter) => {
       const values = new Float32Array(sizeOf(parameter));
       stream.fillGaussian(values, 0.05);
       return [parameter.name, tf.tensor(values, parameter.shape) as Tensor];

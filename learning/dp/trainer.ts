@@ -1,5 +1,5 @@
 /**
- * @file DP-SGD on an adapter: the outer loop over microbatches of fixed shape, clipping each example's gradient by group.
+ * @file DP-SGD on what a fine-tuning method trains: microbatches of fixed shape, each example's gradient clipped by group.
  *
  * The groups' clip norms are shares of the clip norm C whose squares sum to 1, so an example moves the whole sum by at
  * most C. In exact arithmetic sums are integers: int32 in a microbatch, which cannot overflow, then in doubles.
@@ -8,23 +8,25 @@
 import type { MechanismProof } from '../../schemas/artifact.ts';
 import type { TrainingMechanism } from '../../schemas/plan.ts';
 import {
-  adapterParameters,
   sizeOf,
-  type AdapterShape,
+  trainedParameters,
   type Parameter,
   type ParameterGroup,
+  type TunedShape,
 } from '../adapter/parameters.ts';
 import { disposeTree } from '../compile/index.ts';
 import type { DecoderConfig } from '../decoder/config.ts';
 import { tf, type Tensor } from '../tensorflow.ts';
-import { rateMultiples, type Schedule } from './adam.ts';
+import { rateMultiple, type Schedule } from './adam.ts';
+import { compileFullGradient } from './full-gradient.ts';
 import type { TrainingState } from './checkpoint.ts';
 import {
+  addSums,
   compileMicrobatchGradient,
   microbatchTensors,
-  parameterSums,
   type Clipping,
   type MicrobatchGradient,
+  type MicrobatchInputs,
   type MicrobatchOutputs,
 } from './gradients.ts';
 import { gridFor, groupBounds, mostRows } from './grid.ts';
@@ -32,28 +34,32 @@ import { trainInSteps, type BatchSums, type LoopHooks } from './outer-loop.ts';
 import { rowsAreIndependent } from './row-independence.ts';
 import { microbatches, singleRows, type EncodedRecord, type Microbatch, type MicrobatchShape } from './sequences.ts';
 
-/** Shares of the clip norm with class conditioning; without it LoRA has all of it. */
+/** Shares of the clip norm with class conditioning; without it the method's own parameters have all of it. */
 const biasShare = 0.6;
 const vectorShare = 0.4;
-const loraShare = Math.sqrt(1 - biasShare ** 2 - vectorShare ** 2);
+const ownShare = Math.sqrt(1 - biasShare ** 2 - vectorShare ** 2);
 
 /** How each group is clipped under a mechanism. */
-export function clippingFor(mechanism: TrainingMechanism, { classes }: Pick<AdapterShape, 'classes'>): Clipping {
+export function clippingFor(
+  mechanism: TrainingMechanism,
+  { kind, classes }: Pick<TunedShape, 'kind' | 'classes'>,
+): Clipping {
   if (mechanism.kind === 'unbounded') return null;
   const { clipNorm, arithmetic } = mechanism;
-  const shares =
-    classes === 0 ? { lora: 1, vectors: 0, bias: 0 } : { lora: loraShare, vectors: vectorShare, bias: biasShare };
+  const own = kind === 'full' ? 'weights' : kind;
+  const shares: Partial<Record<ParameterGroup, number>> =
+    classes === 0 ? { [own]: 1 } : { [own]: ownShare, vectors: vectorShare, bias: biasShare };
   if (arithmetic === 'exact') {
     const grid = gridFor(clipNorm);
     return { bounds: groupBounds(grid, shares), step: grid.step };
   }
-  const { lora, vectors, bias } = shares;
-  return { bounds: { lora: clipNorm * lora, vectors: clipNorm * vectors, bias: clipNorm * bias }, step: null };
+  const bounds = Object.entries(shares).map(([group, share]) => [group, clipNorm * share]);
+  return { bounds: Object.fromEntries(bounds) as Partial<Record<ParameterGroup, number>>, step: null };
 }
 
 export interface TrainerSettings {
   config: DecoderConfig;
-  adapter: AdapterShape;
+  tuned: TunedShape;
   schedule: Schedule;
   mechanism: TrainingMechanism;
   /** Without DP: how batches are drawn. */
@@ -71,35 +77,33 @@ export interface TrainerHooks extends LoopHooks {
   compiling(shape: MicrobatchShape): Promise<void>;
 }
 
+/** Trained weights of the model, and what is trained beside it. */
+type Trained = Pick<MicrobatchInputs, 'weights' | 'adapter'>;
+
 /** A compiled microbatch gradient. */
 interface Program {
   rows: number;
   run: MicrobatchGradient;
 }
 
-const upload = (parameters: readonly Parameter[], state: TrainingState): Record<string, Tensor> =>
-  Object.fromEntries(
-    parameters.map(({ name, shape }) => [name, tf.tensor(state.values[name] as Float32Array, shape) as Tensor]),
-  );
-
-export class AdapterTrainer {
+export class Trainer {
   readonly parameters: Parameter[];
   private readonly settings: TrainerSettings;
-  private readonly weights: Record<string, Tensor>;
+  private readonly frozen: Record<string, Tensor>;
   private readonly records: readonly EncodedRecord[];
   private readonly clipNorm: number | null;
   private readonly clipping: Clipping;
   private readonly compiled = new Map<number, Program>();
 
-  /** @param weights of the frozen base model; the caller keeps and disposes them. */
-  constructor(settings: TrainerSettings, weights: Record<string, Tensor>, records: readonly EncodedRecord[]) {
+  /** @param frozen weights of the base model, not read when they are trained; the caller keeps and disposes them. */
+  constructor(settings: TrainerSettings, frozen: Record<string, Tensor>, records: readonly EncodedRecord[]) {
     this.settings = settings;
-    this.weights = weights;
+    this.frozen = frozen;
     this.records = records;
-    this.parameters = adapterParameters(settings.config, settings.adapter);
+    this.parameters = trainedParameters(settings.config, settings.tuned);
     const { mechanism } = settings;
     this.clipNorm = mechanism.kind === 'unbounded' ? null : mechanism.clipNorm;
-    this.clipping = clippingFor(mechanism, settings.adapter);
+    this.clipping = clippingFor(mechanism, settings.tuned);
     if (this.clipping !== null && this.clipping.step !== null) {
       const most = mostRows(Math.max(...Object.values(this.clipping.bounds)));
       const rows = Math.max(...settings.layout.map((shape) => shape.rows));
@@ -109,8 +113,8 @@ export class AdapterTrainer {
 
   /** Trains from `state`, which it changes, to the end of the schedule. Returns as `trainInSteps` does. */
   async train(state: TrainingState, hooks: TrainerHooks): Promise<MechanismProof | null> {
-    const { schedule, mechanism, unboundedBatch, secret, layout, padId } = this.settings;
-    const parameters = this.parameters.map((each) => ({ ...each, rateMultiple: rateMultiples[each.group] }));
+    const { schedule, mechanism, unboundedBatch, secret, layout, padId, tuned } = this.settings;
+    const parameters = this.parameters.map((each) => ({ ...each, rateMultiple: rateMultiple(tuned, each.group) }));
     const sums = (drawn: Int32Array): Promise<BatchSums> =>
       this.gradientSums(state, microbatches(this.records, drawn, layout, padId), hooks);
     const records = this.records.length;
@@ -135,23 +139,20 @@ export class AdapterTrainer {
       this.parameters.map((parameter) => [parameter.name, new Float64Array(sizeOf(parameter))]),
     );
     let loss = 0;
-    const adapter = upload(this.parameters, state);
+    const trained = this.upload(state);
     try {
       for (const [index, batch] of batches.entries()) {
         const program = await this.gradientFor(batch.shape, hooks);
         for (const part of program.rows === batch.shape.rows ? [batch] : singleRows(batch)) {
-          const outputs = this.run(program.run, part, adapter);
-          for (const { name, values } of parameterSums(this.parameters, outputs.sums)) {
-            const sum = sums[name] as Float64Array;
-            for (let place = 0; place < sum.length; place++) sum[place] = (sum[place] as number) + values(place);
-          }
+          const outputs = this.run(program.run, part, trained);
+          addSums(this.parameters, outputs.sums, sums);
           for (const value of outputs.losses.dataSync()) loss += value;
           disposeTree(outputs);
         }
         await hooks.between({ step: state.step, microbatch: index + 1, of: batches.length });
       }
     } finally {
-      disposeTree(adapter);
+      disposeTree(trained);
     }
     return { sums, loss, clipNorm: this.clipNorm, step: this.clipping?.step ?? null };
   }
@@ -163,15 +164,20 @@ export class AdapterTrainer {
   private async gradientFor(shape: MicrobatchShape, hooks: TrainerHooks): Promise<Program> {
     const known = this.compiled.get(shape.time);
     if (known) return known;
+    const { config, tuned } = this.settings;
     const compiled = async (rows: number): Promise<Program> => {
       await hooks.compiling({ rows, time: shape.time });
-      const { config, adapter } = this.settings;
-      return { rows, run: compileMicrobatchGradient(config, adapter, this.clipping, { rows, time: shape.time }) };
+      const shaped = { rows, time: shape.time };
+      const run =
+        tuned.kind === 'full'
+          ? compileFullGradient(config, tuned, this.clipping, shaped)
+          : compileMicrobatchGradient(config, tuned, this.clipping, shaped);
+      return { rows, run };
     };
     let program = await compiled(shape.rows);
-    const { config, adapter } = this.settings;
     const isExact = this.clipping !== null && this.clipping.step !== null;
-    if (isExact && !rowsAreIndependent(program.run, { config, adapter, weights: this.weights }, shape)) {
+    const model = { config, tuned, weights: this.frozen };
+    if (isExact && !rowsAreIndependent(program.run, model, shape)) {
       program.run.dispose();
       program = await compiled(1);
     }
@@ -179,10 +185,19 @@ export class AdapterTrainer {
     return program;
   }
 
-  private run(gradient: MicrobatchGradient, batch: Microbatch, adapter: Record<string, Tensor>): MicrobatchOutputs {
+  /** What is trained, on the device. */
+  private upload(state: TrainingState): Trained {
+    const trained: Trained = { weights: {}, adapter: {} };
+    for (const { name, shape, group } of this.parameters) {
+      trained[group === 'weights' ? 'weights' : 'adapter'][name] = tf.tensor(state.values[name]!, shape);
+    }
+    return trained;
+  }
+
+  private run(gradient: MicrobatchGradient, batch: Microbatch, { weights, adapter }: Trained): MicrobatchOutputs {
     const data = microbatchTensors(batch);
     try {
-      return gradient({ weights: this.weights, adapter, ...data });
+      return gradient({ weights: this.settings.tuned.kind === 'full' ? weights : this.frozen, adapter, ...data });
     } finally {
       disposeTree(data);
     }

@@ -98,6 +98,19 @@ export async function readFolder(directory: string): Promise<{ config: DecoderCo
   return { config, weights: fromFolder(config, directory, await readFolderTensors(directory)) };
 }
 
+/** As `writeModelFolder`, of weights in host memory that fit the configuration. */
+export async function writeHostModel(
+  directory: string,
+  config: DecoderConfig,
+  weights: HostTensors,
+  tokens: SpecialTokens,
+): Promise<void> {
+  const turned = isTurned(config);
+  const host = Object.entries(weights).map(([name, tensor]) => [name, turned(name) ? transposed(tensor) : tensor]);
+  await writeFile(join(directory, 'config.json'), `${JSON.stringify(configJson(config, tokens), null, 2)}\n`);
+  await writeSafetensors(join(directory, 'model.safetensors'), Object.fromEntries(host) as HostTensors);
+}
+
 /** Writes `config.json` and `model.safetensors`; tokenizer files are the caller's. */
 export async function writeModelFolder(
   directory: string,
@@ -106,11 +119,5 @@ export async function writeModelFolder(
   tokens: SpecialTokens,
 ): Promise<void> {
   checkWeights(config, weights);
-  const turned = isTurned(config);
-  const host = Object.entries(toHost(weights)).map(([name, tensor]) => [
-    name,
-    turned(name) ? transposed(tensor) : tensor,
-  ]);
-  await writeFile(join(directory, 'config.json'), `${JSON.stringify(configJson(config, tokens), null, 2)}\n`);
-  await writeSafetensors(join(directory, 'model.safetensors'), Object.fromEntries(host) as HostTensors);
+  await writeHostModel(directory, config, toHost(weights), tokens);
 }

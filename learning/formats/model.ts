@@ -2,7 +2,7 @@
 
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { open, readdir, stat } from 'node:fs/promises';
+import { open, readdir, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
 import { EpsilonflowError } from '../../schemas/errors.ts';
@@ -116,6 +116,14 @@ export async function readModel(path: string): Promise<Model> {
  */
 export async function readTokenizer(path: string): Promise<Tokenizer> {
   return makeTokenizer(path, await (await formatOf(path)).tokenizer(path));
+}
+
+/** Writes the tokenizer of a model into a model folder. */
+export async function copyTokenizer(path: string, directory: string): Promise<void> {
+  const { definition, config } = await (await formatOf(path)).tokenizer(path);
+  for (const [name, value] of Object.entries({ tokenizer: definition, tokenizer_config: config })) {
+    await writeFile(join(directory, `${name}.json`), `${JSON.stringify(value)}\n`);
+  }
 }
 
 async function fileDigest(path: string): Promise<string> {

@@ -6,7 +6,7 @@
  * whole vocabulary, and each text goes through loops of its own.
  */
 
-import { type AdapterValues } from '../adapter/parameters.ts';
+import { type TrainedValues } from '../adapter/parameters.ts';
 import type { Schedule } from '../dp/adam.ts';
 import type { TrainingState } from '../dp/checkpoint.ts';
 import { gridFor, type Grid } from '../dp/grid.ts';
@@ -44,7 +44,7 @@ export function trainedParameters(shape: WordCnnShape): LoopParameter[] {
 }
 
 /** The views of `weights` by name: the state of training and the network share them. */
-export const namedWeights = (weights: WordCnnWeights): AdapterValues => ({
+export const namedWeights = (weights: WordCnnWeights): TrainedValues => ({
   embedding: weights.embedding,
   convolution: weights.convolution,
   convolutionBias: weights.convolutionBias,
@@ -53,7 +53,7 @@ export const namedWeights = (weights: WordCnnWeights): AdapterValues => ({
 });
 
 /** Weights as one vector from a state of training, for instance a checkpoint's. */
-export function weightsOf(shape: WordCnnShape, values: AdapterValues): WordCnnWeights {
+export function weightsOf(shape: WordCnnShape, values: TrainedValues): WordCnnWeights {
   const weights = wordCnnWeights(shape);
   for (const [name, view] of Object.entries(namedWeights(weights))) view.set(values[name] as Float32Array);
   return weights;

@@ -108,8 +108,8 @@ async function runStep(parts: WorkerParts, step: Step): Promise<StepOutcome> {
       checkFence: () => authority.checkFence(),
     };
     const people = plan.datasets[dataset]!;
-    const { steps, clipNorm, expectedBatchSize } = node.privacy!.mechanism as PoissonGaussianMechanism;
-    const stated = { epsilon: 1, steps, clip: clipNorm, batch: expectedBatchSize };
+    const { steps, clipNorm, expectedBatchSize, arithmetic } = node.privacy!.mechanism as PoissonGaussianMechanism;
+    const stated = { epsilon: 1, steps, clip: clipNorm, batch: expectedBatchSize, arithmetic };
     const mechanism = reservedMechanism(input, people, stated) as PoissonGaussianMechanism;
     const hooks = trainingHooks(context, { steps, dataset: people, mechanism, checkpoint: () => Promise.resolve() });
     const { proof, values } = await trainSmall({

@@ -103,7 +103,7 @@ steps:
     uses: finetune
     with: { model: base, data: reviews, epsilon: 4, method: { kind: lora, rank: "\${{ matrix.rank }}" } }
 `);
-    expect(plan.nodes.map(({ params }) => (params as FinetuneParams).method.rank)).toEqual([1, 4]);
+    expect(plan.nodes.map(({ params }) => (params as FinetuneParams).method)).toMatchObject([{ rank: 1 }, { rank: 4 }]);
   });
 
   it('excludes and includes combinations by value or label', async () => {

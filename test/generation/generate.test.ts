@@ -2,20 +2,24 @@ import { mkdir, mkdtemp, readFile, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 
 import { run } from '../../activities/generate.ts';
 import type { JobContext, JobInput, StepOutput } from '../../activities/job.ts';
 import { readSynthetic } from '../../datasets/index.ts';
-import { writeAdapter, type AdapterDescription } from '../../learning/adapter/files.ts';
-import { adapterParameters, classBias, sizeOf } from '../../learning/adapter/parameters.ts';
+import { writeGenerator, type GeneratorDescription } from '../../learning/adapter/files.ts';
+import { classBias, promptName, sizeOf, trainedParameters } from '../../learning/adapter/parameters.ts';
 import type { DecoderConfig } from '../../learning/decoder/config.ts';
 import { initialWeights } from '../../learning/decoder/weights.ts';
-import { writeModelFolder } from '../../learning/formats/model-folder.ts';
+import { mergeAdapter } from '../../learning/decoding/merge.ts';
+import { toHost, toTensors, writeModelFolder } from '../../learning/formats/model-folder.ts';
 import { readTokenizer } from '../../learning/formats/model.ts';
 import { trainBytePairs, writeTokenizer } from '../../learning/tokenizer/byte-pair-training.ts';
 import { seededStream } from '../../privacy/noise.ts';
 import type { GenerateParams } from '../../schemas/step-params.ts';
+
+// Programs are compiled: slow on a busy machine.
+vi.setConfig({ testTimeout: 240_000 });
 
 const labels = ['cold', 'warm'];
 let folder: string;
@@ -50,9 +54,9 @@ beforeAll(async () => {
     const directory = join(folder, conditioning);
     await mkdir(directory);
     const classes = conditioning === 'class-bias' ? 2 : 0;
-    const adapter = { rank: 2, alpha: 4, targets: ['q', 'down'] as const, classes };
+    const tuned = { kind: 'lora', rank: 2, alpha: 4, targets: ['q', 'down'], classes } as const;
     const values = Object.fromEntries(
-      adapterParameters(config, adapter).map((parameter) => {
+      trainedParameters(config, tuned).map((parameter) => {
         const numbers = new Float32Array(sizeOf(parameter));
         if (parameter.group === 'lora') stream.fillGaussian(numbers, 0.05);
         if (parameter.name === classBias) {
@@ -62,14 +66,41 @@ beforeAll(async () => {
         return [parameter.name, numbers];
       }),
     );
-    const description: AdapterDescription = {
+    const description: GeneratorDescription = {
+      method: 'lora',
       dataset: 'weather',
       labels,
       conditioning,
       sequence: 16,
       base: { name: 'base', digest: 'digest' },
     };
-    await writeAdapter(directory, config, { adapter, description, values });
+    const tokens = { bosTokenId: tokenizer.bosId, eosTokenId: tokenizer.eosId };
+    await writeGenerator(directory, config, { tuned, description, values }, tokens);
+    if (conditioning === 'prefix') continue;
+    // All weights, with what the adapter would add to them.
+    const tensors = toTensors(
+      Object.fromEntries(
+        trainedParameters(config, tuned).map(({ name, shape }) => [name, { shape, values: values[name]! }]),
+      ),
+    );
+    const merged = toHost(mergeAdapter(config, weights, tuned, tensors).weights);
+    const whole = Object.fromEntries(Object.entries(merged).map(([name, tensor]) => [name, tensor.values]));
+    const full = {
+      tuned: { kind: 'full', classes } as const,
+      description: { ...description, method: 'full' } as const,
+      values: { ...values, ...whole },
+    };
+    await mkdir(join(folder, 'full'));
+    await writeGenerator(join(folder, 'full'), config, full, tokens);
+    const prompt = new Float32Array(2 * config.dim);
+    stream.fillGaussian(prompt, 1);
+    const prompted = {
+      tuned: { kind: 'prompt', length: 2, classes } as const,
+      description: { ...description, method: 'prompt' } as const,
+      values: { ...values, [promptName]: prompt },
+    };
+    await mkdir(join(folder, 'prompt'));
+    await writeGenerator(join(folder, 'prompt'), config, prompted, tokens);
   }
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
@@ -91,7 +122,10 @@ interface Generated {
 
 async function generate(generator: string, changes: Partial<GenerateParams> = {}): Promise<Generated> {
   const directory = await mkdtemp(join(folder, 'output-'));
-  const params: GenerateParams = { count: 300, temperature: 1, maxTokens: 12, seed: 1, ...changes };
+  const params: GenerateParams = {
+    ...{ count: 300, temperature: 1, topP: 1, repetitionPenalty: 1, banned: [], maxTokens: 12, seed: 1 },
+    ...changes,
+  };
   const input = {
     node: { id: 'synthetic', params, inputs: { generator: { nodes: ['generator'] }, model: { model: 'base' } } },
     models: { base: { name: 'base', path: join(folder, 'base'), digest: 'digest' } },
@@ -142,6 +176,29 @@ describe('generation', () => {
   it('keeps its first records when more are asked for', async () => {
     const { lines } = await generate('class-bias', { count: 40 });
     expect(first.lines.startsWith(lines)).toBe(true);
+  });
+
+  it('writes with all weights what the adapter merged into them writes', async () => {
+    expect((await generate('full')).lines).toBe(first.lines);
+  });
+
+  it('writes otherwise behind a prompt', async () => {
+    const { lines, output } = await generate('prompt');
+    expect(output.metrics['records']).toBe(300);
+    expect(lines).not.toBe(first.lines);
+  });
+
+  it('bans tokens, and refuses to ban what is not one token', async () => {
+    const { lines } = await generate('class-bias', { banned: ['ice', ' ice'] });
+    // What is left is spelt in other tokens.
+    const count = (text: string): number => text.split('ice').length - 1;
+    expect(count(first.lines)).toBeGreaterThan(100);
+    expect(count(lines)).toBeLessThan(count(first.lines) / 10);
+    await expect(generate('class-bias', { banned: ['ice and sun'] })).rejects.toMatchObject({ code: 'STEP_FAILED' });
+  });
+
+  it('refuses texts that are longer than the model reads', async () => {
+    await expect(generate('class-bias', { maxTokens: 10_000 })).rejects.toThrow(/positions; the model has/);
   });
 
   it('cuts texts at the most tokens and counts them', async () => {

@@ -1,10 +1,25 @@
 import { afterAll, describe, expect, it, vi } from 'vitest';
-import { disposeTree } from '../../learning/compile/index.ts';
-import { weightShapes, type DecoderConfig } from '../../learning/decoder/config.ts';
+import { classConditioning } from '../../learning/adapter/apply.ts';
+import {
+  classBias,
+  classInput,
+  classOutput,
+  sizeOf,
+  trainedParameters,
+  type ParameterGroup,
+} from '../../learning/adapter/parameters.ts';
+import { compile, disposeTree } from '../../learning/compile/index.ts';
+import type { DecoderConfig } from '../../learning/decoder/config.ts';
 import { flatLogits } from '../../learning/decoder/forward.ts';
 import { crossEntropy } from '../../learning/decoder/loss.ts';
-import { compileFullGradient, type FullGradient } from '../../learning/dp/book-keeping.ts';
-import { microbatchTensors } from '../../learning/dp/gradients.ts';
+import { keepBooks, squaredNormOf } from '../../learning/dp/book-keeping.ts';
+import { compileFullGradient, lossesOf } from '../../learning/dp/full-gradient.ts';
+import {
+  addSums,
+  microbatchTensors,
+  type MicrobatchGradient,
+  type MicrobatchInputs,
+} from '../../learning/dp/gradients.ts';
 import { encodeRecord, fillMicrobatch, type EncodedRecord, type Microbatch } from '../../learning/dp/sequences.ts';
 import { tf, type Tensor } from '../../learning/tensorflow.ts';
 import { seededStream } from '../../privacy/noise.ts';
@@ -23,7 +38,7 @@ const records: EncodedRecord[] = (() => {
   const id = (): number => 2 + Math.floor(stream.uniform() * 9);
   return Array.from({ length: shape.rows }, (_, index) => {
     const text = Int32Array.from({ length: 1 + index * 3 }, id);
-    return encodeRecord({ bosId: 1, eosId: 1, prefix: Int32Array.of(id(), id()), text, label: 0 }, shape.time);
+    return encodeRecord({ bosId: 1, eosId: 1, prefix: Int32Array.of(id(), id()), text, label: index % 2 }, shape.time);
   });
 })();
 
@@ -34,9 +49,21 @@ const squareOf = (gradients: Gradients): number =>
 const distance = (a: Float64Array, b: Float64Array): number =>
   Math.sqrt(a.reduce((sum, value, at) => sum + (value - b[at]!) ** 2, 0));
 
+type Tensors = Record<string, Tensor>;
+
+const tablesOf = ({ dim, vocab }: DecoderConfig): Tensors => {
+  const stream = seededStream(9, 'test class rows');
+  const table = (width: number): Tensor => {
+    const values = new Float32Array(2 * width);
+    stream.fillGaussian(values, 0.2);
+    return tf.tensor(values, [2, width]);
+  };
+  return { [classInput]: table(dim), [classOutput]: table(dim), [classBias]: table(vocab) };
+};
+
 /** Loss and gradient of one record by itself, without padding, by tfjs' own gradients. */
-function alone(config: DecoderConfig, weights: Record<string, Tensor>, record: EncodedRecord) {
-  const names = Object.keys(weightShapes(config));
+function alone(config: DecoderConfig, trained: Tensors, record: EncodedRecord) {
+  const names = Object.keys(trained);
   const time = record.tokens.length - 1;
   const predicted = record.tokens.length - record.given;
   const lossWeights = Array.from({ length: time }, (_, at) => (at >= record.given - 1 ? 1 / predicted : 0));
@@ -45,8 +72,10 @@ function alone(config: DecoderConfig, weights: Record<string, Tensor>, record: E
     const targets = tf.tensor1d(record.tokens.slice(1), 'int32') as Tensor;
     const { value, grads } = tf.valueAndGrads((...list: Tensor[]) => {
       const own = Object.fromEntries(names.map((name, index) => [name, list[index] as Tensor]));
-      return crossEntropy(flatLogits(config, own, tokens), targets, tf.tensor1d(lossWeights)).sum() as never;
-    })(names.map((name) => weights[name] as Tensor));
+      const conditioning = classInput in own ? classConditioning(own, tf.tensor1d([record.label], 'int32')) : undefined;
+      const logits = flatLogits(config, own, tokens, { conditioning });
+      return crossEntropy(logits, targets, tf.tensor1d(lossWeights)).sum() as never;
+    })(names.map((name) => trained[name] as Tensor));
     return { losses: value as Tensor, slopes: grads as Tensor[] };
   });
   const gradients: Gradients = Object.fromEntries(
@@ -59,50 +88,64 @@ function alone(config: DecoderConfig, weights: Record<string, Tensor>, record: E
 
 interface Result {
   sums: Gradients;
-  norms: number[];
   losses: number[];
 }
 
-function resultOf(program: FullGradient, weights: Record<string, Tensor>, batch: Microbatch): Result {
-  const { labels, ...data } = microbatchTensors(batch);
-  const { sums, norms, losses } = program({ weights, ...data });
-  const result = {
-    sums: Object.fromEntries(Object.entries(sums).map(([name, sum]) => [name, Float64Array.from(sum.dataSync())])),
-    norms: Array.from(norms.dataSync()),
-    losses: Array.from(losses.dataSync()),
-  };
-  disposeTree([sums, norms, losses, labels, data]);
-  return result;
-}
+const variants: [string, DecoderConfig, number][] = [
+  ['an untied head', smallConfig, 0],
+  ['a tied head', tied, 0],
+  ['class rows', tied, 2],
+  ['learned positions, biases and a tied head', smallGpt2, 0],
+];
 
-describe.each([
-  ['an untied head', smallConfig],
-  ['a tied head', tied],
-  ['learned positions, biases and a tied head', smallGpt2],
-])('book-keeping with %s', (_, config) => {
+describe.each(variants)('gradients of all weights with %s', (_, config, classes) => {
   const weights = smallWeights(config);
-  const singles = records.map((record) => alone(config, weights, record));
-  const normsAlone = singles.map(({ gradients }) => Math.sqrt(squareOf(gradients)));
+  const tables = classes > 0 ? tablesOf(config) : {};
+  const tuned = { kind: 'full', classes } as const;
+  const parameters = trainedParameters(config, tuned);
+  const groups = [...new Set(parameters.map(({ group }) => group))];
+  const singles = records.map((record) => alone(config, { ...weights, ...tables }, record));
+  const partOf = (gradients: Gradients, group: ParameterGroup): Gradients =>
+    Object.fromEntries(
+      parameters.filter((parameter) => parameter.group === group).map(({ name }) => [name, gradients[name]!]),
+    );
+  const normsOf = (group: ParameterGroup): number[] =>
+    singles.map(({ gradients }) => Math.sqrt(squareOf(partOf(gradients, group))));
   // Some examples are clipped, others are not.
-  const clipNorm = [...normsAlone].sort((a, b) => a - b)[2]! * 1.01;
-  const program = compileFullGradient(config, clipNorm, shape);
+  const bounds = Object.fromEntries(
+    groups.map((group) => [group, [...normsOf(group)].sort((a, b) => a - b)[2]! * 1.01]),
+  );
+  const clipping = { bounds, step: null };
+  const program = compileFullGradient(config, tuned, clipping, shape);
   afterAll(() => {
     program.dispose();
-    disposeTree(weights);
+    disposeTree([weights, tables]);
   });
 
-  /** Clipped one by one, then added. */
-  const expectedSums = (rows: readonly number[], bound: number): Gradients =>
+  function resultOf(gradient: MicrobatchGradient, batch: Microbatch): Result {
+    const outputs = gradient({ weights, adapter: tables, ...microbatchTensors(batch) });
+    const totals = Object.fromEntries(
+      parameters.map((parameter) => [parameter.name, new Float64Array(sizeOf(parameter))]),
+    );
+    addSums(parameters, outputs.sums, totals);
+    const losses = Array.from(outputs.losses.dataSync());
+    disposeTree(outputs);
+    return { sums: totals, losses };
+  }
+
+  /** Clipped one by one, each group by itself, then added. Null: not clipped. */
+  const expectedSums = (rows: readonly number[], limits: Record<string, number> | null): Gradients =>
     Object.fromEntries(
-      Object.keys(weightShapes(config)).map((name) => [
-        name,
-        Float64Array.from(singles[0]!.gradients[name]!, (_, at) =>
-          rows.reduce(
-            (sum, row) => sum + singles[row]!.gradients[name]![at]! * Math.min(1, bound / normsAlone[row]!),
-            0,
+      parameters.map(({ name, group }) => {
+        const norms = normsOf(group);
+        const factor = (row: number): number => (limits === null ? 1 : Math.min(1, limits[group]! / norms[row]!));
+        return [
+          name,
+          Float64Array.from(singles[0]!.gradients[name]!, (__, at) =>
+            rows.reduce((sum, row) => sum + singles[row]!.gradients[name]![at]! * factor(row), 0),
           ),
-        ),
-      ]),
+        ];
+      }),
     );
   function expectSums(sums: Gradients, expected: Gradients): void {
     expect(Object.keys(sums).sort()).toEqual(Object.keys(expected).sort());
@@ -112,34 +155,63 @@ describe.each([
       expect(distance(sums[name]!, reference), name).toBeLessThanOrEqual(1e-5 * size);
     }
   }
+  const all = [0, 1, 2, 3, 4];
 
-  it('equals a loop of batch size one in norms, losses and clipped sums, whatever padding is around', () => {
-    const { sums, norms, losses } = resultOf(program, weights, fillMicrobatch(shape, records, 0));
-    norms.forEach((norm, row) => expect(Math.abs(norm / normsAlone[row]! - 1)).toBeLessThan(1e-5));
+  it('equal a loop of batch size one in losses and clipped sums, whatever padding is around', () => {
+    const { sums, losses } = resultOf(program, fillMicrobatch(shape, records, 0));
     losses.forEach((loss, row) => expect(loss).toBeCloseTo(singles[row]!.loss, 4));
-    expectSums(sums, expectedSums([0, 1, 2, 3, 4], clipNorm));
+    expectSums(sums, expectedSums(all, bounds));
   });
 
-  it('keeps each example within the clip norm', () => {
+  it('keep each example within the clip norms', () => {
     for (const [row, record] of records.entries()) {
-      const { sums } = resultOf(program, weights, fillMicrobatch(shape, [record], 0));
-      const norm = Math.sqrt(squareOf(sums));
-      expect(norm).toBeLessThanOrEqual(clipNorm);
-      expect(norm / Math.min(clipNorm, normsAlone[row]!)).toBeCloseTo(1, 4);
+      const { sums } = resultOf(program, fillMicrobatch(shape, [record], 0));
+      for (const group of groups) {
+        const norm = Math.sqrt(squareOf(partOf(sums, group)));
+        expect(norm).toBeLessThanOrEqual(bounds[group]!);
+        expect(norm / Math.min(bounds[group]!, normsOf(group)[row]!)).toBeCloseTo(1, 4);
+      }
     }
   });
 
-  it('leaves empty rows out', () => {
-    const { sums, norms, losses } = resultOf(program, weights, fillMicrobatch(shape, [null, records[4]!], 0));
-    expectSums(sums, expectedSums([4], clipNorm));
-    for (const row of [0, 2, 3, 4]) expect([norms[row], losses[row]]).toEqual([0, 0]);
+  it('leave empty rows out', () => {
+    const { sums, losses } = resultOf(program, fillMicrobatch(shape, [null, records[4]!], 0));
+    const expected = expectedSums([4], bounds);
+    for (const [name, reference] of Object.entries(expected)) {
+      expect(distance(sums[name]!, reference), name).toBeLessThanOrEqual(1e-5 * Math.sqrt(squareOf({ reference })));
+    }
+    for (const row of [0, 2, 3, 4]) expect(losses[row]).toBe(0);
   });
 
-  it.each([Infinity, NaN, 3e38])('counts an example that overflows to %f as zero', (value) => {
+  it.each([Infinity, NaN, 3e38])('count an example that overflows to %f as zero', (value) => {
     const batch = fillMicrobatch(shape, records, 0);
     batch.lossWeights.fill(value, 3 * shape.time, 4 * shape.time);
-    const { sums, norms } = resultOf(program, weights, batch);
-    expect(norms[3]).toBe(0);
-    expectSums(sums, expectedSums([0, 1, 2, 4], clipNorm));
+    const { sums, losses } = resultOf(program, batch);
+    expect(losses[3]).toBe(0);
+    expectSums(sums, expectedSums([0, 1, 2, 4], bounds));
+  });
+
+  it('are plain sums without clipping', () => {
+    const plain = compileFullGradient(config, tuned, null, shape);
+    expectSums(resultOf(plain, fillMicrobatch(shape, records, 0)).sums, expectedSums(all, null));
+    plain.dispose();
+  });
+
+  it('have the norms that book-keeping finds', () => {
+    const norms = compile((inputs: MicrobatchInputs): Tensor => {
+      const tokens = inputs.tokens.slice([0, 0], [shape.rows, shape.time]);
+      const conditioning = classes > 0 ? classConditioning(inputs.adapter, inputs.labels) : undefined;
+      const { books } = keepBooks(
+        config,
+        inputs.weights,
+        tokens,
+        (layers) => lossesOf(config, inputs, inputs.weights, { layers, conditioning }),
+        [],
+      );
+      return tf.addN(Array.from(books.values(), squaredNormOf)).sqrt();
+    });
+    const result = norms({ weights, adapter: tables, ...microbatchTensors(fillMicrobatch(shape, records, 0)) });
+    result.dataSync().forEach((norm, row) => expect(Math.abs(norm / normsOf('weights')[row]! - 1)).toBeLessThan(1e-5));
+    norms.dispose();
   });
 });

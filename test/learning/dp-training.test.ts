@@ -2,12 +2,12 @@ import { mkdtemp, readFile, writeFile, readdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { adapterParameters, initialAdapter } from '../../learning/adapter/parameters.ts';
-import { adam, adamUpdate, learningRate, rateMultiples, zeroState } from '../../learning/dp/adam.ts';
+import { initialValues, trainedParameters } from '../../learning/adapter/parameters.ts';
+import { adam, adamUpdate, learningRate, rateMultiple, zeroState } from '../../learning/dp/adam.ts';
 import { readCheckpoint, writeCheckpoint, type TrainingState } from '../../learning/dp/checkpoint.ts';
 import { deviationOnGrid, gridFor } from '../../learning/dp/grid.ts';
 import { encodeRecord, microbatchShapes, type EncodedRecord } from '../../learning/dp/sequences.ts';
-import { AdapterTrainer, unmovedGroups, type TrainerHooks, type TrainerSettings } from '../../learning/dp/trainer.ts';
+import { Trainer, unmovedGroups, type TrainerHooks, type TrainerSettings } from '../../learning/dp/trainer.ts';
 import { stateDigest } from '../../learning/dp/outer-loop.ts';
 import type { Tensor } from '../../learning/tensorflow.ts';
 import { roundedGaussian } from '../../privacy/exact-gaussian.ts';
@@ -20,7 +20,7 @@ import { smallAdapter, smallConfig, smallWeights } from './small-model.ts';
 vi.setConfig({ testTimeout: 240_000 });
 
 const config = { ...smallConfig, layers: 1 };
-const parameters = adapterParameters(config, smallAdapter);
+const parameters = trainedParameters(config, smallAdapter);
 const layout = microbatchShapes(8).map(({ time }) => ({ time, rows: 4 }));
 const key = Buffer.alloc(32, 3);
 const mechanism: PoissonGaussianMechanism = {
@@ -34,7 +34,7 @@ const mechanism: PoissonGaussianMechanism = {
 };
 const settings: TrainerSettings = {
   config,
-  adapter: smallAdapter,
+  tuned: smallAdapter,
   schedule: { lr: 5e-3, warmup: 2, finalLr: 0.1, steps: 5 },
   mechanism,
   unboundedBatch: { samplingProbability: 0.25, expectedBatchSize: 10, seed: 1 },
@@ -59,16 +59,16 @@ const records: EncodedRecord[] = (() => {
 
 const initialState = (): TrainingState => {
   const stream = seededStream(9, 'test initial');
-  const values = initialAdapter(parameters, () => stream.uniform());
+  const values = initialValues(parameters, {}, () => stream.uniform());
   return { step: 0, values, ...zeroState(values) };
 };
 const digest = (state: TrainingState): string => stateDigest(parameters, state).toString('hex');
 
 let weights: Record<string, Tensor>;
-let trainer: AdapterTrainer;
+let trainer: Trainer;
 beforeAll(() => {
   weights = smallWeights(config);
-  trainer = new AdapterTrainer(settings, weights, records);
+  trainer = new Trainer(settings, weights, records);
 });
 afterAll(() => trainer.dispose());
 
@@ -90,7 +90,7 @@ describe('DP training', () => {
     await expect(trainer.train(stopped, stop)).rejects.toThrow('stopped');
     const resumed = (await readCheckpoint(directory, parameters, identity)) as TrainingState;
     expect(resumed.step).toBe(2);
-    const other = new AdapterTrainer(settings, weights, records);
+    const other = new Trainer(settings, weights, records);
     await other.train(resumed, quiet);
     other.dispose();
     expect(digest(resumed)).toBe(digest(whole));
@@ -101,7 +101,7 @@ describe('DP training', () => {
     const one = async (change: Partial<TrainerSettings>, state: TrainingState): Promise<string> => {
       const single = { ...settings, ...change, schedule: { ...settings.schedule, steps: 1 } };
       // No records: what is left of the step is its noise.
-      const alone = new AdapterTrainer(single, weights, []);
+      const alone = new Trainer(single, weights, []);
       await alone.train(state, quiet);
       return digest({ ...state, values: state.first });
     };
@@ -116,7 +116,7 @@ describe('DP training', () => {
 
   it('adds noise of sigma times C once a logical batch and divides by the expected batch size, also when it is empty', async () => {
     const state = initialState();
-    const single = new AdapterTrainer({ ...settings, schedule: { ...settings.schedule, steps: 1 } }, weights, []);
+    const single = new Trainer({ ...settings, schedule: { ...settings.schedule, steps: 1 } }, weights, []);
     const streams = stepStreams(key, 'a', 0, stateDigest(parameters, state));
     const grid = gridFor(mechanism.clipNorm);
     const next = roundedGaussian(streams.noise, deviationOnGrid(mechanism.noiseMultiplier, grid));
@@ -133,7 +133,7 @@ describe('DP training', () => {
     const after = async (rows: number): Promise<TrainingState> => {
       const state = initialState();
       const cut = { ...settings, layout: [{ time: 8, rows }], schedule: { ...settings.schedule, steps: 1 } };
-      const one = new AdapterTrainer(cut, weights, records);
+      const one = new Trainer(cut, weights, records);
       await one.train(state, quiet);
       one.dispose();
       return state;
@@ -174,11 +174,11 @@ describe('DP training', () => {
       schedule: { ...settings.schedule, steps: 1 },
     };
     const state = initialState();
-    const empty = new AdapterTrainer(open, weights, []);
+    const empty = new Trainer(open, weights, []);
     await empty.train(state, quiet);
     expect(unmovedGroups(parameters, initialState().values, state.values)).toEqual(['lora', 'vectors', 'bias']);
     const losses: number[] = [];
-    const learning = new AdapterTrainer(
+    const learning = new Trainer(
       {
         ...open,
         schedule: { lr: 2e-2, warmup: 1, finalLr: 1, steps: 40 },
@@ -237,7 +237,8 @@ describe('Adam', () => {
     expect(parameter.values[0]).toBeCloseTo(0.99, 6);
     expect(parameter.values[1]).toBeCloseTo(1.01, 6);
     expect(parameter.first[0]).toBeCloseTo((1 - adam.beta1) * 0.5, 6);
-    expect(rateMultiples).toEqual({ lora: 1, vectors: 4, bias: 5 });
+    const multiples = (['lora', 'vectors', 'bias'] as const).map((group) => rateMultiple({ kind: 'lora' }, group));
+    expect(multiples).toEqual([1, 4, 5]);
   });
 
   it('follows a schedule of warm-up and linear decay', () => {

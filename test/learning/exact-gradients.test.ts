@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { adapterParameters, type ParameterGroup } from '../../learning/adapter/parameters.ts';
+import { trainedParameters, type ParameterGroup } from '../../learning/adapter/parameters.ts';
 import {
   compileMicrobatchGradient,
   microbatchTensors,
-  parameterSums,
+  addSums,
   type MicrobatchGradient,
 } from '../../learning/dp/gradients.ts';
 import { checkRange, deviationOnGrid, gridFor, groupBounds, mostRows } from '../../learning/dp/grid.ts';
@@ -26,7 +26,7 @@ const mechanism = (arithmetic: 'exact' | 'float'): PoissonGaussianMechanism => (
   ...{ clipNorm, arithmetic },
 });
 const clipping = clippingFor(mechanism('exact'), smallAdapter)!;
-const parameters = adapterParameters(smallConfig, smallAdapter);
+const parameters = trainedParameters(smallConfig, smallAdapter);
 const groups = ['lora', 'vectors', 'bias'] as const;
 const shape = { rows: 7, time: 12 };
 
@@ -65,7 +65,7 @@ function sumsOf(
   const batch = fillMicrobatch(shape, rows, 0);
   spoil?.(batch);
   const outputs = program({ weights, adapter, ...microbatchTensors(batch) });
-  const sums = Object.fromEntries(groups.map((group) => [group, Array.from(outputs.sums[group].dataSync())]));
+  const sums = Object.fromEntries(groups.map((group) => [group, Array.from(outputs.sums[group]!.dataSync())]));
   disposeTree(outputs);
   return sums;
 }
@@ -99,8 +99,8 @@ describe('exact sums of clipped gradients', () => {
       let joint = 0n;
       for (const group of groups) {
         const norm = squares(units[group]!);
-        expect(norm <= BigInt(clipping.bounds[group]) ** 2n).toBe(true);
-        expect(Math.sqrt(Number(norm))).toBeGreaterThan(0.999 * clipping.bounds[group]);
+        expect(norm <= BigInt(clipping.bounds[group]!) ** 2n).toBe(true);
+        expect(Math.sqrt(Number(norm))).toBeGreaterThan(0.999 * clipping.bounds[group]!);
         joint += norm;
       }
       expect(joint <= BigInt(Math.floor(grid.clipNorm)) ** 2n).toBe(true);
@@ -134,17 +134,20 @@ describe('exact sums of clipped gradients', () => {
     const batch = fillMicrobatch(shape, records, 0);
     const { sums } = exact({ weights, adapter, ...microbatchTensors(batch) });
     const total: Partial<Record<ParameterGroup, number>> = {};
-    for (const { name, values } of parameterSums(parameters, sums)) {
-      const { group, shape: size } = parameters.find((parameter) => parameter.name === name)!;
-      for (let at = 0; at < size.reduce((a, b) => a * b); at++) total[group] = (total[group] ?? 0) + values(at);
+    const totals = Object.fromEntries(
+      parameters.map(({ name, shape: size }) => [name, new Float64Array(size.reduce((a, b) => a * b))]),
+    );
+    addSums(parameters, sums, totals);
+    for (const { name, group } of parameters) {
+      total[group] = totals[name]!.reduce((sum, value) => sum + value, total[group] ?? 0);
     }
-    const direct = Object.fromEntries(groups.map((group) => [group, sums[group].sum().dataSync()[0]]));
+    const direct = Object.fromEntries(groups.map((group) => [group, sums[group]!.sum().dataSync()[0]]));
     for (const group of groups) expect(total[group]).toBeCloseTo(direct[group]!, -3);
   });
 });
 
 describe('the check of a program', () => {
-  const model = () => ({ config: smallConfig, adapter: smallAdapter, weights });
+  const model = () => ({ config: smallConfig, tuned: smallAdapter, weights });
 
   it('passes programs whose rows are alike', () => {
     expect(rowsAreIndependent(exact, model(), shape)).toBe(true);
@@ -154,8 +157,8 @@ describe('the check of a program', () => {
     const altered = (change: (present: Tensor) => Tensor): MicrobatchGradient => {
       const program = (inputs: Parameters<MicrobatchGradient>[0]) => {
         const outputs = exact(inputs);
-        const bump = tf.oneHot(tf.scalar(5, 'int32') as never, outputs.sums.lora.size).mul(change(inputs.present));
-        return { ...outputs, sums: { ...outputs.sums, lora: outputs.sums.lora.add(bump.toInt()) as Tensor } };
+        const bump = tf.oneHot(tf.scalar(5, 'int32') as never, outputs.sums['lora']!.size).mul(change(inputs.present));
+        return { ...outputs, sums: { ...outputs.sums, lora: outputs.sums['lora']!.add(bump.toInt()) as Tensor } };
       };
       return Object.assign(program, { dispose: () => undefined, programs: 1 });
     };

@@ -6,11 +6,11 @@ import { beforeAll, describe, expect, it, vi } from 'vitest';
 import { run } from '../../activities/finetune.ts';
 import { JobCancelled, type JobContext, type JobInput } from '../../activities/job.ts';
 import { readDigested } from '../../datasets/index.ts';
-import { readAdapter } from '../../learning/adapter/files.ts';
+import { readGenerator } from '../../learning/adapter/files.ts';
 import { disposeTree } from '../../learning/compile/index.ts';
 import type { DecoderConfig } from '../../learning/decoder/config.ts';
 import { writeModelFolder } from '../../learning/formats/model-folder.ts';
-import { modelDigest } from '../../learning/formats/model.ts';
+import { modelDigest, readModel, readTokenizer } from '../../learning/formats/model.ts';
 import { trainBytePairs, writeTokenizer } from '../../learning/tokenizer/byte-pair-training.ts';
 import type { PlanDataset, PoissonGaussianMechanism } from '../../schemas/plan.ts';
 import type { FinetuneParams } from '../../schemas/step-params.ts';
@@ -221,8 +221,8 @@ describe('the finetune step', () => {
       'conditioning.safetensors',
       'epsilonflow.json',
     ]);
-    const { adapter, description, values } = await readAdapter(whole.outputDirectory, config);
-    expect(adapter).toEqual({ rank: 2, alpha: 4, targets: ['q', 'v', 'down'], classes: 2 });
+    const { tuned, description, values } = await readGenerator(whole.outputDirectory, config);
+    expect(tuned).toEqual({ kind: 'lora', rank: 2, alpha: 4, targets: ['q', 'v', 'down'], classes: 2 });
     expect(description).toMatchObject({
       dataset: 'speech',
       labels: ['old', 'new'],
@@ -230,6 +230,41 @@ describe('the finetune step', () => {
       sequence: 8,
     });
     expect(values['base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight']).toHaveLength(32);
+  });
+
+  it.each([
+    ['a prompt', { kind: 'prompt', length: 3, init: { text: 'my fellow' }, lr: 0.05 }, 'exact'],
+    ['all weights', { kind: 'full', lr: 1e-3 }, 'float'],
+  ] as const)('trains %s, and goes on from a checkpoint to the same bytes', async (_, method, arithmetic) => {
+    const variant: Variant = { params: { method }, mechanism: { ...mechanism, arithmetic } };
+    const whole = await job(variant);
+    const output = await run(whole, context());
+    expect(output.proof).toMatchObject({ arithmetic, steps: 14 });
+    const asked = await job(variant);
+    await expect(run(asked, context(5))).rejects.toBeInstanceOf(JobCancelled);
+    await run(asked, context());
+    expect(await digestOf(asked.outputDirectory)).toBe(await digestOf(whole.outputDirectory));
+    const { tuned, description } = await readGenerator(whole.outputDirectory, config);
+    expect(tuned).toMatchObject({ kind: method.kind, classes: 2 });
+    expect(description.method).toBe(method.kind);
+    if (method.kind === 'full') {
+      const model = await readModel(whole.outputDirectory);
+      expect(model.config).toEqual(config);
+      disposeTree(model.weights);
+      await readTokenizer(whole.outputDirectory);
+    }
+    const other = await job({
+      params: { method },
+      mechanism: { ...mechanism, arithmetic: arithmetic === 'exact' ? 'float' : 'exact' },
+    });
+    await expect(run(other, context())).rejects.toMatchObject({ code: 'MECHANISM_MISMATCH' });
+  });
+
+  it('learns without DP in all weights', async () => {
+    const observed = context();
+    const params: Partial<FinetuneParams> = { method: { kind: 'full', lr: 5e-3 }, steps: 30, batch: 30 };
+    await run(await job({ mechanism: { kind: 'unbounded' }, params }), observed);
+    expect(observed.losses.at(-1)![1]).toBeLessThan(0.9 * observed.losses[0]![1]);
   });
 
   it('refuses a checkpoint of another mechanism', async () => {
@@ -275,7 +310,7 @@ describe('the finetune step', () => {
     });
     await run(input, context());
     expect(await readdir(input.outputDirectory)).not.toContain('conditioning.safetensors');
-    expect((await readAdapter(input.outputDirectory, config)).adapter.classes).toBe(0);
+    expect((await readGenerator(input.outputDirectory, config)).tuned.classes).toBe(0);
   });
 
   it('fails when training moves nothing', async () => {

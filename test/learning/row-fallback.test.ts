@@ -1,9 +1,9 @@
 import { expect, it, vi } from 'vitest';
-import { adapterParameters, initialAdapter } from '../../learning/adapter/parameters.ts';
+import { initialValues, trainedParameters } from '../../learning/adapter/parameters.ts';
 import { zeroState } from '../../learning/dp/adam.ts';
 import { rowsAreIndependent } from '../../learning/dp/row-independence.ts';
 import { encodeRecord } from '../../learning/dp/sequences.ts';
-import { AdapterTrainer, type TrainerSettings } from '../../learning/dp/trainer.ts';
+import { Trainer, type TrainerSettings } from '../../learning/dp/trainer.ts';
 import type { TrainingState } from '../../learning/dp/checkpoint.ts';
 import { seededStream } from '../../privacy/noise.ts';
 import { smallAdapter, smallConfig, smallWeights } from './small-model.ts';
@@ -13,10 +13,10 @@ vi.setConfig({ testTimeout: 240_000 });
 vi.mock(import('../../learning/dp/row-independence.ts'), () => ({ rowsAreIndependent: vi.fn(() => true) }));
 
 const config = { ...smallConfig, layers: 1 };
-const parameters = adapterParameters(config, smallAdapter);
+const parameters = trainedParameters(config, smallAdapter);
 const settings: TrainerSettings = {
   config,
-  adapter: smallAdapter,
+  tuned: smallAdapter,
   schedule: { lr: 5e-3, warmup: 1, finalLr: 0.1, steps: 1 },
   mechanism: {
     ...{ kind: 'poisson-gaussian', samplingProbability: 0.5, noiseMultiplier: 0.8, steps: 1, clipNorm: 0.5 },
@@ -34,9 +34,9 @@ const records = Array.from({ length: 12 }, (_, index) => {
 
 async function oneStep(): Promise<{ state: TrainingState; compiled: number[] }> {
   const weights = smallWeights(config);
-  const trainer = new AdapterTrainer(settings, weights, records);
+  const trainer = new Trainer(settings, weights, records);
   const stream = seededStream(9, 'test initial');
-  const values = initialAdapter(parameters, () => stream.uniform());
+  const values = initialValues(parameters, {}, () => stream.uniform());
   const state = { step: 0, values, ...zeroState(values) };
   const compiled: number[] = [];
   await trainer.train(state, {
@@ -62,5 +62,5 @@ it('trains in single rows where rows of a microbatch are not alike, with the sam
 });
 
 it('refuses microbatches whose sums could overflow 32 bits', () => {
-  expect(() => new AdapterTrainer({ ...settings, layout: [{ rows: 4096, time: 8 }] }, {}, records)).toThrow(/32 bits/);
+  expect(() => new Trainer({ ...settings, layout: [{ rows: 4096, time: 8 }] }, {}, records)).toThrow(/32 bits/);
 });

@@ -33,7 +33,8 @@ export const smallGpt2: Gpt2Config = {
   tied: true,
 };
 
-export const smallAdapter: AdapterShape = {
+export const smallAdapter: AdapterShape & { kind: 'lora' } = {
+  kind: 'lora',
   rank: 3,
   alpha: 6,
   targets: ['q', 'k', 'v', 'o', 'gate', 'up', 'down'],

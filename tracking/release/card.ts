@@ -49,6 +49,28 @@ export interface SyntheticFacts {
   labels: Record<string, number>;
 }
 
+function methodText(method: FinetuneParams['method']): string {
+  switch (method.kind) {
+    case 'lora':
+      return `LoRA of rank ${method.rank}`;
+    case 'prompt':
+      return `a prompt of ${method.length} positions`;
+    case 'full':
+      return 'all weights';
+  }
+}
+
+function samplingText({ temperature, topK, topP, repetitionPenalty, banned }: GenerateParams): string {
+  const rules = [
+    `temperature ${temperature}`,
+    ...(topK === undefined ? [] : [`top-k ${topK}`]),
+    ...(topP < 1 ? [`top-p ${topP}`] : []),
+    ...(repetitionPenalty === 1 ? [] : [`repetition penalty ${repetitionPenalty}`]),
+    ...(banned.length === 0 ? [] : [`${banned.length} banned tokens`]),
+  ];
+  return rules.join(', ');
+}
+
 export function statementMarkdown({ statement, accounts, run }: CardFacts): string {
   return renderMarkdown({
     title: `Privacy statement: ${statement.subject}`,
@@ -151,10 +173,10 @@ export function dataCard(facts: CardFacts, synthetic: SyntheticFacts): string {
             items: [
               ...(finetune
                 ? [
-                    `Fine-tuning: ${finetune.method.kind} of rank ${finetune.method.rank}, ${finetune.steps} steps, expected batch ${finetune.batch}, clip norm ${finetune.clip}, conditioning ${finetune.conditioning}, seed ${finetune.seed}`,
+                    `Fine-tuning: ${methodText(finetune.method)}, ${finetune.steps} steps, expected batch ${finetune.batch}, clip norm ${finetune.clip}, conditioning ${finetune.conditioning}, seed ${finetune.seed}`,
                   ]
                 : []),
-              `Sampling: temperature ${generate.temperature}, labels drawn uniformly, seed ${generate.seed}`,
+              `Sampling: ${samplingText(generate)}, labels drawn uniformly, seed ${generate.seed}`,
               ...statement.models.map(({ name, digest }) => `Base model: ${name}, digest ${digest}`),
               `Plan ${plan.digest}, content key ${node.key}`,
             ],

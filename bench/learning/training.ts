@@ -1,7 +1,12 @@
-/** @file Training steps of an adapter: the engine with DP in both arithmetics, without DP, and the peer's. */
+/** @file Training steps: those of the engine with DP in both arithmetics and without, and a LoRA step without any trace of it. */
 
 import { loraHook } from '../../learning/adapter/apply.ts';
-import { adapterParameters, initialAdapter, type AdapterShape } from '../../learning/adapter/parameters.ts';
+import {
+  initialValues,
+  trainedParameters,
+  type LoraShape,
+  type TunedShape,
+} from '../../learning/adapter/parameters.ts';
 import { compile, disposeTree } from '../../learning/compile/index.ts';
 import type { DecoderConfig } from '../../learning/decoder/config.ts';
 import { flatLogits } from '../../learning/decoder/forward.ts';
@@ -9,21 +14,23 @@ import { crossEntropy } from '../../learning/decoder/loss.ts';
 import { initialWeights } from '../../learning/decoder/weights.ts';
 import { adamUpdate, zeroState } from '../../learning/dp/adam.ts';
 import { encodeRecord, type EncodedRecord, type MicrobatchShape } from '../../learning/dp/sequences.ts';
-import { AdapterTrainer } from '../../learning/dp/trainer.ts';
+import { Trainer } from '../../learning/dp/trainer.ts';
 import { tf, type Tensor } from '../../learning/tensorflow.ts';
 import { seededStream } from '../../privacy/noise.ts';
 import { wholeBatches } from './mechanism.ts';
 import { localArm, type Arm } from './turns.ts';
 
-export interface LoraWork {
+export interface TrainingWork {
   config: DecoderConfig;
-  adapter: AdapterShape;
+  tuned: TunedShape;
   /** Examples of a logical batch, all of `time` predicted tokens. */
   batch: number;
   time: number;
   /** Examples of a microbatch. */
   rows: number;
 }
+
+export type LoraWork = TrainingWork & { tuned: LoraShape };
 
 /** Random weights of a decoder. */
 export function madeUpWeights(config: DecoderConfig): Record<string, Tensor> {
@@ -32,7 +39,7 @@ export function madeUpWeights(config: DecoderConfig): Record<string, Tensor> {
 }
 
 /** As many records as a batch has, each of full length. */
-function madeUpRecords({ config, batch, time }: LoraWork): EncodedRecord[] {
+function madeUpRecords({ config, batch, time }: TrainingWork): EncodedRecord[] {
   const stream = seededStream(2, 'bench records');
   const token = (): number => Math.floor(stream.uniform() * config.vocab);
   return Array.from({ length: batch }, () => {
@@ -44,19 +51,19 @@ function madeUpRecords({ config, batch, time }: LoraWork): EncodedRecord[] {
 /** Whole steps by the trainer that the finetune step uses: drawing, gradients, noise, Adam. */
 export function trainerArm(
   name: string,
-  work: LoraWork,
+  work: TrainingWork,
   weights: Record<string, Tensor>,
   arithmetic: 'exact' | 'float' | 'unbounded',
   say: (text: string) => void,
 ): Arm & { dispose(): void } {
-  const { config, adapter, batch, rows, time } = work;
+  const { config, tuned, batch, rows, time } = work;
   const layout: MicrobatchShape[] = [{ rows, time }];
   const schedule = { lr: 1e-3, warmup: 0, finalLr: 1, steps: 0 };
-  const trainer = new AdapterTrainer(
+  const trainer = new Trainer(
     {
       ...{
         config,
-        adapter,
+        tuned,
         schedule,
         layout,
         padId: 0,
@@ -69,7 +76,11 @@ export function trainerArm(
     madeUpRecords(work),
   );
   const stream = seededStream(3, 'bench adapter');
-  const values = initialAdapter(trainer.parameters, () => stream.uniform());
+  const start = tuned.kind === 'full' ? weights : {};
+  const given = Object.entries(start).map(([name, tensor]) => [name, tensor.dataSync()] as const);
+  const values = initialValues(trainer.parameters, Object.fromEntries(given) as Record<string, Float32Array>, () =>
+    stream.uniform(),
+  );
   const state = { step: 0, values, ...zeroState(values) };
   const oneStep = async (): Promise<void> => {
     schedule.steps = state.step + 1;
@@ -85,16 +96,16 @@ export function trainerArm(
 
 /** The engine's step without any trace of DP: one gradient for all examples of a microbatch. */
 export function plainArm(name: string, work: LoraWork, weights: Record<string, Tensor>): Arm & { dispose(): void } {
-  const { config, adapter, batch, rows, time } = work;
-  const parameters = adapterParameters(config, adapter);
+  const { config, tuned, batch, rows, time } = work;
+  const parameters = trainedParameters(config, tuned);
   const stream = seededStream(3, 'bench adapter');
-  const values = initialAdapter(parameters, () => stream.uniform());
+  const values = initialValues(parameters, {}, () => stream.uniform());
   const state = { values, ...zeroState(values) };
   type Inputs = { weights: Record<string, Tensor>; adapter: Record<string, Tensor>; tokens: Tensor };
   const gradient = ({ weights, adapter: tensors, tokens }: Inputs): { loss: Tensor; grads: Tensor[] } => {
     const loss = (...list: Tensor[]): Tensor => {
       const own = Object.fromEntries(parameters.map(({ name }, index) => [name, list[index] as Tensor]));
-      const adapt = loraHook(adapter, own);
+      const adapt = loraHook(tuned, own);
       const logits = flatLogits(config, weights, tokens.slice([0, 0], [rows, time]), { adapt });
       const targets = tokens.slice([0, 1], [rows, time]).reshape([rows * time]);
       return crossEntropy(logits, targets, tf.fill([rows * time], 1 / time)).sum();
