@@ -101,14 +101,14 @@ describe('a matrix that overspends', () => {
 it('of ten thousand instances is judged a few times only', async () => {
   await workspace.compile(spec({ budget: 1e6, seeds: 2 }));
   const timed = async (options: Options): Promise<{ seconds: number; found: Overdraft | undefined }> => {
-    const start = performance.now();
+    const start = process.cpuUsage();
     const { overdrafts, plan } = await workspace.compile(spec(options));
     expect(plan.nodes.length).toBe(10_002);
-    return { seconds: (performance.now() - start) / 1000, found: overdrafts[0] };
+    return { seconds: process.cpuUsage(start).user / 1e6, found: overdrafts[0] };
   };
   const held = await timed({ budget: 1e6, seeds: 1667 });
   const refused = await timed({ budget: 60, seeds: 1667 });
-  console.log(`10,002 instances: ${held.seconds.toFixed(1)} s admitted, ${refused.seconds.toFixed(1)} s refused`);
+  console.log(`10,002 instances: ${held.seconds.toFixed(1)} s of the processor admitted, ${refused.seconds.toFixed(1)} s refused`);
   expect(refused.found!.changes.length).toBeGreaterThan(0);
   // The rest is room for a busy machine.
   expect(refused.seconds).toBeLessThan(held.seconds + 20);
