@@ -108,7 +108,9 @@ it('of ten thousand instances is judged a few times only', async () => {
   };
   const held = await timed({ budget: 1e6, seeds: 1667 });
   const refused = await timed({ budget: 60, seeds: 1667 });
-  console.log(`10,002 instances: ${held.seconds.toFixed(1)} s of the processor admitted, ${refused.seconds.toFixed(1)} s refused`);
+  console.log(
+    `10,002 instances: ${held.seconds.toFixed(1)} s of the processor admitted, ${refused.seconds.toFixed(1)} s refused`,
+  );
   expect(refused.found!.changes.length).toBeGreaterThan(0);
   // The rest is room for a busy machine.
   expect(refused.seconds).toBeLessThan(held.seconds + 20);

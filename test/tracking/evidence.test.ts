@@ -384,7 +384,7 @@ describe('evidence', () => {
 
   it('tells of what was lost with an earlier ledger, and holds with the row that says so', async () => {
     const why = { author: 'board', reason: 'the disk is lost' };
-    const expected = { ledger: 'an earlier one', sequence: 7, hash: 'ab' };
+    const expected = { ledger: 'an earlier one', sequence: 7, hash: 'ab', source: 'a note' };
     await ledger.acknowledge([{ problem: 'exchanged', expected }], why);
     const to = join(workspace.folder, 'acknowledged');
     await writeBundle(await gatherEvidence({ run, plan, store, ledger }), to);

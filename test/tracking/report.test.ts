@@ -78,7 +78,7 @@ describe('the report', () => {
   });
 
   it('tells in its privacy statement of spending that the ledger has lost', async () => {
-    const lost = { ledger: 'an earlier one', sequence: 7, hash: 'ab' };
+    const lost = { ledger: 'an earlier one', sequence: 7, hash: 'ab', source: 'a note' };
     const { html, markdown } = await reportOf({}, [{ problem: 'exchanged', expected: lost }]);
     const told = /the rows of an earlier ledger are lost, acknowledged by board, because: the disk is lost\./;
     expect(markdown.slice(markdown.indexOf('## Privacy statement'), markdown.indexOf('## Cost'))).toMatch(told);
