@@ -18,7 +18,7 @@ import { EpsilonflowError } from '../schemas/errors.ts';
 import { failpoint } from '../schemas/failpoints.ts';
 import type { PlanNode } from '../schemas/plan.ts';
 import type { StepReceipt } from './contract.ts';
-import type { AnnouncedCharge, StepOutput } from './job.ts';
+import type { JobContext, StepOutput } from './job.ts';
 import {
   destroyWorkFolder,
   hasNoiseKey,
@@ -36,7 +36,7 @@ export interface Authority {
   tokens: FencingToken[];
   /** Whether the step's noise key is there and its ledger entries are bound to it. */
   isKeyed: boolean;
-  announceStep(step: number, stateDigest: string, charge: AnnouncedCharge): Promise<void>;
+  announceStep: JobContext['announceStep'];
   checkFence(): Promise<void>;
   /** Newest row of the ledger. */
   ledgerHead(): Promise<KnownHead>;
@@ -83,13 +83,13 @@ export async function takeAuthority(
     receipts,
     tokens,
     isKeyed: key !== null && !isDone,
-    announceStep: async (step, stateDigest, charge) => {
+    announceStep: async (step, stateDigest, charge, batchSize) => {
       const place = charges.indexOf((charge === 'training' ? node.privacy : node.release)!);
       const receipt = receipts[place];
       if (!receipt) throw new EpsilonflowError('RECEIPT_INVALID', `${node.id} has no receipt for its ${charge}.`);
       // Asked for anew: by now another file may lie in the place of the one that was opened.
       const present = await parts.ledger(known);
-      const { records: count } = await present.recordStep(receipt, tokens[place]!, step, stateDigest);
+      const { records: count } = await present.recordStep(receipt, tokens[place]!, step, stateDigest, batchSize);
       if (count <= (records.get(receipt.entryId) ?? 0)) return;
       await keepRecordCount(work, receipts, receipt, count);
       records.set(receipt.entryId, count);

@@ -74,8 +74,8 @@ class ConnectedContext implements JobContext {
     if (asked) throw new JobCancelled();
   }
 
-  announceStep(step: number, stateDigest: string, charge: AnnouncedCharge = 'training'): Promise<void> {
-    return this.ask((id) => ({ type: 'announce-step', id, step, stateDigest, charge }));
+  announceStep(step: number, stateDigest: string, charge: AnnouncedCharge, batchSize: number | null): Promise<void> {
+    return this.ask((id) => ({ type: 'announce-step', id, step, stateDigest, charge, batchSize }));
   }
 
   checkFence(): Promise<void> {

@@ -26,7 +26,14 @@ export type ToJob =
 export type FromJob =
   | { type: 'progress'; progress: JobProgress }
   | { type: 'metrics'; points: MetricPoint[] }
-  | { type: 'announce-step'; id: number; step: number; stateDigest: string; charge: AnnouncedCharge }
+  | {
+      type: 'announce-step';
+      id: number;
+      step: number;
+      stateDigest: string;
+      charge: AnnouncedCharge;
+      batchSize: number | null;
+    }
   | { type: 'check-fence'; id: number }
   | { type: 'result'; output: StepOutput }
   | { type: 'cancelled' }

@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import { packageRoot, statePaths } from '../stack/paths.ts';
 import { faultOf } from './errors.ts';
-import { JobCancelled, type AnnouncedCharge, type JobInput, type JobProgress, type StepOutput } from './job.ts';
+import { JobCancelled, type JobContext, type JobInput, type JobProgress, type StepOutput } from './job.ts';
 import type { FromJob, JobFault, MetricPoint, ToJob } from './job-messages.ts';
 import { identifyProcess, type ProcessIdentity } from './process-identity.ts';
 
@@ -21,7 +21,7 @@ export interface JobHooks {
   /** Called on real progress, and while a phase without countable progress is within its declared bound. */
   alive(progress: JobProgress | null): void;
   metrics(points: MetricPoint[]): void;
-  announceStep(step: number, stateDigest: string, charge: AnnouncedCharge): Promise<void>;
+  announceStep: JobContext['announceStep'];
   checkFence(): Promise<void>;
 }
 
@@ -106,7 +106,10 @@ export async function superviseJob({ input, logFile, signal, hooks }: Supervised
       case 'metrics':
         return hooks.metrics(message.points);
       case 'announce-step':
-        return void answer(message.id, hooks.announceStep(message.step, message.stateDigest, message.charge));
+        return void answer(
+          message.id,
+          hooks.announceStep(message.step, message.stateDigest, message.charge, message.batchSize),
+        );
       case 'check-fence':
         return void answer(message.id, hooks.checkFence());
       default:

@@ -46,7 +46,7 @@ export async function testCounts(
   const digest = createHmac('sha256', key)
     .update(JSON.stringify(['test counts', nodeKey, exact]))
     .digest();
-  await context.announceStep(0, digest.toString('hex'), 'release');
+  await context.announceStep(0, digest.toString('hex'), 'release', null);
   const { noise } = stepStreams(key, `${nodeKey}/release`, 0, digest);
   const confusion = noisyCounts(exact, mechanism, noise);
   logSpending({ key, nodeKey: `${nodeKey}/release` }, { step: 0, digest, mechanism });

@@ -24,8 +24,9 @@ export function trainingHooks(context: JobContext, settings: TrainingHookSetting
   const { steps, dataset, mechanism, checkpoint } = settings;
   let lastCheckpoint = Date.now();
   return {
-    beforeStep: async (step, digest) => {
-      if (mechanism.kind !== 'unbounded') await context.announceStep(step, digest.toString('hex'));
+    beforeStep: async (step, digest, batchSize) => {
+      if (mechanism.kind === 'unbounded') return;
+      await context.announceStep(step, digest.toString('hex'), 'training', batchSize);
     },
     between: async ({ step, microbatch, of }) => {
       context.progress({ phase: 'train', done: step + microbatch / of, total: steps, unit: 'steps' });

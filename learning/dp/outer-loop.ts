@@ -38,8 +38,11 @@ export interface LoopSettings {
 }
 
 export interface LoopHooks {
-  /** Called before the batch and noise of step `step` (from 0) are used, with the digest of the incoming state. */
-  beforeStep(step: number, stateDigest: Buffer): Promise<void>;
+  /**
+   * Called before the batch and noise of step `step` (from 0) are used, with the digest of the incoming state. The number
+   * of records that were drawn, `batchSize`, is private information.
+   */
+  beforeStep(step: number, stateDigest: Buffer, batchSize: number): Promise<void>;
   /** Called after each step. `meanLoss` is private information: nats, null for an empty batch. */
   afterStep(step: number, meanLoss: number | null): Promise<void>;
 }
@@ -86,9 +89,9 @@ export async function trainInSteps(
     const { step } = state;
     const digest = stateDigest(settings.parameters, state);
     failpoint('step: reached');
-    await hooks.beforeStep(step, digest);
-    failpoint('step: announced');
     const { drawn, addNoise, expectedBatchSize } = stepDraws(settings, step, digest);
+    await hooks.beforeStep(step, digest, drawn.length);
+    failpoint('step: announced');
     const { loss, ...batch } = await gradientSums(drawn);
     if (mechanism.kind !== 'unbounded') checkSums(mechanism, batch);
     const { sums } = batch;

@@ -109,7 +109,7 @@ export async function trainPrivately(
     state,
     gradientSums,
     {
-      beforeStep: (step, digest) => hooks.beforeStep(step, digest),
+      beforeStep: (step, digest, batchSize) => hooks.beforeStep(step, digest, batchSize),
       afterStep: async (step, meanLoss) => {
         // Noise falls on the padding word's row too; its vector is defined as zero, which is post-processing.
         model.weights.embedding.fill(0, 0, model.shape.embedding);

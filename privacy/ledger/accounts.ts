@@ -1,9 +1,11 @@
 /** @file Which account a dataset belongs to, and which delta and budget rule there. */
 
 import { EpsilonflowError } from '../../schemas/errors.ts';
+import type { JsonValue } from '../../schemas/plan.ts';
+import type { EventKind } from './chain.ts';
 import type { EnvelopeAccount } from './ledger.ts';
 import { accountDigest, accountOfDigest } from './registration.ts';
-import type { LedgerWriter } from './writer.ts';
+import { privatePayload, type LedgerWriter } from './writer.ts';
 
 export interface Account {
   name: string;
@@ -37,6 +39,8 @@ export async function openAccount(
     });
   }
   const name = registered ?? stated.dataset;
+  const append = (kind: EventKind, payload: JsonValue): Promise<void> =>
+    writer.append({ kind, account: name, entryId: null, payload, privatePayload: privatePayload({ workflowId }) });
   const asked = stated.budget?.epsilon ?? null;
   const known = await transaction.selectFrom('accounts').selectAll().where('name', '=', name).executeTakeFirst();
 
@@ -50,20 +54,15 @@ export async function openAccount(
       .insertInto('accounts')
       .values({ name, ...kept, fixed_plan: null, whole: 0 })
       .execute();
-    await writer.append({ kind: 'account', account: name, entryId: null, payload: { ...kept, workflowId } });
+    await append('account', kept);
   } else if (known.delta !== kept.delta || known.budget !== kept.budget) {
     await transaction.updateTable('accounts').set(kept).where('name', '=', name).execute();
-    await writer.append({ kind: 'budget', account: name, entryId: null, payload: { ...kept, workflowId } });
+    await append('budget', kept);
   }
   if (registered === null) {
     const digest = accountDigest(stated);
     await transaction.insertInto('account_digests').values({ digest, account: name }).execute();
-    await writer.append({
-      kind: 'digest',
-      account: name,
-      entryId: null,
-      payload: { digest, dataset: stated.dataset, workflowId },
-    });
+    await append('digest', { digest, dataset: stated.dataset });
   }
   return { name, delta: kept.delta, budget: leastBudget(kept.budget, asked), fixedPlan: known?.fixed_plan ?? null };
 }

@@ -10,7 +10,7 @@ import { stepsHash } from './chain.ts';
 import type { FencingToken, Receipt } from './ledger.ts';
 import { fenced, keyLost, proofDifference } from './refusals.ts';
 import { heldBy, isShared, mechanismOf, planOf, recordPlan } from './reservation.ts';
-import type { EntryRow, LedgerTransaction, LedgerWriter } from './writer.ts';
+import { privatePayload, type EntryRow, type LedgerTransaction, type LedgerWriter } from './writer.ts';
 
 /** The receipt's entry, locked until the transaction ends. Throws RECEIPT_INVALID. */
 export async function entryOf(
@@ -59,14 +59,21 @@ export async function begin(
   const token = entry.fence + 1;
   const bound = entry.key_fingerprint ?? keyFingerprint;
   await writer.update(entry, { state: 'begun', fence: token, ended: 0, key_fingerprint: bound });
-  const payload = { attempt, token, keyFingerprint: bound, ...recordsOf(entry) };
-  await writer.append({ kind: 'begun', account: entry.account, entryId: entry.id, payload });
+  await writer.append({
+    kind: 'begun',
+    account: entry.account,
+    entryId: entry.id,
+    payload: { attempt, token, ...recordsOf(entry) },
+    privatePayload: privatePayload({ keyFingerprint: bound }),
+  });
   return { entryId: entry.id, token, state: 'begun' };
 }
 
 export interface StepRecord {
   step: number;
   stateDigest: string;
+  /** Number of records that were drawn for it; null where none are drawn. */
+  batchSize: number | null;
 }
 
 /** Throws FENCED when a newer attempt has begun or the entry is no longer open, RECEIPT_INVALID for no such step. */
@@ -94,7 +101,7 @@ async function isRecorded(transaction: LedgerTransaction, id: string, record: St
 async function addRecord(
   transaction: LedgerTransaction,
   entry: EntryRow,
-  { step, stateDigest }: StepRecord,
+  { step, stateDigest, batchSize }: StepRecord,
 ): Promise<EntryRow> {
   const change = {
     records: entry.records + 1,
@@ -103,7 +110,7 @@ async function addRecord(
   };
   await transaction
     .insertInto('entry_steps')
-    .values({ entry_id: entry.id, ordinal: change.records, step, digest: stateDigest })
+    .values({ entry_id: entry.id, ordinal: change.records, step, digest: stateDigest, batch_size: batchSize })
     .execute();
   await transaction.updateTable('entries').set(change).where('id', '=', entry.id).execute();
   return { ...entry, ...change };
@@ -223,7 +230,27 @@ export async function commit(
     ...recordsOf(entry),
     repeatedSteps: entry.records - (await stepsRecorded(writer.transaction, entry)),
   };
-  await writer.append({ kind: 'committed', account: entry.account, entryId: entry.id, payload });
+  const batchSizes = await batchSizesOf(writer.transaction, entry);
+  await writer.append({
+    kind: 'committed',
+    account: entry.account,
+    entryId: entry.id,
+    payload,
+    ...(batchSizes && { privatePayload: privatePayload({ batchSizes }) }),
+  });
+}
+
+/** Numbers of drawn records by step record, in order; null where none were drawn. */
+async function batchSizesOf(transaction: LedgerTransaction, entry: EntryRow): Promise<(number | null)[] | null> {
+  if (entry.records === 0) return null;
+  const steps = await transaction
+    .selectFrom('entry_steps')
+    .select('batch_size')
+    .where('entry_id', '=', entry.id)
+    .orderBy('ordinal')
+    .execute();
+  const sizes = steps.map(({ batch_size: size }) => size);
+  return sizes.some((size) => size !== null) ? sizes : null;
 }
 
 /** How many different steps were recorded; the rest of the records are repetitions from other states. */

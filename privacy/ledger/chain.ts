@@ -28,6 +28,8 @@ export interface LedgerFact {
   account: string;
   entryId: string | null;
   payload: JsonValue;
+  /** What stays in the ledger: see `ChainedRow.privatePayload`. */
+  privatePayload?: string | null;
 }
 
 export interface ChainedRow {
@@ -39,6 +41,11 @@ export interface ChainedRow {
   entryId: string | null;
   /** Canonical JSON. */
   payload: string;
+  /**
+   * What no bundle of evidence shows: canonical JSON with a random member, so that its SHA-256, which the payload holds as
+   * `privateDigest`, tells nothing of it. Null or left out where there is none, left out of bundles.
+   */
+  privatePayload?: string | null;
   previousHash: string;
   hash: string;
 }
@@ -51,22 +58,31 @@ export interface ChainHead {
 /** Head of the empty chain. */
 export const genesis: ChainHead = { sequence: 0, hash: '0'.repeat(64) };
 
-const rowHash = (row: Omit<ChainedRow, 'hash'>): string =>
+const rowHash = (row: Omit<ChainedRow, 'hash' | 'privatePayload'>): string =>
   createHash('sha256')
     .update(canonicalJson([row.previousHash, row.sequence, row.time, row.kind, row.account, row.entryId, row.payload]))
     .digest('hex');
 
+/** What a payload names its private payload by. */
+export const privateDigest = (privatePayload: string): string =>
+  createHash('sha256').update(privatePayload).digest('hex');
+
 export function chainRow(head: ChainHead, fact: LedgerFact, time: string): ChainedRow {
+  const { kind, account, entryId, privatePayload = null } = fact;
+  const payload =
+    privatePayload === null
+      ? fact.payload
+      : { ...(fact.payload as Record<string, JsonValue>), privateDigest: privateDigest(privatePayload) };
   const row = {
     sequence: head.sequence + 1,
     time,
-    kind: fact.kind,
-    account: fact.account,
-    entryId: fact.entryId,
-    payload: canonicalJson(fact.payload),
+    kind,
+    account,
+    entryId,
+    payload: canonicalJson(payload),
     previousHash: head.hash,
   };
-  return { ...row, hash: rowHash(row) };
+  return { ...row, privatePayload, hash: rowHash(row) };
 }
 
 /** The next head, or what is wrong with `row` after `head`. */

@@ -239,6 +239,7 @@ export interface Ledger {
    * again is the same application of the mechanism; every other one counts, and past the number that is reserved it
    * is charged. Throws FENCED, BUDGET_REFUSED, and RECEIPT_INVALID for a step that the mechanism does not have.
    *
+   * @param batchSize number of records that were drawn for the step, which the ledger alone keeps; null where none are
    * @returns whether the chain has grown: it holds charges, not records of steps that are charged already; and how many
    *   records the entry has
    */
@@ -247,6 +248,7 @@ export interface Ledger {
     token: FencingToken,
     step: number,
     stateDigest: string,
+    batchSize?: number | null,
   ): Promise<{ isChained: boolean; records: number }>;
   /** Number of step records of an entry, by id; 0 when there is no such entry. */
   recordCount(entryId: string): Promise<number>;
@@ -269,7 +271,7 @@ export interface Ledger {
   accounts(): Promise<string[]>;
   /** Those of the entries that are committed in this ledger, by id. */
   committedEntries(entryIds: readonly string[]): Promise<Map<string, CommittedEntry>>;
-  /** Rows of the chain about the entries of a workflow and the given ones, and about their accounts, in order. */
+  /** Rows of the chain about the entries of a workflow and the given ones, and about their accounts, in order, without private payloads. */
   rowsBehind(workflowId: string, entryIds: readonly string[]): Promise<ChainedRow[]>;
   /** State of the receipt's entry. Throws RECEIPT_INVALID when this ledger has none. */
   entryState(receipt: Receipt): Promise<EntryState>;

@@ -3,7 +3,7 @@
 import { canonicalJson } from '../../schemas/canonical-json.ts';
 import type { Mechanism } from '../../schemas/plan.ts';
 import { applicationsOf } from './admission.ts';
-import type { ChainedRow } from './chain.ts';
+import { privateDigest, type ChainedRow } from './chain.ts';
 import { entryId, sealMechanism } from './receipt.ts';
 import { accountDigest } from './registration.ts';
 import type { SealedData } from './reservation.ts';
@@ -16,6 +16,8 @@ type Tables = Pick<LedgerTables, 'accounts' | 'entries' | 'holdings'>;
 export type ReplayedEntry = Omit<Tables['entries'], 'steps_started' | 'records' | 'records_hash'> & {
   /** Number of step records and the hash over them at each row that names them, in order. */
   anchors: { records: number; hash: string; row: number }[];
+  /** Of the step records in order, as the commit says; null when it says nothing. */
+  batchSizes: (number | null)[] | null;
 };
 
 export interface LedgerState {
@@ -29,7 +31,7 @@ export interface LedgerState {
   begun: Map<string, Set<string>>;
   /** Mechanism by its digest. */
   mechanisms: Map<string, string>;
-  /** Only the rows of some entries are replayed: what an account must keep can't be told. */
+  /** Only the rows of some entries are replayed, without private payloads: what an account must keep can't be told. */
   isPart: boolean;
   /** Reservations that name the data that their mechanism digest is of, and older ones, which do not. */
   reservations: { sealed: number; unsealed: number };
@@ -69,12 +71,25 @@ interface Payload {
   proof?: unknown;
   records?: number;
   recordsHash?: string;
+  batchSizes?: (number | null)[];
+  privateDigest?: string;
 }
 
-function payloadOf(row: ChainedRow): Payload | null {
+/** Payload and private payload of a row together, or what is wrong with them. */
+function payloadOf(row: ChainedRow, { isPart }: LedgerState): Payload | string {
+  const payload = objectOf(row.payload);
+  if (payload === null) return 'holds no JSON object';
+  const text = row.privatePayload ?? null;
+  if (payload.privateDigest === undefined) return text === null ? payload : 'names no private payload, and has one';
+  if (text === null) return isPart ? payload : 'lacks its private payload';
+  if (privateDigest(text) !== payload.privateDigest) return 'has another private payload than it names';
+  return { ...payload, ...objectOf(text) };
+}
+
+function objectOf(text: string): Payload | null {
   try {
-    const payload: unknown = JSON.parse(row.payload);
-    return typeof payload === 'object' && payload !== null ? payload : null;
+    const value: unknown = JSON.parse(text);
+    return typeof value === 'object' && value !== null ? value : null;
   } catch {
     return null;
   }
@@ -90,8 +105,8 @@ function isMechanism(value: unknown): value is Mechanism {
 
 /** Applies `row` to `state`, which it changes; returns what is wrong with it, or null. */
 export function replayRow(state: LedgerState, row: ChainedRow): string | null {
-  const payload = payloadOf(row);
-  if (payload === null) return `row ${row.sequence} holds no JSON object`;
+  const payload = payloadOf(row, state);
+  if (typeof payload === 'string') return `row ${row.sequence} ${payload}`;
   switch (row.kind) {
     case 'account':
       state.accounts.set(row.account, {
@@ -167,6 +182,7 @@ function reserved(state: LedgerState, row: ChainedRow, payload: Payload): string
     proof: null,
     changed_at: row.time,
     anchors: [],
+    batchSizes: null,
   };
   const charged = payload.charged ?? applicationsOf(mechanism);
   const fault = chargeFault(state, row, entry, charged);
@@ -183,11 +199,12 @@ function reserved(state: LedgerState, row: ChainedRow, payload: Payload): string
  * of older versions do not name their data; the schema keeps those versions from writing after the first that does.
  */
 function sealFault(
-  { reservations, digests, accounts }: LedgerState,
+  { reservations, digests, accounts, isPart }: LedgerState,
   { account, entryId: id }: ChainedRow,
   { data, workflowId, nodeKey, keyEpoch, mechanism, mechanismDigest }: Payload,
 ): string | null {
   if (data === undefined) {
+    if (workflowId === undefined) return 'names neither its data nor its workflow';
     reservations.unsealed += 1;
     return reservations.sealed > 0 ? 'does not name the data of its mechanism, as rows before it do' : null;
   }
@@ -196,7 +213,9 @@ function sealFault(
   if (sealMechanism({ digest, delta }, mechanism!) !== mechanismDigest) {
     return `names mechanism digest ${mechanismDigest!.slice(0, 12)}, which is not that of its mechanism, data and delta`;
   }
-  if (entryId(workflowId!, { nodeKey: nodeKey!, keyEpoch: keyEpoch!, dataset }) !== id) {
+  // A bundle does not say whose entries of other workflows are.
+  const isHidden = isPart && workflowId === undefined;
+  if (!isHidden && entryId(workflowId!, { nodeKey: nodeKey!, keyEpoch: keyEpoch!, dataset }) !== id) {
     return 'reserves an entry whose id is not that of its workflow, node and dataset';
   }
   const owner = digests.get(accountDigest({ dataset, digest }));
@@ -231,7 +250,9 @@ function moved(state: LedgerState, row: ChainedRow, payload: Payload): string | 
   if (row.kind === 'begun' || row.kind === 'ended' || row.kind === 'reduced') entry.fence = payload.token!;
   if (row.kind === 'begun') Object.assign(entry, { ended: 0, key_fingerprint: payload.keyFingerprint ?? null });
   if (row.kind === 'ended') entry.ended = 1;
-  if (row.kind === 'committed') entry.proof = canonicalJson(payload.proof ?? null);
+  if (row.kind === 'committed') {
+    Object.assign(entry, { proof: canonicalJson(payload.proof ?? null), batchSizes: payload.batchSizes ?? null });
+  }
   if (row.kind === 'begun' || row.kind === 'committed' || row.kind === 'released') entry.state = row.kind;
   charge(state, entry, charged);
   return row.kind === 'extended' ? admitted(state, row, payload, entry) : null;

@@ -17,7 +17,7 @@ import {
 import type { Envelope, EnvelopeAccount, EnvelopeEntry } from './ledger.ts';
 import { entryId, sealMechanism } from './receipt.ts';
 import { corrupt } from './refusals.ts';
-import type { EntryRow, LedgerTransaction, LedgerWriter } from './writer.ts';
+import { privatePayload, type EntryRow, type LedgerTransaction, type LedgerWriter } from './writer.ts';
 
 /** What an entry of the envelope needs beyond what is charged for it. */
 interface Ask {
@@ -273,9 +273,15 @@ export async function admit(
         changed_at: writer.time,
       });
     }
-    const identity = { workflowId, experiment, planDigest, nodeId, nodeKey, keyEpoch, statedBudget };
-    const payload = { ...identity, data: { ...data }, mechanism: { ...mechanism }, mechanismDigest, ...admission };
-    await writer.append({ kind: 'reserved', account, entryId: id, payload });
+    const identity = { nodeKey, keyEpoch, data: { ...data }, mechanism: { ...mechanism }, mechanismDigest };
+    await writer.append({
+      kind: 'reserved',
+      account,
+      entryId: id,
+      payload: { ...identity, statedBudget, ...admission },
+      // Whose it is shows by the entry's id to those who know workflow and node, and to nobody else.
+      privatePayload: privatePayload({ workflowId, experiment, planDigest, nodeId }),
+    });
   }
   await writer.insertEntries(added);
   // Another dataset of the envelope may be the same account: it is judged with these there.

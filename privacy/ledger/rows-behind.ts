@@ -7,7 +7,7 @@ import type { LedgerTransaction } from './writer.ts';
 const idsAQuery = 500;
 
 /**
- * Rows of the workflow's entries and of the given ones, those of their accounts that concern no entry, and what was
+ * Rows, without their private payloads, of the workflow's entries and of the given ones, those of their accounts that concern no entry, and what was
  * acknowledged as lost, in order.
  * One pass over the chain.
  */
@@ -30,7 +30,10 @@ export async function rowsBehind(
   // Rows without an account acknowledge losses, which concern all.
   const accounts = ['', ...new Set(accountOf.values())];
   const rows = new Map<number, ChainedRow>();
-  const select = transaction.selectFrom('ledger_rows').selectAll();
+  // Private payloads are left out: they name other experiments, noise keys and sizes of batches.
+  const select = transaction
+    .selectFrom('ledger_rows')
+    .select(['sequence', 'time', 'kind', 'account', 'entry_id', 'payload', 'previous_hash', 'hash']);
   const add = (found: Awaited<ReturnType<typeof select.execute>>): void => {
     for (const { entry_id: entryId, previous_hash: previousHash, ...rest } of found) {
       const sequence = Number(rest.sequence);

@@ -20,6 +20,8 @@ export interface LedgerTables extends AccountTables {
     account: string;
     entry_id: string | null;
     payload: string;
+    /** See `ChainedRow.privatePayload`. */
+    private_payload: string | null;
     previous_hash: string;
     hash: string;
   };
@@ -65,9 +67,10 @@ export interface LedgerTables extends AccountTables {
   };
   /**
    * One row for each step and state that it was started from, written before its noise is used. Entries' rows in the
-   * chain carry the hash over them, so that a step costs no row there and waits for no other entry.
+   * chain carry the hash over them, so that a step costs no row there and waits for no other entry. How many records were
+   * drawn is not in that hash, which others see: the first state is known to all, and the rest could be guessed.
    */
-  entry_steps: { entry_id: string; ordinal: number; step: number; digest: string };
+  entry_steps: { entry_id: string; ordinal: number; step: number; digest: string; batch_size: number | null };
   /** One row on PostgreSQL: what keys the digests of private datasets, hex. SQLite has it in a file of its own. */
   ledger_secret: { id: number; secret: string };
   /** Integer totals by mechanism of all that is charged, so that admission costs the same at any length. */
@@ -195,6 +198,11 @@ const endedEntries: Migration = (database) => addCounter(database, 'entries', 'e
 /** Changes no table: rows of reservations name their data from here on, and older versions would write some without. */
 const sealedReservations: Migration = () => Promise.resolve();
 
+const privatePayloads: Migration = async ({ schema }) => {
+  await schema.alterTable('ledger_rows').addColumn('private_payload', 'text').execute();
+  await schema.alterTable('entry_steps').addColumn('batch_size', 'integer').execute();
+};
+
 /** Never change one that was released: append. */
 const migrations: readonly Migration[] = [
   first,
@@ -204,6 +212,7 @@ const migrations: readonly Migration[] = [
   keyBindings,
   endedEntries,
   sealedReservations,
+  privatePayloads,
 ];
 
 /** Brings the tables up to date; any number of processes may call it at once. Throws LEDGER_TOO_NEW. */

@@ -157,8 +157,9 @@ export class SqlLedger implements Ledger {
     token: FencingToken,
     step: number,
     stateDigest: string,
+    batchSize: number | null = null,
   ): Promise<{ isChained: boolean; records: number }> {
-    const record = { step, stateDigest };
+    const record = { step, stateDigest, batchSize };
     const bridging = { bridging: true };
     failpoint('record: asked');
     const records = await this.#transact(async (transaction) => {

@@ -39,8 +39,9 @@ async function replayChain(transaction: LedgerTransaction): Promise<{ state: Led
       .limit(rowsAPage)
       .execute();
     if (rows.length === 0) break;
-    for (const { entry_id: entryId, previous_hash: previousHash, ...rest } of rows) {
-      const row = { ...rest, sequence: Number(rest.sequence), entryId, previousHash };
+    for (const stored of rows) {
+      const { entry_id: entryId, previous_hash: previousHash, private_payload: privatePayload, ...rest } = stored;
+      const row = { ...rest, sequence: Number(rest.sequence), entryId, previousHash, privatePayload };
       const next = followChain(head, row);
       if (typeof next === 'string') throw corrupt(next);
       head = next;
@@ -115,9 +116,9 @@ async function compareEntries(transaction: LedgerTransaction, { entries }: Ledge
     for (const row of page) {
       const replayed = entries.get(row.id);
       if (replayed === undefined) throw corrupt(`entry ${row.id} is in no row of the chain`);
-      const { anchors, ...expected } = replayed;
+      const { anchors, batchSizes, ...expected } = replayed;
       compare('entry', row.id, row, new Map([[row.id, expected]]));
-      await compareSteps(transaction, row, anchors);
+      await compareSteps(transaction, row, { anchors, batchSizes });
       records += row.records;
       entries.delete(row.id);
     }
@@ -130,11 +131,11 @@ async function compareEntries(transaction: LedgerTransaction, { entries }: Ledge
   if (Number(stored) !== records) throw corrupt(`there are ${String(stored)} step records, entries have ${records}`);
 }
 
-/** Recomputes the hash over an entry's step records, at each row of the chain that names it and at the end. */
+/** Recomputes the hash over an entry's step records, at each row of the chain that names it and at the end; compares batch sizes. */
 async function compareSteps(
   transaction: LedgerTransaction,
   entry: EntryRow,
-  anchors: ReplayedEntry['anchors'],
+  { anchors, batchSizes }: Pick<ReplayedEntry, 'anchors' | 'batchSizes'>,
 ): Promise<void> {
   const most = Math.max(entry.records, ...anchors.map(({ records }) => records));
   const steps =
@@ -163,4 +164,6 @@ async function compareSteps(
   // Entries of the first schema counted steps without records.
   if (entry.steps_started < started) throw fault('go beyond the highest step');
   if (entry.charged < entry.records) throw fault('are more than what is charged');
+  const differs = batchSizes?.findIndex((size, index) => steps[index]?.batch_size !== size) ?? -1;
+  if (differs >= 0) throw fault(`have another batch size at number ${differs + 1} than was committed`);
 }

@@ -1,9 +1,11 @@
 /** @file One writing transaction of the ledger: rows for the chain and the tables computed from them. */
 
+import { randomBytes } from 'node:crypto';
+
 import type { Transaction } from 'kysely';
 
 import { canonicalJson, jsonDigest } from '../../schemas/canonical-json.ts';
-import type { Mechanism } from '../../schemas/plan.ts';
+import type { JsonValue, Mechanism } from '../../schemas/plan.ts';
 import { applicationEvent, type Charge } from './admission.ts';
 import { chainRow, type ChainHead, type LedgerFact } from './chain.ts';
 import type { LedgerTables } from './schema.ts';
@@ -19,6 +21,10 @@ export function holdingOf(mechanism: Mechanism): { mechanism_key: string; event:
   const event = applicationEvent(mechanism);
   return { mechanism_key: event === null ? 'unbounded' : jsonDigest(event), event: canonicalJson(event) };
 }
+
+/** The private payload of a row: nobody finds by trial what its digest is of. */
+export const privatePayload = (fields: Record<string, JsonValue>): string =>
+  canonicalJson({ ...fields, random: randomBytes(16).toString('hex') });
 
 /** Appends facts to the chain and applies a change of entries, holdings and accounts, all or nothing. */
 export class LedgerWriter {
@@ -40,8 +46,8 @@ export class LedgerWriter {
   append(fact: LedgerFact): Promise<void> {
     const row = chainRow(this.#head, fact, this.time);
     this.#head = { sequence: row.sequence, hash: row.hash };
-    const { entryId: entry_id, previousHash: previous_hash, ...rest } = row;
-    this.#rows.push({ ...rest, entry_id, previous_hash });
+    const { entryId: entry_id, previousHash: previous_hash, privatePayload: private_payload = null, ...rest } = row;
+    this.#rows.push({ ...rest, entry_id, previous_hash, private_payload });
     return this.#rows.length < rowsAnInsert ? Promise.resolve() : this.finish();
   }
 

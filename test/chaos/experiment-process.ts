@@ -104,7 +104,7 @@ async function runStep(parts: WorkerParts, step: Step): Promise<StepOutcome> {
       progress: () => undefined,
       metric: () => undefined,
       breathe: () => Promise.resolve(),
-      announceStep: (step, digest, charge = 'training') => authority.announceStep(step, digest, charge),
+      announceStep: authority.announceStep,
       checkFence: () => authority.checkFence(),
     };
     const people = plan.datasets[dataset]!;

@@ -120,11 +120,11 @@ describe('a node with two charges', () => {
   it('announces its release to the entry of the test split, fences both and commits both', async () => {
     const receipts = (await reserve(classifier)) as [Receipt, Receipt];
     const first = (await takeAuthority(parts, classifier, receipts, 1))!;
-    await first.announceStep(0, 'ab'.repeat(32), 'release');
+    await first.announceStep(0, 'ab'.repeat(32), 'release', null);
     const second = (await takeAuthority(parts, classifier, receipts, 2))!;
-    await expect(first.announceStep(0, 'ab'.repeat(32), 'release')).rejects.toMatchObject({ code: 'FENCED' });
+    await expect(first.announceStep(0, 'ab'.repeat(32), 'release', null)).rejects.toMatchObject({ code: 'FENCED' });
     await expect(first.checkFence()).rejects.toMatchObject({ code: 'FENCED' });
-    await second.announceStep(0, 'ab'.repeat(32), 'release');
+    await second.announceStep(0, 'ab'.repeat(32), 'release', null);
     const proof = { sampler: 'none', scale: 10, sensitivity: 1 } as const;
     await expect(ledger.commit(receipts[1], second.tokens[1]!, { ...proof, scale: 5 })).rejects.toMatchObject({
       code: 'MECHANISM_MISMATCH',
@@ -272,9 +272,9 @@ describe('an older copy of the ledger that lacks no row of the chain, but record
     const receipts = await reserve(training);
     await activities.openPrivateStep(run, receipts, null);
     const authority = (await takeAuthority(parts, training, receipts, 1))!;
-    for (const step of [0, 1]) await authority.announceStep(step, digest, 'training');
+    for (const step of [0, 1]) await authority.announceStep(step, digest, 'training', 40);
     for (const part of ['', '-wal']) cpSync(`${file()}${part}`, `${file()}.copy${part}`);
-    await authority.announceStep(2, digest, 'training');
+    await authority.announceStep(2, digest, 'training', 40);
     await ledger.close();
     for (const part of ['', '-wal']) renameSync(`${file()}.copy${part}`, `${file()}${part}`);
     ledger = await openLedger(`sqlite:${file()}`);
@@ -320,7 +320,7 @@ it('a run that ends leaves nothing of its closed steps', async () => {
   const receipts = await reserve(training);
   await activities.openPrivateStep(run, receipts, null);
   const authority = (await takeAuthority(parts, training, receipts, 1))!;
-  await authority.announceStep(0, 'ab'.repeat(32), 'training');
+  await authority.announceStep(0, 'ab'.repeat(32), 'training', 40);
   await activities.closePrivateStep(run, receipts);
   await activities.releaseBudget(run, null);
   expect(readdirSync(join(statePaths.privateStore(), 'work'))).toEqual([]);

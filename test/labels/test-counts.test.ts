@@ -60,7 +60,7 @@ describe('test counts', () => {
   it('of a private split have noise, which is announced before it is drawn and proved afterwards', async () => {
     const context = recording();
     const { confusion, metrics, releaseProof } = await testCounts(releasing(), context, dataset('private'), exact);
-    expect(context.announced).toEqual([[0, expect.stringMatching(/^[0-9a-f]{64}$/), 'release']]);
+    expect(context.announced).toEqual([[0, expect.stringMatching(/^[0-9a-f]{64}$/), 'release', null]]);
     expect(confusion).not.toEqual(exact);
     const total = confusion.flat().reduce((a, b) => a + b);
     expect(metrics['testRecords']).toBe(total);

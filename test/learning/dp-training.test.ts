@@ -147,7 +147,7 @@ describe('DP training', () => {
     }
   });
 
-  it('announces each step before it draws, and reports the mean loss of the batch', async () => {
+  it('announces each step with the number of records drawn before it uses them, and reports the mean loss of the batch', async () => {
     const log: string[] = [];
     const state = initialState();
     const streams = stepStreams(key, 'a', 0, stateDigest(parameters, state));
@@ -155,7 +155,10 @@ describe('DP training', () => {
     let microbatchCount = 0;
     await trainer.train(state, {
       ...quiet,
-      beforeStep: async (step) => void log.push(`before ${step}`),
+      beforeStep: async (step, _digest, batchSize) => {
+        log.push(`before ${step}`);
+        if (step === 0) expect(batchSize).toBe(expected);
+      },
       between: async ({ step }) => void (step === 0 && microbatchCount++),
       afterStep: async (step, loss) => {
         log.push(`after ${step}`);

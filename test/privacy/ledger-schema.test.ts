@@ -35,6 +35,7 @@ describe.each(ledgerDatabases('the schema of the ledger'))('on $name', (database
       ...['entry_steps', 'ledger_secret', 'ledger_identity', 'account_rows', 'account_overlaps', 'account_names'].map(
         (table) => `drop table ${table}`,
       ),
+      'alter table ledger_rows drop column private_payload',
       'create index entries_by_account on entries (account, state, workflow_id)',
       'create index entries_by_node_key on entries (node_key, state)',
       'update ledger_schema set version = 1',

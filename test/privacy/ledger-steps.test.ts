@@ -2,6 +2,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 
 import { composedEpsilon } from '../../privacy/accounting/index.ts';
 import { filterEpsilon, planSpending } from '../../privacy/ledger/admission.ts';
+import { stepsHash } from '../../privacy/ledger/chain.ts';
 import { openLedger, type FencingToken, type Ledger, type Receipt } from '../../privacy/ledger/index.ts';
 import type { PoissonGaussianMechanism } from '../../schemas/plan.ts';
 import { ledgerDatabases } from './ledger-databases.ts';
@@ -92,8 +93,10 @@ describe.each(ledgerDatabases('step records'))('on $name', (database) => {
   const total = async (): Promise<number | null | undefined> => (await ledger.accountSummary('reviews'))?.total;
 
   const lastRow = async (): Promise<Record<string, unknown>> => {
-    const [row] = await database.execute(url, 'select kind, payload from ledger_rows order by sequence desc limit 1');
-    return { kind: row!['kind'], ...(JSON.parse(String(row!['payload'])) as object) };
+    const query = 'select kind, payload, private_payload from ledger_rows order by sequence desc limit 1';
+    const [row] = await database.execute(url, query);
+    const parts = ['payload', 'private_payload'].map((part) => JSON.parse(String(row![part] ?? '{}')) as object);
+    return Object.assign({ kind: row!['kind'] }, ...parts) as Record<string, unknown>;
   };
 
   test('each step is on disk before it is used, once for each state', async () => {
@@ -104,6 +107,31 @@ describe.each(ledgerDatabases('step records'))('on $name', (database) => {
     expect(rows.map((row) => [Number(row['ordinal']), Number(row['step']), row['digest']])).toEqual(
       [0, 1, 2].map((step) => [step + 1, step, state(step)]),
     );
+  });
+
+  test('how many records were drawn for each step stays in the ledger, with the commit', async () => {
+    const drawn = [9_175_331, 0, 9_475_113];
+    await start(10);
+    for (const [step, batchSize] of drawn.entries())
+      await ledger.recordStep(receipt, token, step, state(step), batchSize);
+    await ledger.recordStep(receipt, token, 1, state(1, 'b'), 12);
+    // The same step from the same state draws the same records.
+    await ledger.recordStep(receipt, token, 1, state(1), 0);
+    for (let step = 3; step < steps; step += 1) await ledger.recordStep(receipt, token, step, state(step), 40);
+    const { records_hash: hash } = (await database.execute(url, 'select records_hash from entries'))[0]!;
+    await ledger.commit(receipt, token, proof);
+    const sizes = [...drawn, 12, ...Array.from({ length: steps - 3 }, () => 40)];
+    expect(await lastRow()).toMatchObject({ kind: 'committed', batchSizes: sizes, recordsHash: hash });
+    // Nor do others see it in a hash: that of the records is of steps and states alone.
+    const states = [0, 1, 2].map((step) => state(step)).concat(state(1, 'b'));
+    const others = Array.from({ length: steps - 3 }, (_, index) => state(index + 3));
+    const places = [0, 1, 2, 1, ...others.map((_, index) => index + 3)];
+    const all = [...states, ...others];
+    expect(all.reduce((previous, digest, index) => stepsHash(previous, places[index]!, digest), '')).toBe(hash);
+
+    const shown = JSON.stringify(await ledger.rowsBehind('w', []));
+    const told = JSON.stringify(await ledger.accountSummary('reviews'));
+    for (const text of [shown, told]) expect(text).not.toMatch(/batchSize|batch_size|9175331|9475113/);
   });
 
   test('an entry is bound to the key that its first attempt has, and goes on without one but not with another', async () => {

@@ -157,7 +157,7 @@ describe.each(ledgerDatabases('verification of the ledger'))('on $name', (databa
     const [first] = await ledger.reserve(envelope('w', [entry('a'), entry('b')], 10));
     const [other] = await ledger.reserve(envelope('v', [entry('c')], 10));
     const token = await ledger.begin(first!, 1, null);
-    for (let step = 0; step < 4; step += 1) await ledger.recordStep(first!, token, step, stateDigest);
+    for (let step = 0; step < 4; step += 1) await ledger.recordStep(first!, token, step, stateDigest, 20 + step);
     await ledger.commit(first!, token, proof);
     await ledger.release('w');
     await ledger.setBudget('reviews', 20, { author: 'board', reason: 'new consent' });
@@ -184,6 +184,26 @@ describe.each(ledgerDatabases('verification of the ledger'))('on $name', (databa
       'a flipped byte of a hash',
       "update ledger_rows set hash = (case when substr(hash, 1, 1) = 'f' then '0' else 'f' end) || substr(hash, 2) where sequence = 5",
       'row 5 was',
+    ],
+    [
+      'another private payload',
+      "update ledger_rows set private_payload = replace(private_payload, 'w', 'v') where sequence = 3",
+      'row 3 has another private payload than it names',
+    ],
+    [
+      'a deleted private payload',
+      'update ledger_rows set private_payload = null where sequence = 6',
+      'row 6 lacks its private payload',
+    ],
+    [
+      'a private payload that nobody named',
+      "update ledger_rows set private_payload = '{}' where sequence = 9",
+      'row 9 names no private payload, and has one',
+    ],
+    [
+      'another batch size',
+      'update entry_steps set batch_size = 99 where batch_size = 22',
+      'have another batch size at number 3 than was committed',
     ],
     ['a deleted row', 'delete from ledger_rows where sequence = 6', 'row 6 is missing'],
     ['reordered rows', swapped, 'row 3 does not follow'],

@@ -47,11 +47,34 @@ let store: Store;
 let plan: Plan;
 let run: RunFolder;
 let bundle: Bundle;
+let elsewhere: string;
 
 function proofOf(mechanism: Mechanism): MechanismProof | null {
   if (mechanism.kind !== 'poisson-gaussian') return null;
   const { kind: _, ...done } = mechanism;
   return { sampler: 'poisson', ...done };
+}
+
+/** Of the noise keys, and how many records were drawn for a step: the ledger's own. */
+const fingerprint = 'f1'.repeat(32);
+const drawn = 8_124_771;
+
+/** Another experiment on the same account, before this one: it opens the account. Its entry has begun. */
+async function spendElsewhere(node: PlanNode): Promise<string> {
+  const charges = chargesOf(node);
+  const [receipt] = await ledger.reserve({
+    workflowId: 'somebody-else/7-abc',
+    experiment: 'somebody-else',
+    planDigest: 'de'.repeat(32),
+    accounts: charges.map((charge) => envelopeAccount(accountOf(charge), plan.datasets)),
+    entries: charges.map((charge) => ({
+      ...envelopeEntry(node, charge, 0),
+      nodeKey: 'ab'.repeat(32),
+      nodeId: 'their-generator',
+    })),
+  });
+  await ledger.begin(receipt!, 1, fingerprint);
+  return receipt!.entryId;
 }
 
 /** Pays for a node as its run would, and stores a result. */
@@ -65,7 +88,9 @@ async function finish(node: PlanNode, paidBy: Map<string, string[]>): Promise<vo
     entries: charges.map((charge) => envelopeEntry(node, charge, 0)),
   });
   for (const [index, receipt] of receipts.entries()) {
-    await ledger.commit(receipt, await ledger.begin(receipt, 1, null), proofOf(charges[index]!.mechanism));
+    const token = await ledger.begin(receipt, 1, fingerprint);
+    await ledger.recordStep(receipt, token, 0, 'a'.repeat(64), drawn);
+    await ledger.commit(receipt, token, proofOf(charges[index]!.mechanism));
   }
   const behind = Object.values(node.inputs).flatMap((input) =>
     'nodes' in input ? input.nodes.flatMap((id) => paidBy.get(id) ?? []) : [],
@@ -109,6 +134,7 @@ beforeAll(async () => {
   };
   run = { record, directory: writeRun(record, spec) };
   const paidBy = new Map<string, string[]>();
+  elsewhere = await spendElsewhere(plan.nodes.find(({ privacy }) => privacy?.epsilon !== null)!);
   for (const node of plan.nodes) await finish(node, paidBy);
   bundle = await gatherEvidence({ run, plan, store, ledger });
 });
@@ -142,6 +168,26 @@ describe('evidence', () => {
     expect(() => readBundle(to)).toThrow(expect.objectContaining({ code: 'BUNDLE_INVALID' }));
     mkdirSync(join(workspace.folder, 'none'));
     expect(() => readBundle(join(workspace.folder, 'none'))).toThrow(/SHA256SUMS can't be read/);
+  });
+
+  it('shows nobody else, no fingerprint of a key and no size of a batch', async () => {
+    const to = join(workspace.folder, 'own');
+    await writeBundle(bundle, to);
+    const shown = readFileSync(join(to, 'evidence.json'), 'utf8') + JSON.stringify(bundle);
+    // Rows of their entry are not in the bundle; where a result rests on it, they are.
+    const theirs = JSON.stringify(await ledger.rowsBehind('nobody', [elsewhere]));
+    expect(theirs).toContain('ab'.repeat(32));
+    for (const text of [shown, theirs]) {
+      expect(text).not.toMatch(
+        /somebody-else|their-generator|(de){32}|keyFingerprint|(f1){32}|batchSizes|batch_size|8124771/i,
+      );
+    }
+    // A result may come from whatever run.
+    expect(bundle.evidence.results.some(({ charges }) => charges.length > 0)).toBe(true);
+    expect(JSON.stringify(bundle.evidence.results)).not.toContain('workflowId');
+    const { rows } = bundle.evidence.ledger;
+    expect(rows.filter(({ kind }) => kind === 'account')).toHaveLength(1);
+    await ledger.verify();
   });
 
   it('is not written over something else', async () => {
@@ -245,7 +291,9 @@ describe('evidence', () => {
       (changed) =>
         forge(changed, (row, payload) => {
           if (row.kind === 'digest') row.account = 'other';
+          // As rows of older versions are.
           delete payload['data'];
+          if (row.kind === 'reserved') payload['workflowId'] = changed.evidence.run.workflowId;
         }),
     ],
     [
@@ -271,8 +319,16 @@ describe('evidence', () => {
       (changed) =>
         forge(changed, (row, payload) => {
           if (row.kind === 'digest') payload['digest'] = '0';
+          // As rows of older versions are.
           delete payload['data'];
+          if (row.kind === 'reserved') payload['workflowId'] = changed.evidence.run.workflowId;
         }),
+    ],
+    [
+      'a reservation that says nothing of whose it is',
+      'ledger',
+      'names neither its data nor its workflow',
+      (changed) => forge(changed, (_, payload) => delete payload['data']),
     ],
     [
       'a mechanism that was reserved for less',
@@ -373,7 +429,7 @@ describe('evidence', () => {
       [`${digest}/test`, 'reviews/test'],
     ]);
     const of = (account: string): EntryEvidence => ({
-      ...{ account, workflow_id: 'w', node_id: 'n', node_key: 'k', mechanism_digest: 'd', proof: null },
+      ...{ account, isOwn: true, node_key: 'k', mechanism_digest: 'd', proof: null },
       ...{ mechanism: canonicalJson(charge.mechanism), charged: 1, committed: true, repeated: 0 },
     });
     expect(chargeDifference(plan, charge, of('reviews/test'), accounts)).toBeNull();

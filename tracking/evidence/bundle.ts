@@ -18,7 +18,7 @@ import type { RunRecord } from '../runs.ts';
 import type { PrivacyStatement } from '../statement.ts';
 
 /** Raise when the files below change their meaning. */
-export const bundleVersion = 2;
+export const bundleVersion = 3;
 
 /** A finished result of the run. */
 export interface ResultEvidence {
@@ -29,8 +29,8 @@ export interface ResultEvidence {
   privacy: NodeCharge[];
   /** Ids of all ledger entries behind it, sorted. */
   paidBy: string[];
-  /** What its own step did, by charge. */
-  charges: ArtifactCharge[];
+  /** What its own step did, by charge; in whatever run that was. */
+  charges: Omit<ArtifactCharge, 'workflowId'>[];
   /** sha256 by relative path; null where even digests of the content must stay. */
   files: Record<string, string> | null;
 }
@@ -42,7 +42,7 @@ export interface Evidence {
     identity: string;
     /** Newest row when the evidence was gathered. */
     head: { sequence: number; hash: string };
-    /** Rows of the entries that the run reserved or rests on, and of their accounts, in order. */
+    /** Rows of the entries that the run reserved or rests on, and of their accounts, in order, without private payloads. */
     rows: ChainedRow[];
   };
   /** What the run's event log says has finished, whether or not its result is still there. */

@@ -33,7 +33,8 @@ export async function gatherEvidence({ run, plan, store, ledger }: EvidenceSourc
     const { files, privacy, paidBy = [], charges = [] } = artifact.manifest;
     const digests = Object.fromEntries(Object.entries(files).map(([file, { sha256 }]) => [file, sha256]));
     const { id, key, label } = node;
-    return [{ node: id, key, label, privacy, paidBy, charges, files: mayLeave(node) ? digests : null }];
+    const done = charges.map(({ workflowId: _, ...charge }) => charge);
+    return [{ node: id, key, label, privacy, paidBy, charges: done, files: mayLeave(node) ? digests : null }];
   });
   const paidBy = [...new Set(results.flatMap((result) => result.paidBy))];
   const rows = await ledger.rowsBehind(record.workflowId, paidBy);

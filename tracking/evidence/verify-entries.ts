@@ -2,6 +2,7 @@
 
 import { applicationsOf } from '../../privacy/ledger/admission.ts';
 import { followChain, proofDifference, type ChainedRow, type LedgerLoss } from '../../privacy/ledger/index.ts';
+import { entryId } from '../../privacy/ledger/receipt.ts';
 import { accountDigest } from '../../privacy/ledger/registration.ts';
 import { emptyState, replayRow, type ReplayedEntry } from '../../privacy/ledger/replay.ts';
 import type { MechanismProof } from '../../schemas/artifact.ts';
@@ -14,8 +15,10 @@ import type { Findings } from './findings.ts';
 /** A ledger entry, as its rows tell of it. */
 export interface EntryEvidence extends Pick<
   ReplayedEntry,
-  'account' | 'workflow_id' | 'node_id' | 'node_key' | 'mechanism' | 'mechanism_digest' | 'charged' | 'proof'
+  'account' | 'node_key' | 'mechanism' | 'mechanism_digest' | 'charged' | 'proof'
 > {
+  /** Whether the run reserved it. */
+  isOwn: boolean;
   committed: boolean;
   /** Steps that ran again from another state, as its commit counted them. */
   repeated: number;
@@ -28,10 +31,11 @@ export interface LedgerEvidence {
   accounts: ReadonlyMap<string, string>;
 }
 
-/** Follows the rows as far as they are there. */
-export function checkRows({ rows, head }: Evidence['ledger'], findings: Findings): LedgerEvidence {
+/** Follows the rows as far as they are there. `workflowId` is that of the run whose evidence they are. */
+export function checkRows({ rows, head }: Evidence['ledger'], workflowId: string, findings: Findings): LedgerEvidence {
   const state = emptyState({ isPart: true });
   const repeated = new Map<string, number>();
+  const own = new Set<string>();
   let before: ChainedRow | null = null;
   for (const row of rows) {
     findings.compare('ledger', `row ${row?.sequence}`, () => {
@@ -39,6 +43,7 @@ export function checkRows({ rows, head }: Evidence['ledger'], findings: Findings
       before = row;
       return fault;
     });
+    if (row?.kind === 'reserved' && isReservedBy(workflowId, row)) own.add(row.entryId!);
     if (row?.kind !== 'committed' || row.entryId === null) continue;
     findings.compare('proof', row.entryId.slice(0, 12), () => {
       const { proof, repeatedSteps = 0 } = JSON.parse(row.payload) as CommitPayload;
@@ -49,9 +54,32 @@ export function checkRows({ rows, head }: Evidence['ledger'], findings: Findings
   }
   const entries = [...state.entries].map(([id, entry]): [string, EntryEvidence] => [
     id,
-    { ...entry, committed: entry.state === 'committed', repeated: repeated.get(id) ?? 0 },
+    { ...entry, isOwn: own.has(id), committed: entry.state === 'committed', repeated: repeated.get(id) ?? 0 },
   ]);
   return { entries: new Map(entries), accounts: state.digests };
+}
+
+/**
+ * Whether a reservation is of the workflow: rows do not name theirs, but an entry's id is made of it. Rows of older
+ * versions do.
+ */
+function isReservedBy(workflowId: string, row: ChainedRow): boolean {
+  try {
+    const payload = JSON.parse(row.payload) as ReservationPayload;
+    if (payload.workflowId !== undefined) return payload.workflowId === workflowId;
+    const { nodeKey, keyEpoch, data } = payload;
+    return entryId(workflowId, { nodeKey, keyEpoch, dataset: data.dataset }) === row.entryId;
+  } catch {
+    // What is wrong with the row is told of above.
+    return false;
+  }
+}
+
+interface ReservationPayload {
+  workflowId?: string;
+  nodeKey: string;
+  keyEpoch: number;
+  data: { dataset: string };
 }
 
 interface CommitPayload {

@@ -12,14 +12,19 @@ import { chargeDifference, type EntryEvidence, type LedgerEvidence } from './ver
 export function checkResults({ evidence, plan }: Bundle, ledger: LedgerEvidence, findings: Findings): void {
   const { run, results } = evidence;
   findings.add('result', run.name, results.length > 0 ? null : 'it has no results, and so shows nothing');
-  findings.within('result', run.name, () => checkAllThere(evidence, ledger, findings));
+  findings.within('result', run.name, () => checkAllThere({ evidence, plan }, ledger, findings));
   for (const result of results) {
     findings.within('result', String(result?.node), () => checkResult(plan, result, ledger, findings));
   }
 }
 
 /** Whatever was finished or paid for must be there. */
-function checkAllThere({ run, completed, results }: Bundle['evidence'], ledger: LedgerEvidence, findings: Findings) {
+function checkAllThere(
+  { evidence, plan }: Pick<Bundle, 'evidence' | 'plan'>,
+  ledger: LedgerEvidence,
+  findings: Findings,
+) {
+  const { completed, results } = evidence;
   const keys = new Map(results.map(({ node, key }) => [node, key]));
   for (const { node, key } of completed) {
     const found = keys.get(node);
@@ -35,9 +40,10 @@ function checkAllThere({ run, completed, results }: Bundle['evidence'], ledger: 
   }
   const stored = new Set(keys.values());
   for (const [id, entry] of ledger.entries) {
-    if (entry.workflow_id !== run.workflowId || !entry.committed) continue;
+    if (!entry.isOwn || !entry.committed) continue;
     const difference = stored.has(entry.node_key) ? null : `entry ${id.slice(0, 12)} paid for it, but it has no result`;
-    findings.add('result', entry.node_id, difference);
+    const node = plan.nodes.find(({ key }) => key === entry.node_key);
+    findings.add('result', node?.id ?? entry.node_key.slice(0, 12), difference);
   }
 }
 
@@ -120,12 +126,12 @@ function chargesBehind(plan: Plan, node: PlanNode): Map<string, NodeCharge> {
 }
 
 /** What the run reserved must be of its plan: nothing was spent under its name that the plan does not show. */
-export function checkAllCharged({ evidence, plan }: Bundle, ledger: LedgerEvidence, findings: Findings): void {
+export function checkAllCharged({ plan }: Bundle, ledger: LedgerEvidence, findings: Findings): void {
   const planned = new Map(
     plan.nodes.flatMap((node) => chargesOf(node).map((charge) => [chargeNameOf(node, charge), charge] as const)),
   );
   for (const [id, entry] of ledger.entries) {
-    if (entry.workflow_id !== evidence.run.workflowId) continue;
+    if (!entry.isOwn) continue;
     const charge = planned.get(nameOf(entry));
     findings.compare('ledger', `entry ${id.slice(0, 12)}`, () =>
       charge ? chargeDifference(plan, charge, entry, ledger.accounts) : 'its mechanism is not in the plan',

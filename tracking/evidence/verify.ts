@@ -29,7 +29,7 @@ export async function verifyEvidence(bundle: Bundle): Promise<Verdict> {
   const { evidence, plan } = bundle;
   await checkSpec(bundle, findings);
   findings.within('plan', plan.name, () => checkPlan(plan, findings));
-  const ledger = checkRows(evidence.ledger, findings);
+  const ledger = checkRows(evidence.ledger, evidence.run.workflowId, findings);
   checkResults(bundle, ledger, findings);
   findings.within('ledger', evidence.run.name, () => checkAllCharged(bundle, ledger, findings));
   findings.within('statement', evidence.run.name, () => checkStatement(bundle, findings));
