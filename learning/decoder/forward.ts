@@ -21,7 +21,8 @@ export type Conditioning = {
   bias: Tensor;
 };
 
-const plainLayers = (weights: Weights): Layers => ({
+/** Layers that compute with the weights and do nothing else. */
+export const plainLayers = (weights: Weights): Layers => ({
   embed: (name, ids) => tf.gather(weight(weights, name), ids as never),
   linear: (name, x) => linear(x, weight(weights, name)),
   gain: (name, x) => x.mul(weight(weights, name)),

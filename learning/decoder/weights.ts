@@ -34,11 +34,11 @@ export function initialWeights(
 }
 
 /** Checks names and shapes. @throws EpsilonflowError MODEL_INVALID naming the first weight that is missing or wrong. */
-export function checkWeights(
-  config: DecoderConfig,
+export function checkShapes(
+  shapes: Readonly<Record<string, readonly number[]>>,
   weights: Readonly<Record<string, { shape: readonly number[] }>>,
 ): void {
-  for (const [name, shape] of Object.entries(weightShapes(config))) {
+  for (const [name, shape] of Object.entries(shapes)) {
     const found = weights[name]?.shape;
     if (found === undefined) throw new EpsilonflowError('MODEL_INVALID', `The model has no weight ${name}.`);
     if (found.join() !== shape.join()) {
@@ -47,3 +47,9 @@ export function checkWeights(
     }
   }
 }
+
+/** As `checkShapes`, of a decoder. */
+export const checkWeights = (
+  config: DecoderConfig,
+  weights: Readonly<Record<string, { shape: readonly number[] }>>,
+): void => checkShapes(weightShapes(config), weights);

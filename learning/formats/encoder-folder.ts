@@ -1,0 +1,78 @@
+/** @file Encoders of the BERT family in Hugging Face folders. What lies beyond the last hidden states is left out. */
+
+import { join } from 'node:path';
+import { EpsilonflowError } from '../../schemas/errors.ts';
+import { checkShapes } from '../decoder/weights.ts';
+import { checkEncoderConfig, encoderShapes, type EncoderConfig } from '../encoder/config.ts';
+import type { Tensor } from '../tensorflow.ts';
+import { jsonReader, readJsonFile } from './json-reader.ts';
+import { readFolderTensors, toTensors } from './model-folder.ts';
+import type { HostTensors } from './safetensors.ts';
+
+export interface Encoder {
+  config: EncoderConfig;
+  /** Under Hugging Face names, without the model's prefix. Tensors that the caller disposes. */
+  weights: Record<string, Tensor>;
+}
+
+const activations: Record<string, EncoderConfig['activation']> = {
+  gelu: 'gelu',
+  gelu_new: 'gelu-tanh',
+  gelu_pytorch_tanh: 'gelu-tanh',
+};
+
+function parseEncoderConfig(file: string, json: Record<string, unknown>): EncoderConfig {
+  const { number, fault } = jsonReader(file, json);
+  const type = json['model_type'];
+  if (type !== 'bert' && type !== 'roberta') {
+    fault(`model_type is ${JSON.stringify(type) ?? 'missing'}; bert and roberta are supported`);
+  }
+  const positions = json['position_embedding_type'] ?? 'absolute';
+  if (positions !== 'absolute') fault(`position_embedding_type is ${JSON.stringify(positions)}; only "absolute" is supported`);
+  if (json['is_decoder'] === true) fault('it is a decoder');
+  const name = String(json['hidden_act'] ?? 'gelu');
+  const activation =
+    activations[name] ?? fault(`hidden_act is "${name}"; ${Object.keys(activations).join(', ')} are supported`);
+  // RoBERTa counts positions from the row after that of padding.
+  const firstPosition = type === 'roberta' ? number('pad_token_id', 1) + 1 : 0;
+  return checkEncoderConfig({
+    dim: number('hidden_size'),
+    layers: number('num_hidden_layers'),
+    heads: number('num_attention_heads'),
+    hidden: number('intermediate_size'),
+    vocab: number('vocab_size'),
+    context: number('max_position_embeddings') - firstPosition,
+    firstPosition,
+    segments: number('type_vocab_size', 2),
+    normEps: number('layer_norm_eps', 1e-12),
+    activation,
+  });
+}
+
+/** Prefix of the encoder's names inside larger models. */
+const prefix = /^(bert|roberta)\./;
+/** Heads of larger models, and tables of older versions of `transformers`. */
+const isBeyond = (name: string): boolean =>
+  /^(pooler|cls|lm_head|classifier|qa_outputs)\./.test(name) || name === 'embeddings.position_ids';
+
+/** @throws EpsilonflowError MODEL_INVALID when a file is missing or damaged, or the architecture is not known. */
+export async function readEncoder(directory: string): Promise<Encoder> {
+  const file = join(directory, 'config.json');
+  const config = parseEncoderConfig(file, await readJsonFile(file));
+  const shapes = encoderShapes(config);
+  const weights: HostTensors = {};
+  for (const [stored, tensor] of Object.entries(await readFolderTensors(directory))) {
+    // The first files of BERT name the norms' parts otherwise.
+    const plain = stored.replace(prefix, '');
+    const name = plain.replace(/LayerNorm\.gamma$/, 'LayerNorm.weight').replace(/LayerNorm\.beta$/, 'LayerNorm.bias');
+    if (isBeyond(name)) continue;
+    if (!(name in shapes)) {
+      throw new EpsilonflowError('MODEL_INVALID', `The weight ${stored} in ${directory} is unknown.`, {
+        hint: 'The model is built otherwise than its config.json says, or than is supported.',
+      });
+    }
+    weights[name] = tensor;
+  }
+  checkShapes(shapes, weights);
+  return { config, weights: toTensors(weights) };
+}
