@@ -15,10 +15,11 @@ import {
   paymentOf,
 } from '../privacy/ledger/index.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
-import { ledgerUrl } from '../stack/paths.ts';
+import { ledgerUrl, statePaths } from '../stack/paths.ts';
 import { openProjectLedger, requireContinuity, requireLedger } from '../stack/project-ledger.ts';
 import { openStore } from '../store/index.ts';
 import { accountsAsked, registrationOf, type Registrations } from './registrations.ts';
+import { fetchHubModel } from '../learning/formats/hub.ts';
 import { modelDigest } from '../learning/formats/model.ts';
 
 export interface OfflineOptions {
@@ -33,6 +34,7 @@ export function offlineHost(options: OfflineOptions = {}): CompileHost {
   return {
     readSpec,
     inspectDataset: (source) => findings(source, options),
+    hubModel,
     modelDigest,
     calibrate: calibrateNoiseMultiplier,
     compose: composedEpsilon,
@@ -87,6 +89,14 @@ export async function withCompileHost<T>(work: (host: LedgerHost) => Promise<T>)
     await (await (opened as Promise<Ledger> | null)?.catch(() => null))?.close();
   }
 }
+
+/** From the hub that Hugging Face's own tools would ask. */
+const hubModel: CompileHost['hubModel'] = ({ reference }) =>
+  fetchHubModel(reference, {
+    cache: statePaths.models(),
+    endpoint: process.env['HF_ENDPOINT'],
+    token: process.env['HF_TOKEN'],
+  });
 
 async function lookUp(queries: readonly CacheQuery[], ledger: Ledger): Promise<Set<string>> {
   const store = openStore();

@@ -11,7 +11,13 @@ export interface CompileHost {
   readSpec(path: string): Promise<string>;
   /** Checks a dataset and digests it. Messages tell nothing of private rows unless the host was asked to inspect. */
   inspectDataset(source: DatasetSource): Promise<DatasetFindings>;
-  /** sha256 over the files of a model folder. @throws EpsilonflowError MODEL_MISSING */
+  /**
+   * Path of a model of the hub, fetched if it is not there.
+   *
+   * @throws EpsilonflowError MODEL_MISSING, MODEL_INVALID, SERVICE_UNREACHABLE
+   */
+  hubModel(model: { name: string; reference: string }): Promise<string>;
+  /** sha256 over the files of a model. @throws EpsilonflowError MODEL_MISSING */
   modelDigest(path: string): Promise<string>;
   /** Least noise for a target epsilon, on the safe side. */
   calibrate(request: {

@@ -185,7 +185,7 @@ function finishDataset(
   return dataset;
 }
 
-/** Reads all models and digests their folders; a fault leaves the model out. */
+/** Finds all models and digests their files; a fault leaves the model out. */
 export async function readModels(
   source: Source | undefined,
   specFile: string,
@@ -194,14 +194,16 @@ export async function readModels(
 ): Promise<Map<string, PlanModel>> {
   const models = new Map<string, PlanModel>();
   for (const [name, { value }] of entriesOf(source)) {
-    const written = child(value, 'path') ?? child(value, 'gguf');
+    const hub = child(value, 'hub');
+    const written = hub ?? child(value, 'path') ?? child(value, 'gguf');
     const text = stringOf(written);
     if (written === undefined || text === undefined || text === '') continue;
-    const path = resolve(dirname(specFile), text);
     try {
+      const path = hub ? await host.hubModel({ name, reference: text }) : resolve(dirname(specFile), text);
       models.set(name, { name, path, digest: await host.modelDigest(path) });
     } catch (error) {
-      if (!(error instanceof EpsilonflowError)) throw error;
+      // That a service is down is no fault of the spec.
+      if (!(error instanceof EpsilonflowError) || error.code === 'SERVICE_UNREACHABLE') throw error;
       faults.add(error.code, error.message, written.at, error.hint);
     }
   }

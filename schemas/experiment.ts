@@ -159,6 +159,10 @@ export interface Model {
    * GGUF file with its tokenizer inside, relative to the spec.
    */
   gguf?: string;
+  /**
+   * Model of the Hugging Face Hub as `organisation/name@revision`, where the revision is a commit, tag or branch (`main` without one). Its files are fetched when the spec is compiled; only a commit stays what it is.
+   */
+  hub?: string;
 }
 /**
  * Axis -> its values. Every combination is meant, less `exclude`, plus `include`.

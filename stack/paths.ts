@@ -30,6 +30,8 @@ export const statePaths = {
   run: (name: string, number: number) => join(stateRoot(), 'runs', name, String(number)),
   /** Newest head of each ledger that was used from here. */
   ledgerHeads: () => join(stateRoot(), 'ledger-heads.json'),
+  /** Models fetched from the hub. */
+  models: () => join(stateRoot(), 'models'),
   xlaCache: () => join(stateRoot(), 'cache', 'xla'),
 };
 

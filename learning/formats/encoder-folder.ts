@@ -28,7 +28,8 @@ function parseEncoderConfig(file: string, json: Record<string, unknown>): Encode
     fault(`model_type is ${JSON.stringify(type) ?? 'missing'}; bert and roberta are supported`);
   }
   const positions = json['position_embedding_type'] ?? 'absolute';
-  if (positions !== 'absolute') fault(`position_embedding_type is ${JSON.stringify(positions)}; only "absolute" is supported`);
+  if (positions !== 'absolute')
+    fault(`position_embedding_type is ${JSON.stringify(positions)}; only "absolute" is supported`);
   if (json['is_decoder'] === true) fault('it is a decoder');
   const name = String(json['hidden_act'] ?? 'gelu');
   const activation =

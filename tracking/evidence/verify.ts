@@ -44,6 +44,7 @@ async function checkSpec({ spec, plan }: Bundle, findings: Findings): Promise<vo
       const { digest = 'unused', privacy = null } = plan.datasets[name] ?? {};
       return Promise.resolve({ faults: [], digest, trainRecords: privacy?.size ?? null });
     },
+    hubModel: ({ name }) => Promise.resolve(plan.models[name]?.path ?? 'unused'),
     modelDigest: (path) =>
       Promise.resolve(Object.values(plan.models).find((model) => model.path === path)?.digest ?? 'unused'),
     calibrate: calibrateNoiseMultiplier,

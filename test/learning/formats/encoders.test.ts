@@ -22,8 +22,7 @@ interface Expected {
 const { encoders } = JSON.parse(await readFile(join(fixtures, 'expected.json'), 'utf8')) as {
   encoders: Record<string, Expected>;
 };
-const floats = (text: string): Float32Array =>
-  new Float32Array(new Uint8Array(Buffer.from(text, 'base64')).buffer);
+const floats = (text: string): Float32Array => new Float32Array(new Uint8Array(Buffer.from(text, 'base64')).buffer);
 
 type Inputs = { weights: Record<string, Tensor>; tokens: Tensor; present: Tensor; shares: Tensor };
 
