@@ -7,6 +7,7 @@ import { type DatasetRecords, type DatasetSource, inspectDataset, readDigested }
 import { composedEpsilon } from '../privacy/accounting/index.ts';
 import { calibrateNoiseMultiplier } from '../privacy/calibration.ts';
 import {
+  type DatasetRegistration,
   type Ledger,
   envelopeAccount,
   envelopeEntry,
@@ -18,6 +19,7 @@ import { EpsilonflowError } from '../schemas/errors.ts';
 import { ledgerUrl, statePaths } from '../stack/paths.ts';
 import { openProjectLedger, requireContinuity, requireLedger } from '../stack/project-ledger.ts';
 import { openStore } from '../store/index.ts';
+import { PublicDataCheck } from './public-data-check.ts';
 import { accountsAsked, registrationOf, type Registrations } from './registrations.ts';
 import { fetchHubModel } from '../learning/formats/hub.ts';
 import { modelDigest } from '../learning/formats/model.ts';
@@ -58,12 +60,16 @@ export async function withCompileHost<T>(work: (host: LedgerHost) => Promise<T>)
   let opened: Promise<Ledger> | null = null;
   const ledger = (): Promise<Ledger> => (opened ??= openProjectLedger(null));
   let spec = '';
+  const openData = new PublicDataCheck(ledger);
   const onRecords = async (source: DatasetSource, digest: string, records: DatasetRecords): Promise<void> => {
-    if (source.sensitivity === 'public') return;
+    if (source.sensitivity === 'public') return openData.add(source, digest, records);
+    const asked: DatasetRegistration[] = [];
     for (const account of accountsAsked(source)) {
       if (await (await ledger()).isRegistered({ dataset: account, digest })) continue;
-      registrations.set(account, await registrationOf(source, account, digest, records));
+      asked.push(await registrationOf(source, account, digest, records));
     }
+    for (const registration of asked) registrations.set(registration.dataset, registration);
+    if (source.sensitivity === 'private') await openData.holdAgainst(asked);
   };
   try {
     const offline = offlineHost({ onRecords });

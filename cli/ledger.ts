@@ -6,7 +6,13 @@ import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
 
 import { EpsilonflowError } from '../schemas/errors.ts';
-import type { AccountSummary, DatasetRegistration, Discontinuity, Ledger } from '../privacy/ledger/index.ts';
+import type {
+  AccountSummary,
+  DatasetRegistration,
+  Discontinuity,
+  Ledger,
+  PublicData,
+} from '../privacy/ledger/index.ts';
 import { ledgerUrl } from '../stack/paths.ts';
 import { describeLoss, showEpsilon, showRemaining } from '../tracking/wording.ts';
 import { action, formatTable, printJson, printLine, shortPath, styled } from './output.ts';
@@ -153,16 +159,20 @@ async function register(spec: string, dataset: string, options: RegisterOptions)
   }
   const { compileSpec } = await import('../compiler/index.ts');
   const { offlineHost } = await import('./compile-host.ts');
-  const { accountsAsked, registrationOf } = await import('./registrations.ts');
+  const { accountsAsked, publicDataOf, registrationOf } = await import('./registrations.ts');
   const { markerFile } = await import('../privacy/ledger/index.ts');
   const { ensureMarker } = await import('../stack/project-ledger.ts');
   const marker = markerFile(resolve(spec));
   await withLedger({ marker }, async (ledger) => {
     const asked: string[] = [];
     const found: DatasetRegistration[] = [];
+    const open: PublicData[] = [];
     const host = offlineHost({
       onRecords: async (source, digest, records) => {
-        if (source.sensitivity === 'public') return;
+        if (source.sensitivity === 'public') {
+          if (source.name === dataset) open.push(await publicDataOf(source, digest, records));
+          return;
+        }
         for (const account of accountsAsked(source)) {
           asked.push(account);
           if (account === dataset) found.push(await registrationOf(source, account, digest, records));
@@ -170,10 +180,21 @@ async function register(spec: string, dataset: string, options: RegisterOptions)
       },
     });
     await compileSpec({ file: spec, profile }, host);
+    const [data] = open;
+    if (data !== undefined) {
+      if (joins !== null) {
+        throw new EpsilonflowError('ARGUMENT_INVALID', `${dataset} is called public: it joins no account.`, {
+          hint: 'Give it `sensitivity: private` where its records are those of an account.',
+        });
+      }
+      await ledger.acknowledgePublic(data, { apartFrom, author, reason });
+      if (json) return printJson({ dataset, apartFrom });
+      return printLine(`${dataset} is public, whatever it shares with ${apartFrom.join(', ')}.`);
+    }
     const [registration] = found;
     if (registration === undefined) {
       throw new EpsilonflowError('ARGUMENT_INVALID', `${shortPath(resolve(spec))} spends on no dataset ${dataset}.`, {
-        hint: asked.length === 0 ? 'Its data are public.' : `It has ${asked.join(', ')}.`,
+        hint: asked.length === 0 ? 'It has none that is charged.' : `It has ${asked.join(', ')}.`,
       });
     }
     const [registered] = await ledger.register([{ ...registration, decision: { joins, apartFrom, author, reason } }]);

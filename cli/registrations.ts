@@ -7,6 +7,8 @@ import {
   headOf,
   ledgerSecret,
   markerFile,
+  type PublicData,
+  publicRowsOf,
   rowsOf,
 } from '../privacy/ledger/index.ts';
 import { splitOfAccount } from '../schemas/charges.ts';
@@ -34,6 +36,18 @@ export async function registrationOf(
   };
   const rows = rowsOf(texts(), await ledgerSecret(ledgerUrl()));
   return { dataset: account, digest, benchmark: source.sensitivity === 'benchmark', rows };
+}
+
+/** What the ledger holds against private accounts of data that are called public: all of their splits. */
+export async function publicDataOf(
+  { name }: Pick<DatasetSource, 'name'>,
+  digest: string,
+  records: DatasetRecords,
+): Promise<PublicData> {
+  const texts = function* (): Generator<string> {
+    for (const split of Object.values(records)) for (const { text } of split) yield text;
+  };
+  return { dataset: name, digest, rows: publicRowsOf(texts(), await ledgerSecret(ledgerUrl())) };
 }
 
 /** Path of the marker that must name the ledger; null when the plan spends on public data only. */

@@ -57,6 +57,7 @@ const appending: ReadonlySet<string | symbol> = new Set<keyof Ledger>([
   'release',
   'setBudget',
   'acknowledge',
+  'acknowledgePublic',
 ]);
 
 /** Remembers the head after each change of the chain. */

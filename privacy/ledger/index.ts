@@ -14,7 +14,8 @@ export { checkReceipts, isAnyClosed, sealMechanism } from './receipt.ts';
 export { mechanismEvent } from './admission.ts';
 export { followChain, type ChainedRow } from './chain.ts';
 export { keyLost, proofDifference } from './refusals.ts';
-export { rowsOf } from './rows.ts';
+export { calledPublic } from './public-data.ts';
+export { publicRowsOf, rowsOf } from './rows.ts';
 
 /**
  * Opens the ledger at `url` (`sqlite:FILE` or `postgres://...`), making it when it is not there. Close it when done.

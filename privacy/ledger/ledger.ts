@@ -4,7 +4,7 @@ import type { Accountant } from '../accounting/index.ts';
 import type { MechanismProof } from '../../schemas/artifact.ts';
 import type { Mechanism } from '../../schemas/plan.ts';
 import type { ChainedRow } from './chain.ts';
-import type { DatasetRows } from './rows.ts';
+import type { DatasetRows, PublicRows } from './rows.ts';
 
 /**
  * `reserved` and `begun` entries count whole, begun ones of an ended run as far as steps were recorded. Only `released`
@@ -58,15 +58,28 @@ export interface DatasetRegistration {
   benchmark: boolean;
   rows: DatasetRows;
   /** Someone's word on records that other accounts hold too. */
-  decision?: {
-    /** The account that the data belong to; null: one of their own name. */
-    joins: string | null;
-    /** Accounts whose shared records are nobody's: boilerplate, public text. */
-    apartFrom: readonly string[];
-    author: string;
-    reason: string;
-  };
+  decision?: Decision;
 }
+
+export interface Decision {
+  /** The account that the data belong to; null: one of their own name. */
+  joins: string | null;
+  /** Accounts whose shared records are nobody's: boilerplate, public text. */
+  apartFrom: readonly string[];
+  author: string;
+  reason: string;
+}
+
+/** Data that a spec calls public, all splits together: they have no account. */
+export interface PublicData {
+  dataset: string;
+  /** Content digest, as in the plan. */
+  digest: string;
+  rows: PublicRows;
+}
+
+/** What an account will hold. */
+export type RowsOfAccount = Pick<DatasetRegistration, 'dataset' | 'rows'>;
 
 export interface RegisteredDataset {
   dataset: string;
@@ -217,6 +230,18 @@ export interface Ledger {
   register(registrations: readonly DatasetRegistration[]): Promise<RegisteredDataset[]>;
   /** Whether data of this digest were registered with their records: registering them again would change nothing. */
   isRegistered(data: Pick<DatasetRegistration, 'dataset' | 'digest'>): Promise<boolean>;
+  /** Accounts that private data were ever registered with. */
+  privateAccounts(): Promise<string[]>;
+  /**
+   * Private accounts whose records public data hold, without those acknowledged for just these data. `pending`: private
+   * data that are not registered yet. Throws LEDGER_MISMATCH when the rows were hashed under another secret.
+   */
+  privateSharers(data: PublicData, pending: readonly RowsOfAccount[]): Promise<string[]>;
+  /** Someone's word that public data may hold records of `apartFrom` all the same. */
+  acknowledgePublic(
+    data: Pick<PublicData, 'dataset' | 'digest'>,
+    decision: Pick<Decision, 'apartFrom' | 'author' | 'reason'>,
+  ): Promise<void>;
   /**
    * Reserves all of the envelope or nothing. Entries of the same identity (workflow, node key, key epoch, dataset) are
    * charged once, however often this is called. Throws BUDGET_REFUSED; MECHANISM_MISMATCH when an identity comes

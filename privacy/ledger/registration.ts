@@ -82,12 +82,17 @@ export async function accountOfDigest(
 }
 
 async function checkRowKey(transaction: LedgerTransaction, key: string): Promise<void> {
+  const known = await requireRowKey(transaction, key);
+  if (known === null) await transaction.updateTable('ledger_identity').set({ row_key: key }).execute();
+}
+
+/** @throws EpsilonflowError LEDGER_MISMATCH when the ledger's rows were hashed under another key. Null: none were. */
+export async function requireRowKey(transaction: LedgerTransaction, key: string): Promise<string | null> {
   const { row_key: known } = await transaction
     .selectFrom('ledger_identity')
     .select('row_key')
     .executeTakeFirstOrThrow();
-  if (known === key) return;
-  if (known !== null) {
+  if (known !== null && known !== key) {
     throw new EpsilonflowError(
       'LEDGER_MISMATCH',
       'The secret beside the privacy ledger is not the one it was made with.',
@@ -96,7 +101,7 @@ async function checkRowKey(transaction: LedgerTransaction, key: string): Promise
       },
     );
   }
-  await transaction.updateTable('ledger_identity').set({ row_key: key }).execute();
+  return known;
 }
 
 /** Whether data of this digest were registered, with their records. */
@@ -113,7 +118,7 @@ export async function isRegistered(
   return row !== undefined;
 }
 
-async function rowsByAccount(transaction: LedgerTransaction): Promise<Map<string, BigUint64Array>> {
+export async function rowsByAccount(transaction: LedgerTransaction): Promise<Map<string, BigUint64Array>> {
   const parts = new Map<string, BigUint64Array[]>();
   for (const { account, hashes } of await transaction
     .selectFrom('account_rows')
@@ -244,10 +249,7 @@ async function checkBenchmark(
   { dataset }: DatasetRegistration,
   accounts: readonly string[],
 ): Promise<void> {
-  const secret = new Set<string>();
-  for (const { account, payload } of await rowsOfKind(transaction, 'digest')) {
-    if ((JSON.parse(payload) as { private?: boolean }).private === true) secret.add(account);
-  }
+  const secret = await privateAccounts(transaction);
   const of = accounts.filter((account) => secret.has(account));
   if (of.length === 0) return;
   throw new EpsilonflowError(
@@ -261,6 +263,14 @@ async function checkBenchmark(
         `epsilonflow ledger register SPEC ${dataset} ${of.map((other) => `--apart-from ${other}`).join(' ')} --reason "..."`,
     },
   );
+}
+
+/** Accounts that private data were ever registered with. */
+export async function privateAccounts(transaction: LedgerTransaction): Promise<Set<string>> {
+  const facts = await rowsOfKind(transaction, 'digest');
+  const isPrivate = ({ payload }: { payload: string }): boolean =>
+    (JSON.parse(payload) as { private?: boolean }).private === true;
+  return new Set(facts.filter(isPrivate).map(({ account }) => account));
 }
 
 async function acknowledge(
@@ -375,7 +385,10 @@ async function verifyOverlaps(transaction: LedgerTransaction): Promise<void> {
   }
 }
 
-const rowsOfKind = (transaction: LedgerTransaction, kind: EventKind): Promise<{ account: string; payload: string }[]> =>
+export const rowsOfKind = (
+  transaction: LedgerTransaction,
+  kind: EventKind,
+): Promise<{ account: string; payload: string }[]> =>
   transaction
     .selectFrom('ledger_rows')
     .select(['account', 'payload'])

@@ -23,19 +23,38 @@ export interface DatasetRows {
  */
 const comparable = (text: string): string => text.normalize('NFC').replace(/\s+/g, ' ').trim();
 
+/** Characters, white space evened out, from which on a text does not recur by chance among unrelated writers. */
+const tellingLength = 40;
+
+/** Rows of data that are called public. */
+export interface PublicRows extends DatasetRows {
+  /** Those of texts of at least `tellingLength` characters. */
+  telling: BigUint64Array;
+}
+
 /**
  * HMAC-SHA256 of each record's text under a key derived from `secret`, cut to 64 bits. Empty texts count for nothing:
  * they stand for invalid records too.
  */
 export function rowsOf(texts: Iterable<string>, secret: Buffer): DatasetRows {
+  const { key, hashes } = publicRowsOf(texts, secret);
+  return { key, hashes };
+}
+
+/** The same of data that are called public, with the rows that tell whose they are apart. */
+export function publicRowsOf(texts: Iterable<string>, secret: Buffer): PublicRows {
   const rowKey = createHmac('sha256', secret).update(form).digest();
   const seen = new Set<bigint>();
+  const telling = new Set<bigint>();
   for (const text of texts) {
     const shown = comparable(text);
-    if (shown !== '') seen.add(createHmac('sha256', rowKey).update(shown).digest().readBigUInt64LE());
+    if (shown === '') continue;
+    const hash = createHmac('sha256', rowKey).update(shown).digest().readBigUInt64LE();
+    seen.add(hash);
+    if (shown.length >= tellingLength) telling.add(hash);
   }
   const key = createHmac('sha256', rowKey).update('fingerprint').digest('hex').slice(0, 32);
-  return { key, hashes: BigUint64Array.from(seen).sort() };
+  return { key, hashes: BigUint64Array.from(seen).sort(), telling: BigUint64Array.from(telling).sort() };
 }
 
 /** Number of common hashes. */
@@ -105,4 +124,18 @@ export function overlaps(size: number, other: number, shared: number, acknowledg
   const smaller = Math.min(size, other);
   const tolerated = Math.min(toleratedAtMost, Math.max(toleratedAlways, toleratedShare * smaller));
   return shared - acknowledged > tolerated || (shared === smaller && shared > acknowledged);
+}
+
+/** Part of the smaller set from which on short texts that recur are no chance either. */
+const mostByChance = 0.1;
+
+/**
+ * Whether data that are called public hold records of a private account: as `overlaps`, but short texts count only
+ * where a tenth of the smaller set recurs. A model that learned how people write short texts writes some of them again.
+ */
+export function holdsRecordsOf({ hashes, telling }: PublicRows, account: BigUint64Array): boolean {
+  if (overlaps(hashes.length, account.length, sharedRows(telling, account), 0)) return true;
+  const smaller = Math.min(hashes.length, account.length);
+  const shared = sharedRows(hashes, account);
+  return shared > Math.max(toleratedAlways, mostByChance * smaller) || (shared === smaller && shared > 0);
 }

@@ -25,12 +25,15 @@ import type {
   LedgerCheck,
   LedgerLoss,
   LedgerMemory,
+  PublicData,
   Receipt,
   RegisteredDataset,
+  RowsOfAccount,
 } from './ledger.ts';
+import { acknowledgePublic, privateSharers } from './public-data.ts';
 import { receiptOf } from './receipt.ts';
 import { fenced, refusal } from './refusals.ts';
-import { isRegistered, registerAll } from './registration.ts';
+import { isRegistered, privateAccounts, registerAll } from './registration.ts';
 import { admit, decideRequest, mechanismOf, questionOf, readRequests } from './reservation.ts';
 import { summarise } from './summary.ts';
 import { verifyLedger } from './verify.ts';
@@ -107,6 +110,18 @@ export class SqlLedger implements Ledger {
 
   isRegistered(data: Pick<DatasetRegistration, 'dataset' | 'digest'>): Promise<boolean> {
     return this.#transact((transaction) => isRegistered(transaction, data));
+  }
+
+  async privateAccounts(): Promise<string[]> {
+    return [...(await this.#snapshot(privateAccounts))].sort();
+  }
+
+  privateSharers(data: PublicData, pending: readonly RowsOfAccount[]): Promise<string[]> {
+    return this.#snapshot((transaction) => privateSharers(transaction, data, pending));
+  }
+
+  acknowledgePublic(...[data, decision]: Parameters<Ledger['acknowledgePublic']>): Promise<void> {
+    return this.#write('acknowledge-public', (writer) => acknowledgePublic(writer, data, decision));
   }
 
   async reserve(envelope: Envelope): Promise<Receipt[]> {

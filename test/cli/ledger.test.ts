@@ -132,6 +132,48 @@ describe('records of another account', () => {
   });
 });
 
+describe('private records that a spec calls public', () => {
+  const corpus = (name: string): string => `  corpus: { files: { train: ${name} }, sensitivity: public }\n`;
+  /** With the public dataset before or after the private one. */
+  const mixed = (name: string, train: string, isFirst: boolean): string => {
+    const spec = specOf(name, train);
+    return isFirst
+      ? spec.replace('datasets:\n', `datasets:\n${corpus(train)}`)
+      : spec.replace('models:\n', `${corpus(train)}models:\n`);
+  };
+  const refused = (account: string): object => ({
+    code: 3,
+    printed: {
+      errors: [
+        {
+          code: 'DATASET_OVERLAP',
+          message: expect.stringMatching(`corpus is called public.*private data of account ${account}`) as string,
+        },
+      ],
+    },
+  });
+
+  it('are refused where the ledger knows them', async () => {
+    workspace.write('mixed.yaml', mixed('opinions', 'opinions.jsonl', true));
+    const outcome = await epsilonflow('plan', 'mixed.yaml');
+    expect(outcome).toMatchObject(refused('reviews'));
+    expect(outcome.output).not.toContain(planted);
+  });
+
+  it.each([true, false])('are refused where the same spec calls them private (public first: %s)', async (isFirst) => {
+    workspace.write('letters.jsonl', rows(['dear all', 'dear both', 'dear none', 'dear you']));
+    workspace.write('letters.yaml', mixed('letters', 'letters.jsonl', isFirst));
+    expect(await epsilonflow('plan', 'letters.yaml')).toMatchObject(refused('letters'));
+  });
+
+  it('are public once someone has said so', async () => {
+    const decided = ['ledger', 'register', 'letters.yaml', 'corpus', '--author', 'board', '--reason', 'printed'];
+    expect(await epsilonflow(...decided, '--joins', 'letters')).toMatchObject({ code: 2 });
+    expect(await epsilonflow(...decided, '--apart-from', 'letters')).toMatchObject({ code: 0 });
+    expect((await epsilonflow('plan', 'letters.yaml')).code).toBe(0);
+  });
+});
+
 it('show gives each account with its experiments, and the tight figure of each plan', async () => {
   const { printed } = await epsilonflow('ledger', 'show');
   expect(printed).toMatchObject({

@@ -6,8 +6,9 @@ import {
   type DatasetRegistration,
   type Envelope,
   type Ledger,
+  type PublicData,
 } from '../../privacy/ledger/index.ts';
-import { overlaps, rowsOf, sharedRows } from '../../privacy/ledger/rows.ts';
+import { overlaps, publicRowsOf, rowsOf, sharedRows } from '../../privacy/ledger/rows.ts';
 import { ledgerDatabases } from './ledger-databases.ts';
 import { entry, envelope, registration } from './ledger-fixture.ts';
 
@@ -243,6 +244,58 @@ describe.each(ledgerDatabases('accounts of the ledger'))('on $name', (database) 
       const decided = data('reviews2', texts(490, 900), { benchmark: true, decision: apart });
       expect(await ledger.register([decided])).toMatchObject([{ account: 'reviews2' }]);
       expect(await ledger.verify()).toBeTruthy();
+    });
+
+    describe('data that are called public', () => {
+      /** Long enough that no two people write the same. */
+      const long = (from: number, to: number): string[] =>
+        texts(from, to).map((text) => `what one person wrote about one visit, ${text}`);
+      const open = (rows: readonly string[], key = secret): PublicData => ({
+        dataset: 'corpus',
+        digest: '9'.repeat(64),
+        rows: publicRowsOf(rows, key),
+      });
+
+      beforeEach(async () => {
+        await ledger.register([
+          data('reviews', [...long(0, 500), ...texts(0, 500)]),
+          data('films', long(2000, 2500), { benchmark: true }),
+        ]);
+      });
+
+      test.each<[string, string[], string[]]>([
+        ['other records', long(500, 1000), []],
+        ['two records of an account', long(498, 1000), []],
+        ['three records of an account', long(497, 1000), ['reviews']],
+        ['one record, which is of an account', long(0, 1), ['reviews']],
+        ['records of a benchmark', long(2000, 2500), []],
+        ['short texts, a twentieth of which are also written there', texts(475, 975), []],
+        ['short texts, a fifth of which are also written there', texts(400, 900), ['reviews']],
+      ])('%s', async (_, rows, sharers) => {
+        expect(await ledger.privateSharers(open(rows), [])).toEqual(sharers);
+      });
+
+      test('are held against what the same plan calls private', async () => {
+        const pending = data('people', long(700, 900));
+        expect(await ledger.privateSharers(open(long(800, 1000)), [pending])).toEqual(['people']);
+      });
+
+      test('may hold them once someone has said so, in just this form', async () => {
+        const rows = long(490, 1000);
+        await ledger.acknowledgePublic(open(rows), { apartFrom: ['reviews'], ...why });
+        expect(await ledger.privateSharers(open(rows), [])).toEqual([]);
+        const other = { ...open([...rows, 'more']), digest: '8'.repeat(64) };
+        expect(await ledger.privateSharers(other, [])).toEqual(['reviews']);
+        await ledger.verify();
+        const [row] = await database.execute(url, "select account, payload from ledger_rows where kind = 'registered'");
+        expect(row).toMatchObject({ account: 'reviews' });
+        expect(JSON.parse(String(row!['payload']))).toMatchObject({ dataset: 'corpus', isPublic: true, ...why });
+      });
+
+      test('are not compared under another secret', async () => {
+        const rows = open(long(0, 500), Buffer.alloc(32, 4));
+        await expect(ledger.privateSharers(rows, [])).rejects.toMatchObject({ code: 'LEDGER_MISMATCH' });
+      });
     });
 
     test('the test split has an account of its own, and shares no record with the training split', async () => {
