@@ -12,7 +12,12 @@ const pins = [
   'safetensors==0.8.0',
   'scipy==1.15.3',
   'tokenizers==0.22.2',
+  'peft==0.18.1',
+  'accelerate==1.12.0',
 ];
+
+/** PyTorch and what is built on it. */
+export const learningEnvironment = { environment: 'learning', pins };
 
 export type PeerRequest = Record<string, unknown>;
 
@@ -26,4 +31,4 @@ export interface PeerAnswer {
 export type LearningPeer = PeerProcess<PeerAnswer>;
 
 export const startPeer = (say: (text: string) => void): Promise<LearningPeer> =>
-  PeerProcess.start<PeerAnswer>({ environment: 'learning', pins, script: 'learning/peer.py' }, say);
+  PeerProcess.start<PeerAnswer>({ ...learningEnvironment, script: 'learning/peer.py' }, say);
