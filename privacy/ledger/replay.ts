@@ -3,10 +3,10 @@
 import { canonicalJson } from '../../schemas/canonical-json.ts';
 import type { Mechanism } from '../../schemas/plan.ts';
 import { applicationsOf } from './admission.ts';
-import { privateDigest, type ChainedRow } from './chain.ts';
+import type { ChainedRow } from './chain.ts';
+import { payloadOf, type Payload } from './payload.ts';
 import { entryId, sealMechanism } from './receipt.ts';
 import { accountDigest } from './registration.ts';
-import type { SealedData } from './reservation.ts';
 import type { LedgerTables } from './schema.ts';
 import { holdingOf } from './writer.ts';
 
@@ -47,53 +47,6 @@ export const emptyState = ({ isPart } = { isPart: false }): LedgerState => ({
   isPart,
   reservations: { sealed: 0, unsealed: 0 },
 });
-
-/** Payload of a row; what older rows lack is undefined. */
-interface Payload {
-  delta?: number;
-  budget?: number | null;
-  digest?: string;
-  workflowId?: string;
-  experiment?: string;
-  planDigest?: string;
-  nodeId?: string;
-  nodeKey?: string;
-  keyEpoch?: number;
-  data?: SealedData;
-  mechanism?: Mechanism;
-  mechanismDigest?: string;
-  statedBudget?: number | null;
-  charged?: number;
-  admittedBy?: string | null;
-  fixedPlan?: boolean;
-  token?: number;
-  keyFingerprint?: string | null;
-  proof?: unknown;
-  records?: number;
-  recordsHash?: string;
-  batchSizes?: (number | null)[];
-  privateDigest?: string;
-}
-
-/** Payload and private payload of a row together, or what is wrong with them. */
-function payloadOf(row: ChainedRow, { isPart }: LedgerState): Payload | string {
-  const payload = objectOf(row.payload);
-  if (payload === null) return 'holds no JSON object';
-  const text = row.privatePayload ?? null;
-  if (payload.privateDigest === undefined) return text === null ? payload : 'names no private payload, and has one';
-  if (text === null) return isPart ? payload : 'lacks its private payload';
-  if (privateDigest(text) !== payload.privateDigest) return 'has another private payload than it names';
-  return { ...payload, ...objectOf(text) };
-}
-
-function objectOf(text: string): Payload | null {
-  try {
-    const value: unknown = JSON.parse(text);
-    return typeof value === 'object' && value !== null ? value : null;
-  } catch {
-    return null;
-  }
-}
 
 const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && Number(value) >= 0;
 
