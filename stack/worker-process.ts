@@ -83,7 +83,7 @@ export async function stopWorker(): Promise<boolean> {
 async function startWorker(): Promise<WorkerRecord> {
   rmSync(recordFile(), { force: true });
   mkdirSync(statePaths.services(), { recursive: true });
-  const log = openSync(workerLogFile(), 'a');
+  const log = openSync(workerLogFile(), 'a', 0o600);
   const child = spawn(process.execPath, [join(packageRoot, 'cli', 'epsilonflow.mjs'), 'worker'], {
     cwd: packageRoot,
     detached: true,

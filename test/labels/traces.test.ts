@@ -50,7 +50,7 @@ const progressOf = (name: string, node: string): { done: number } | null => {
 };
 
 async function until(what: string, look: () => boolean): Promise<void> {
-  for (const deadline = Date.now() + 150_000; !look(); await sleep(30)) {
+  for (const deadline = Date.now() + 300_000; !look(); await sleep(30)) {
     if (Date.now() > deadline) throw new Error(`Waited in vain until ${what}`);
   }
 }
@@ -177,7 +177,11 @@ describe('private records', () => {
     await command('ledger', 'show', 'people');
     await command('ledger', 'show', 'people/test', '--json');
     await command('ledger', 'verify');
-  }, 540_000);
+    const { database, close } = await openDatabase(ledgerUrl());
+    const drawn = await database.selectFrom('entry_steps').select('batch_size').where('batch_size', '>', 0).execute();
+    await close();
+    expect(drawn.length).toBeGreaterThan(60);
+  }, 900_000);
 
   it('are in no failure that Temporal shows while a statement of the ledger fails', async () => {
     const { database, close } = await openDatabase(ledgerUrl());
@@ -232,6 +236,8 @@ describe('private records', () => {
       });
       const data = bytesIn(history);
       payloads += data.length;
+      // How many records a step drew goes from its process to the ledger, and no other way.
+      expect(data.filter((bytes) => bytes.includes('"batchSize'))).toEqual([]);
       for (const bytes of [Buffer.from(JSON.stringify(history)), ...data])
         expect([workflowId, tracesIn(bytes, [...secrets, spoilt])]).toEqual([workflowId, []]);
     }
