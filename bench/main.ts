@@ -5,11 +5,12 @@ import { parseArgs } from 'node:util';
 import { accounting } from './accounting.ts';
 import { benchRow, type Bench } from './bench-case.ts';
 import { formats } from './formats.ts';
+import { gpu } from './gpu.ts';
 import { learning } from './learning.ts';
 import { ledger } from './ledger.ts';
 import { noise } from './noise.ts';
 
-const benches: readonly Bench[] = [accounting, formats, learning, ledger, noise];
+const benches: readonly Bench[] = [accounting, formats, gpu, learning, ledger, noise];
 
 const say = (text: string): void => {
   process.stderr.write(`${text}\n`);

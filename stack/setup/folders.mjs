@@ -3,15 +3,19 @@
 import { mkdirSync, readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { device } from './device.mjs';
 
 export const packageRoot = resolve(dirname(fileURLToPath(import.meta.url)), '..', '..');
 export const partsRoot = join(packageRoot, '.epsilonflow');
 
 export const versions = JSON.parse(readFileSync(join(packageRoot, 'stack', 'versions.json'), 'utf8'));
 
+/** The TensorFlow library that is installed and linked. */
+export const tensorflow = { ...versions.tensorflow, ...versions.tensorflow[device] };
+
 export const folders = {
   python: join(partsRoot, 'python'),
-  tensorflow: join(partsRoot, 'tensorflow', versions.tensorflow.version),
+  tensorflow: join(partsRoot, 'tensorflow', device === 'cpu' ? tensorflow.version : `${tensorflow.version}-${device}`),
   binding: join(partsRoot, 'binding'),
   data: join(partsRoot, 'data'),
   tmp: join(partsRoot, 'tmp'),

@@ -3,6 +3,7 @@
 import { mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { endCommands } from './commands.mjs';
+import { checkDevice } from './device.mjs';
 import { SetupFailure } from './failure.mjs';
 import { folders, partsRoot } from './folders.mjs';
 import { acquireLock, isAlive } from './lock.mjs';
@@ -60,6 +61,7 @@ function endLeftovers(former) {
 
 /** Makes all parts ready. Throws SetupFailure. */
 export async function setUp() {
+  checkDevice();
   mkdirSync(partsRoot, { recursive: true });
   const lock = await acquireLock(join(partsRoot, 'setup.lock'), {
     purpose: 'set-up',

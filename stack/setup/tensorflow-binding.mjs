@@ -12,7 +12,7 @@ import { existsSync, lstatSync, mkdirSync, readFileSync, readlinkSync, renameSyn
 import { dirname, join, relative } from 'node:path';
 import { complaintOf, outputOf, runQuietly, withProgress } from './commands.mjs';
 import { SetupFailure } from './failure.mjs';
-import { folders, packageRoot, versions } from './folders.mjs';
+import { folders, packageRoot, tensorflow } from './folders.mjs';
 import { findCompiler } from './prerequisites.mjs';
 import { tensorflowInclude, tensorflowLib } from './tensorflow-library.mjs';
 
@@ -27,7 +27,7 @@ const flags = ['-std=c++17', '-O2', '-fPIC', '-shared', `-DNAPI_VERSION=${napi}`
 
 /** Built binding; its folder is named for all that it is made of. */
 function builtFile() {
-  const digest = createHash('sha256').update(`${versions.tensorflow.sha256} ${flags.join(' ')}`);
+  const digest = createHash('sha256').update(`${tensorflow.sha256} ${flags.join(' ')}`);
   for (const source of sources) digest.update(readFileSync(source));
   return join(folders.binding, `napi-${napi}-${digest.digest('hex').slice(0, 16)}`, 'tfjs_binding.node');
 }

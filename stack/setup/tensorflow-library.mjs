@@ -1,15 +1,29 @@
-/** Set-up part: the TensorFlow library and its C headers, out of the Python wheel; no TensorFlow for Python. */
+/**
+ * Set-up part: the TensorFlow library and its C headers, out of the Python wheel; no TensorFlow for Python. For NVIDIA
+ * cards it is another wheel, and NVIDIA's own with the CUDA libraries are laid where the library looks for them.
+ */
 
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { runQuietly, withProgress } from './commands.mjs';
-import { folders, packageRoot, versions } from './folders.mjs';
+import { device } from './device.mjs';
+import { folders, packageRoot, tensorflow } from './folders.mjs';
 import { pythonCommand } from './python-environment.mjs';
 
-const { tensorflow } = versions;
 export const tensorflowLib = join(folders.tensorflow, 'lib');
 export const tensorflowInclude = join(folders.tensorflow, 'include');
 const libraries = ['libtensorflow_cc.so.2', 'libtensorflow_framework.so.2'];
+const cudaRequirements = join(packageRoot, 'stack', 'setup', 'cuda-requirements.txt');
 
 /** Bytes below the folders, for showing how far a download is. */
 function bytesBelow(...paths) {
@@ -27,9 +41,9 @@ function bytesBelow(...paths) {
 export const tensorflowLibrary = {
   id: 'tensorflow-library',
   title: 'TensorFlow library',
-  version: () => `${tensorflow.package} ${tensorflow.version}`,
-  downloadMegabytes: 275,
-  diskMegabytes: 860,
+  version: () => `${tensorflow.package} ${tensorflow.version}${device === 'gpu' ? ' with CUDA libraries' : ''}`,
+  downloadMegabytes: tensorflow.downloadMegabytes,
+  diskMegabytes: tensorflow.diskMegabytes,
   needs: { python: true },
 
   async check() {
@@ -45,7 +59,10 @@ export const tensorflowLibrary = {
     rmSync(staging, { recursive: true, force: true });
     mkdirSync(wheels, { recursive: true });
     const requirement = join(staging, 'requirement.txt');
-    writeFileSync(requirement, `${tensorflow.package}==${tensorflow.version} --hash=sha256:${tensorflow.sha256}\n`);
+    const cuda = device === 'gpu' ? readFileSync(cudaRequirements, 'utf8') : '';
+    const library = `${tensorflow.package}==${tensorflow.version} --hash=sha256:${tensorflow.sha256}\n`;
+    writeFileSync(requirement, library + cuda);
+    const platforms = tensorflow.platforms.flatMap((platform) => ['--platform', platform]);
     const tag = tensorflow.python.replace('.', '');
     await withProgress(
       `TensorFlow ${tensorflow.version}: download`,
@@ -54,7 +71,7 @@ export const tensorflowLibrary = {
           pythonCommand,
           // The wheel's tag is fixed: its library is the same for every Python.
           ['-m', 'pip', 'download', '--no-input', '--no-deps', '--only-binary=:all:', '--require-hashes']
-            .concat(['--platform', tensorflow.platform, '--python-version', tensorflow.python])
+            .concat([...platforms, '--python-version', tensorflow.python])
             .concat(['--implementation', 'cp', '--abi', `cp${tag}`, '-d', wheels, '-r', requirement]),
           {
             log: 'tensorflow-download',
@@ -64,9 +81,8 @@ export const tensorflowLibrary = {
         ),
       () => `${Math.round(bytesBelow(folders.setupTmp, wheels) / 1e6)} of ${this.downloadMegabytes} MB`,
     );
-    const wheel = join(wheels, readdirSync(wheels)[0]);
     await withProgress(`TensorFlow ${tensorflow.version}: unpack`, () =>
-      runQuietly(pythonCommand, [join(packageRoot, 'stack', 'setup', 'unpack-tensorflow.py'), wheel, staging], {
+      runQuietly(pythonCommand, [join(packageRoot, 'stack', 'setup', 'unpack-tensorflow.py'), wheels, staging], {
         log: 'tensorflow-unpack',
         lock,
         hint: 'Check that the disk has space, then run the same command again.',
