@@ -1,4 +1,4 @@
-/** @file `epsilonflow verify`: recomputes every epsilon of a run or of a bundle, and fails on any mismatch. */
+/** @file `epsilonflow verify`: recomputes every epsilon of a run, a bundle or a release, and fails on any mismatch. */
 
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
@@ -13,12 +13,16 @@ import { action, exitCodes, printJson, printLine, styled } from './output.ts';
 async function verify(subject: string, { json }: { json?: boolean }): Promise<number> {
   const { verifyEvidence } = await import('../tracking/evidence/verify.ts');
   const { lossesIn } = await import('../tracking/evidence/verify-entries.ts');
-  const isBundle = existsSync(join(subject, 'evidence.json'));
+  const { evidenceFolder, readBundle } = await import('../tracking/evidence/bundle.ts');
+  const released = join(subject, evidenceFolder);
   let bundle: Bundle;
   let files: Verdict = { checked: {}, mismatches: [] };
-  if (isBundle) {
-    const { readBundle } = await import('../tracking/evidence/bundle.ts');
+  if (existsSync(join(subject, 'evidence.json'))) {
     bundle = readBundle(subject);
+  } else if (existsSync(join(released, 'evidence.json'))) {
+    const { verifyRelease } = await import('../tracking/evidence/verify-release.ts');
+    bundle = readBundle(released);
+    files = await verifyRelease(subject, bundle);
   } else {
     const { gatherEvidence } = await import('../tracking/evidence/gather.ts');
     const { verifyFiles } = await import('../tracking/evidence/verify-files.ts');
@@ -30,7 +34,7 @@ async function verify(subject: string, { json }: { json?: boolean }): Promise<nu
     files = gathered.files;
   }
   const { checked, mismatches } = await verifyEvidence(bundle);
-  const verdict = { checked: { ...checked, ...files.checked }, mismatches: [...mismatches, ...files.mismatches] };
+  const verdict = { checked: sumOf(checked, files.checked), mismatches: [...mismatches, ...files.mismatches] };
   const { evidence, plan } = bundle;
   const losses = lossesIn(evidence.ledger);
   const run = `${evidence.run.name}/${evidence.run.number}`;
@@ -53,16 +57,26 @@ async function verify(subject: string, { json }: { json?: boolean }): Promise<nu
   return code;
 }
 
+/** Of the same checks in two places. */
+function sumOf(a: Verdict['checked'], b: Verdict['checked']): Verdict['checked'] {
+  const sum = { ...a };
+  for (const [check, count] of Object.entries(b)) sum[check] = (sum[check] ?? 0) + count;
+  return sum;
+}
+
 export function verifyCommand(program: Command): void {
   program
     .command('verify')
-    .description('Recompute every epsilon of a run, or of an exported bundle, and compare all that was recorded.')
-    .argument('<run-or-bundle>', 'NAME/NUMBER, NAME, latest, or the folder of a bundle')
+    .description(
+      'Recompute every epsilon of a run, an exported bundle or a released folder, and compare all that was recorded.',
+    )
+    .argument('<run-or-folder>', 'NAME/NUMBER, NAME, latest, or the folder of a bundle or of a release')
     .option('--json', 'print one JSON object')
     .addHelpText(
       'after',
       '\nA bundle is checked against itself, offline: spec to plan, mechanisms to epsilons, ledger rows to their hashes, ' +
-        'proofs to\nreservations, results to what paid for them. Of a run the stored files are read again too. ' +
+        'proofs to\nreservations, results to what paid for them. Of a run the stored files are read again too, of a ' +
+        'released folder its own. ' +
         'Exit code 1 on any mismatch.\n\nExamples:\n  epsilonflow verify latest\n  epsilonflow verify evidence/quickstart',
     )
     .action(action(verify));

@@ -1,5 +1,6 @@
 /**
- * @file Releases a result of a run as a folder that one can hand over: data or model, card, privacy statement, digests.
+ * @file Releases a result of a run as a folder that one can hand over: data or model, card, privacy statement, evidence,
+ * digests.
  * Only what is labelled `dp` or `public` leaves, and of `dp` only what a committed entry of the ledger pays for.
  */
 
@@ -10,13 +11,15 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { parquetWriteBuffer } from 'hyparquet-writer';
 import { readSynthetic } from '../datasets/index.ts';
 import { paymentOf, type CommittedEntry, type Ledger } from '../privacy/ledger/index.ts';
-import { chargeNameOf } from '../schemas/charges.ts';
 import type { OpenedArtifact } from '../schemas/artifact.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import type { Plan, PlanNode } from '../schemas/plan.ts';
 import { listFiles, naming, sha256OfFile, syncPath } from '../store/disk.ts';
 import type { Store } from '../store/index.ts';
 import { lineageOf } from '../schemas/lineage.ts';
+import { bundleFiles, evidenceFolder, sumsFile } from './evidence/bundle.ts';
+import { gatherReleaseEvidence } from './evidence/gather.ts';
+import { paidEntries } from './evidence/statement-entries.ts';
 import {
   accountStatement,
   adapterCard,
@@ -33,7 +36,7 @@ export interface ReleaseRequest {
   run: RunFolder;
   plan: Plan;
   store: Pick<Store, 'lookup' | 'artifacts'>;
-  ledger: Pick<Ledger, 'committedEntries' | 'accountSummary'>;
+  ledger: Pick<Ledger, 'committedEntries' | 'accountSummary' | 'rowsBehind' | 'identity' | 'head'>;
   /** Id of a plan node, or as much of it as is unique: `synthetic[epsilon=8]`. */
   instance: string;
   /** Folder to make. */
@@ -55,7 +58,8 @@ export interface Release {
 }
 
 /** Papers depend on what the ledger says today; the rest of a released folder never changes. */
-const papers = new Set(['README.md', 'privacy-statement.md', 'privacy-statement.json', 'SHA256SUMS']);
+const papers = new Set(['README.md', 'privacy-statement.md', 'privacy-statement.json', sumsFile]);
+const isPaper = (file: string): boolean => papers.has(file) || file.startsWith(`${evidenceFolder}/`);
 
 /**
  * Writes a released folder, whole or not at all.
@@ -72,7 +76,7 @@ export async function releaseInstance(request: ReleaseRequest): Promise<Release>
   const statement = privacyStatement(
     plan,
     node,
-    (paid, charge) => entries.get(chargeNameOf(paid, charge))?.entryId ?? null,
+    paidEntries([...entries.values()].map((entry) => [entry.entryId, entry])),
   );
   // The account may have another name than the dataset: other data with its records came first.
   const payers = [...new Set([...entries.values()].map(({ account }) => account))].sort();
@@ -85,13 +89,20 @@ export async function releaseInstance(request: ReleaseRequest): Promise<Release>
     accounts: summaries.filter((summary) => summary !== null).map(accountStatement),
   };
 
+  const beside = request.withAdapter ? await openAdapters(plan, node, store) : [];
+  const bundle = await gatherReleaseEvidence({ run, plan, ledger }, [{ node, artifact }, ...beside], statement);
+
   const destination = resolve(request.to);
   await mkdir(dirname(destination), { recursive: true });
   const unchanged = await naming(dirname(destination), async () => {
     const staged = await mkdtemp(join(dirname(destination), `.${basename(destination)}.partial-`));
     try {
       await writeContent(staged, facts, artifact);
-      if (request.withAdapter) await writeAdapter(staged, plan, node, store);
+      await writeAdapters(staged, beside);
+      await mkdir(join(staged, evidenceFolder));
+      for (const [file, content] of Object.entries(bundleFiles(bundle))) {
+        await writeFile(join(staged, evidenceFolder, file), content);
+      }
       await writeSums(staged);
       // Made for its owner alone, as temporary folders are; a released one is for everybody.
       await chmod(staged, 0o755);
@@ -215,7 +226,13 @@ async function writeContent(staged: string, facts: CardFacts, artifact: OpenedAr
   await write('privacy-statement.json', JSON.stringify({ ...statement, run: facts.run, accounts }, null, 2) + '\n');
 }
 
-async function writeAdapter(staged: string, plan: Plan, node: PlanNode, store: ReleaseRequest['store']): Promise<void> {
+interface Adapter {
+  node: PlanNode;
+  artifact: OpenedArtifact;
+}
+
+/** @throws EpsilonflowError ARGUMENT_INVALID when there is none; as `openResult` */
+async function openAdapters(plan: Plan, node: PlanNode, store: ReleaseRequest['store']): Promise<Adapter[]> {
   const generators = lineageOf(plan)
     .behind(node.id)
     .filter(({ kind }) => kind === 'finetune');
@@ -224,12 +241,20 @@ async function writeAdapter(staged: string, plan: Plan, node: PlanNode, store: R
       hint: 'Leave out --with-adapter.',
     });
   }
+  const adapters: Adapter[] = [];
   for (const generator of generators) {
     // Post-processing of something non-private is non-private itself, so a releasable set has a releasable adapter.
     releasableLabel(plan, generator);
-    const directory = join(staged, generators.length === 1 ? 'adapter' : `adapter-${generator.slug}`);
+    adapters.push({ node: generator, artifact: await openResult(store, generator) });
+  }
+  return adapters;
+}
+
+async function writeAdapters(staged: string, adapters: readonly Adapter[]): Promise<void> {
+  for (const { node, artifact } of adapters) {
+    const directory = join(staged, adapters.length === 1 ? 'adapter' : `adapter-${node.slug}`);
     await mkdir(directory);
-    await copyFiles(await openResult(store, generator), directory);
+    await copyFiles(artifact, directory);
   }
 }
 
@@ -245,8 +270,8 @@ async function copyFiles(artifact: OpenedArtifact, to: string): Promise<void> {
 async function writeSums(directory: string): Promise<void> {
   const files = await listFiles(directory);
   const lines = await Promise.all(files.map(async (file) => `${await sha256OfFile(join(directory, file))}  ${file}\n`));
-  await writeFile(join(directory, 'SHA256SUMS'), lines.join(''));
-  for (const file of [...files, 'SHA256SUMS']) await syncPath(join(directory, file));
+  await writeFile(join(directory, sumsFile), lines.join(''));
+  for (const file of [...files, sumsFile]) await syncPath(join(directory, file));
 }
 
 /** Moves a finished folder to its place. True when the same content was there already, which is then left as it is. */
@@ -267,10 +292,10 @@ async function reveal(staged: string, destination: string): Promise<boolean> {
 
 async function sameContent(staged: string, destination: string): Promise<boolean> {
   const digestsOf = async (directory: string): Promise<string> => {
-    const files = (await listFiles(directory)).filter((file) => !papers.has(file));
+    const files = (await listFiles(directory)).filter((file) => !isPaper(file));
     const digests = await Promise.all(files.map(async (file) => [file, await sha256OfFile(join(directory, file))]));
     return createHash('sha256').update(JSON.stringify(digests)).digest('hex');
   };
   const present = await readdir(destination).catch(() => [] as string[]);
-  return present.includes('SHA256SUMS') && (await digestsOf(staged)) === (await digestsOf(destination));
+  return present.includes(sumsFile) && (await digestsOf(staged)) === (await digestsOf(destination));
 }

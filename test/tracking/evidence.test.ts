@@ -5,149 +5,37 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import { chainRow, type EventKind } from '../../privacy/ledger/chain.ts';
-import {
-  envelopeAccount,
-  envelopeEntry,
-  openLedger,
-  type ChainedRow,
-  type Ledger,
-} from '../../privacy/ledger/index.ts';
+import type { ChainedRow, Ledger } from '../../privacy/ledger/index.ts';
 import type { MechanismProof } from '../../schemas/artifact.ts';
 import { canonicalJson } from '../../schemas/canonical-json.ts';
-import { accountOf, chargesOf } from '../../schemas/charges.ts';
-import { lineageOf } from '../../schemas/lineage.ts';
-import type { JsonValue, Mechanism, NodeCharge, Plan, PlanNode } from '../../schemas/plan.ts';
-import { openStore, type Store } from '../../store/index.ts';
-import { passEvents } from '../../tracking/door.ts';
-import { appendEvents, type RunEvent } from '../../tracking/events.ts';
+import type { JsonValue, NodeCharge, Plan, PlanNode } from '../../schemas/plan.ts';
+import type { Store } from '../../store/index.ts';
 import { readBundle, writeBundle, type Bundle } from '../../tracking/evidence/bundle.ts';
 import { gatherEvidence } from '../../tracking/evidence/gather.ts';
 import { verifyEvidence } from '../../tracking/evidence/verify.ts';
 import { chargeDifference, lossesIn, type EntryEvidence } from '../../tracking/evidence/verify-entries.ts';
 import { verifyFiles } from '../../tracking/evidence/verify-files.ts';
-import { writeRun, type RunFolder } from '../../tracking/runs.ts';
-import { openWorkspace, preamble } from '../compiler/workspace.ts';
-import { ownState } from './made-up-run.ts';
+import type { RunFolder } from '../../tracking/runs.ts';
+import { makeHonestRun, type HonestRun } from './honest-run.ts';
 
-const workspace = openWorkspace();
-const spec = `${preamble}
-matrix: { epsilon: [4, .inf], seed: [1] }
-steps:
-  generator:
-    uses: finetune
-    with: { model: base, data: reviews, epsilon: "\${{ matrix.epsilon }}", seed: "\${{ matrix.seed }}" }
-  synthetic:
-    uses: generate
-    with: { generator: "\${{ steps.generator }}", count: 10 }
-`;
-
-let removeState: () => void;
+let honest: HonestRun;
 let ledger: Ledger;
 let store: Store;
 let plan: Plan;
 let run: RunFolder;
 let bundle: Bundle;
-let elsewhere: string;
-
-function proofOf(mechanism: Mechanism): MechanismProof | null {
-  if (mechanism.kind !== 'poisson-gaussian') return null;
-  const { kind: _, ...done } = mechanism;
-  return { sampler: 'poisson', ...done };
-}
-
-/** Of the noise keys, and how many records were drawn for a step: the ledger's own. */
-const fingerprint = 'f1'.repeat(32);
-const drawn = 8_124_771;
-
-/** Another experiment on the same account, before this one: it opens the account. Its entry has begun. */
-async function spendElsewhere(node: PlanNode): Promise<string> {
-  const charges = chargesOf(node);
-  const [receipt] = await ledger.reserve({
-    workflowId: 'somebody-else/7-abc',
-    experiment: 'somebody-else',
-    planDigest: 'de'.repeat(32),
-    accounts: charges.map((charge) => envelopeAccount(accountOf(charge), plan.datasets)),
-    entries: charges.map((charge) => ({
-      ...envelopeEntry(node, charge, 0),
-      nodeKey: 'ab'.repeat(32),
-      nodeId: 'their-generator',
-    })),
-  });
-  await ledger.begin(receipt!, 1, fingerprint);
-  return receipt!.entryId;
-}
-
-/** Pays for a node as its run would, and stores a result. */
-async function finish(node: PlanNode, paidBy: Map<string, string[]>): Promise<void> {
-  const charges = chargesOf(node);
-  const receipts = await ledger.reserve({
-    workflowId: run.record.workflowId,
-    experiment: plan.name,
-    planDigest: plan.digest,
-    accounts: charges.map((charge) => envelopeAccount(accountOf(charge), plan.datasets)),
-    entries: charges.map((charge) => envelopeEntry(node, charge, 0)),
-  });
-  for (const [index, receipt] of receipts.entries()) {
-    const token = await ledger.begin(receipt, 1, fingerprint);
-    await ledger.recordStep(receipt, token, 0, 'a'.repeat(64), drawn);
-    await ledger.commit(receipt, token, proofOf(charges[index]!.mechanism));
-  }
-  const behind = Object.values(node.inputs).flatMap((input) =>
-    'nodes' in input ? input.nodes.flatMap((id) => paidBy.get(id) ?? []) : [],
-  );
-  const paid = [...new Set([...behind, ...receipts.map(({ entryId }) => entryId)])].sort();
-  paidBy.set(node.id, paid);
-  const stage = await store.artifacts.stage('test', node.label);
-  writeFileSync(join(stage.directory, 'result.json'), JSON.stringify(node.id));
-  const { key, kind, label, sensitivity, axes } = node;
-  await store.artifacts.publish(stage, {
-    ...{
-      key,
-      kind,
-      label,
-      sensitivity,
-      axes,
-      nodeId: node.id,
-      metrics: {},
-      summary: {},
-      privacy: lineageOf(plan)
-        .privacyBehind(node.id)
-        .map(({ privacy }) => privacy),
-      paidBy: paid,
-    },
-    charges: receipts.map((receipt, index) => ({ ...receipt, proof: proofOf(charges[index]!.mechanism) })),
-  });
-  const completed: RunEvent = {
-    ...{ type: 'node-completed', time: 0, node: node.id, key, reused: false, metrics: {}, seconds: 1, attempt: 1 },
-  };
-  appendEvents(run.directory, passEvents(plan, [completed]));
-}
 
 beforeAll(async () => {
-  removeState = ownState();
-  ledger = await openLedger(`sqlite:${join(workspace.folder, 'ledger', 'ledger.db')}`);
-  store = openStore();
-  plan = await workspace.plan(spec);
-  const record = {
-    ...{ name: plan.name, number: 1, workflowId: `${plan.name}/1-abc`, planDigest: plan.digest },
-    ...{ specFile: plan.spec.file, startedAt: new Date(0).toISOString() },
-  };
-  run = { record, directory: writeRun(record, spec) };
-  const paidBy = new Map<string, string[]>();
-  elsewhere = await spendElsewhere(plan.nodes.find(({ privacy }) => privacy?.epsilon !== null)!);
-  for (const node of plan.nodes) await finish(node, paidBy);
-  bundle = await gatherEvidence({ run, plan, store, ledger });
+  honest = await makeHonestRun();
+  ({ ledger, store, plan, run } = honest);
+  bundle = await gatherEvidence(honest);
 });
 
-afterAll(async () => {
-  await ledger.close();
-  removeState();
-  workspace.remove();
-});
+afterAll(() => honest.close());
 
 describe('evidence', () => {
   it('of an honest run holds, in the run and in a bundle', async () => {
-    const to = join(workspace.folder, 'evidence');
+    const to = join(honest.folder, 'evidence');
     expect(await writeBundle(bundle, to)).toEqual(['SHA256SUMS', 'evidence.json', 'plan.json', 'spec.yaml']);
     for (const each of [bundle, readBundle(to)]) {
       const { checked, mismatches } = await verifyEvidence(each);
@@ -155,27 +43,27 @@ describe('evidence', () => {
       expect(checked).toMatchObject({ spec: 1, epsilon: 2, account: 1, statement: 1 });
       expect(checked['proof']).toBe(4);
     }
-    expect(await verifyFiles(bundle, store)).toEqual({ checked: { files: 4 }, mismatches: [] });
+    expect(await verifyFiles(bundle, store)).toEqual({ checked: { files: 8 }, mismatches: [] });
   });
 
   it('is refused when a file of the bundle was changed or is missing', async () => {
-    const to = join(workspace.folder, 'changed');
+    const to = join(honest.folder, 'changed');
     await writeBundle(bundle, to);
     writeFileSync(
       join(to, 'plan.json'),
       readFileSync(join(to, 'plan.json'), 'utf8').replace('"steps":50', '"steps":5'),
     );
     expect(() => readBundle(to)).toThrow(expect.objectContaining({ code: 'BUNDLE_INVALID' }));
-    mkdirSync(join(workspace.folder, 'none'));
-    expect(() => readBundle(join(workspace.folder, 'none'))).toThrow(/SHA256SUMS can't be read/);
+    mkdirSync(join(honest.folder, 'none'));
+    expect(() => readBundle(join(honest.folder, 'none'))).toThrow(/SHA256SUMS can't be read/);
   });
 
   it('shows nobody else, no fingerprint of a key and no size of a batch', async () => {
-    const to = join(workspace.folder, 'own');
+    const to = join(honest.folder, 'own');
     await writeBundle(bundle, to);
     const shown = readFileSync(join(to, 'evidence.json'), 'utf8') + JSON.stringify(bundle);
     // Rows of their entry are not in the bundle; where a result rests on it, they are.
-    const theirs = JSON.stringify(await ledger.rowsBehind('nobody', [elsewhere]));
+    const theirs = JSON.stringify(await ledger.rowsBehind('nobody', [honest.elsewhere]));
     expect(theirs).toContain('ab'.repeat(32));
     for (const text of [shown, theirs]) {
       expect(text).not.toMatch(
@@ -191,7 +79,7 @@ describe('evidence', () => {
   });
 
   it('is not written over something else', async () => {
-    const to = join(workspace.folder, 'taken');
+    const to = join(honest.folder, 'taken');
     mkdirSync(to);
     writeFileSync(join(to, 'mine'), '');
     await expect(writeBundle(bundle, to)).rejects.toMatchObject({ code: 'ARGUMENT_INVALID' });
@@ -442,7 +330,7 @@ describe('evidence', () => {
     const why = { author: 'board', reason: 'the disk is lost' };
     const expected = { ledger: 'an earlier one', sequence: 7, hash: 'ab', source: 'a note' };
     await ledger.acknowledge([{ problem: 'exchanged', expected }], why);
-    const to = join(workspace.folder, 'acknowledged');
+    const to = join(honest.folder, 'acknowledged');
     await writeBundle(await gatherEvidence({ run, plan, store, ledger }), to);
     const read = readBundle(to);
     expect((await verifyEvidence(read)).mismatches).toEqual([]);
@@ -461,7 +349,7 @@ describe('evidence', () => {
   });
 
   it('is refused when it lacks a part, whatever its digests say', async () => {
-    const to = join(workspace.folder, 'lacking');
+    const to = join(honest.folder, 'lacking');
     const changed = structuredClone(bundle);
     Object.assign(changed.evidence, { results: null });
     await writeBundle(changed, to);

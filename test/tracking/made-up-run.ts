@@ -172,7 +172,7 @@ function makePlan({
         axes,
         { generator: { nodes: [generator] }, model: { model: 'base' } },
         dp,
-        { count: 40, temperature: 0.8, seed },
+        { count: 40, temperature: 0.8, topP: 1, repetitionPenalty: 1, banned: [], seed },
       );
       synthetic.push(
         add(

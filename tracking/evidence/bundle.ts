@@ -18,7 +18,7 @@ import type { RunRecord } from '../runs.ts';
 import type { PrivacyStatement } from '../statement.ts';
 
 /** Raise when the files below change their meaning. */
-export const bundleVersion = 3;
+export const bundleVersion = 4;
 
 /** A finished result of the run. */
 export interface ResultEvidence {
@@ -38,6 +38,8 @@ export interface ResultEvidence {
 export interface Evidence {
   bundleVersion: typeof bundleVersion;
   run: Omit<RunRecord, 'specFile'>;
+  /** Ids of the released instances that it is about, the one asked for first; null: the whole run. */
+  released: string[] | null;
   ledger: {
     identity: string;
     /** Newest row when the evidence was gathered. */
@@ -45,7 +47,7 @@ export interface Evidence {
     /** Rows of the entries that the run reserved or rests on, and of their accounts, in order, without private payloads. */
     rows: ChainedRow[];
   };
-  /** What the run's event log says has finished, whether or not its result is still there. */
+  /** What the run's event log says has finished, whether or not its result is still there; of a release what it holds. */
   completed: { node: string; key: string | null }[];
   results: ResultEvidence[];
   statement: PrivacyStatement;
@@ -58,13 +60,20 @@ export interface Bundle {
   spec: string;
 }
 
-const sumsFile = 'SHA256SUMS';
+export const sumsFile = 'SHA256SUMS';
 
-const filesOf = ({ evidence, plan, spec }: Bundle): Record<string, string> => ({
-  'evidence.json': JSON.stringify(evidence, null, 2) + '\n',
-  'plan.json': canonicalJson(plan) + '\n',
-  'spec.yaml': spec,
-});
+/** Where a released folder has its evidence. */
+export const evidenceFolder = 'evidence';
+
+/** Content of a bundle's files by name. */
+export function bundleFiles({ evidence, plan, spec }: Bundle): Record<string, string> {
+  const files = {
+    'evidence.json': JSON.stringify(evidence, null, 2) + '\n',
+    'plan.json': canonicalJson(plan) + '\n',
+    'spec.yaml': spec,
+  };
+  return { ...files, [sumsFile]: sumsOf(files) };
+}
 
 const sha256 = (content: string | Buffer): string => createHash('sha256').update(content).digest('hex');
 
@@ -74,6 +83,15 @@ const sumsOf = (files: Record<string, string>): string =>
     .map(([name, content]) => `${sha256(content)}  ${name}\n`)
     .join('');
 
+/** Digests by file, of a text like that of `sha256sum`. */
+export const readSums = (text: string): Map<string, string> =>
+  new Map(
+    text
+      .split('\n')
+      .filter((line) => line !== '')
+      .map((line) => [line.slice(66), line.slice(0, 64)]),
+  );
+
 /**
  * Writes a bundle, whole or not at all.
  *
@@ -81,8 +99,7 @@ const sumsOf = (files: Record<string, string>): string =>
  */
 export async function writeBundle(bundle: Bundle, to: string): Promise<string[]> {
   const destination = resolve(to);
-  const files = filesOf(bundle);
-  const all: Record<string, string> = { ...files, [sumsFile]: sumsOf(files) };
+  const all = bundleFiles(bundle);
   return naming(dirname(destination), async () => {
     await mkdir(dirname(destination), { recursive: true });
     if (existsSync(destination)) {
@@ -126,12 +143,7 @@ export function readBundle(directory: string): Bundle {
       throw invalid(`${name} can't be read`, error);
     }
   };
-  const sums = new Map(
-    read(sumsFile)
-      .split('\n')
-      .filter((line) => line !== '')
-      .map((line) => [line.slice(66), line.slice(0, 64)]),
-  );
+  const sums = readSums(read(sumsFile));
   const checked = (name: string): string => {
     const content = read(name);
     if (sums.get(name) !== sha256(content)) throw invalid(`${name} is not what ${sumsFile} says`);
@@ -165,6 +177,7 @@ const isObject = (value: unknown): boolean => typeof value === 'object' && value
 function lackingPart({ evidence, plan }: Bundle): string | undefined {
   const parts: [string, boolean][] = [
     ['run', isObject(evidence.run)],
+    ['word on what was released', evidence.released === null || Array.isArray(evidence.released)],
     ['ledger', isObject(evidence.ledger) && typeof evidence.ledger.identity === 'string'],
     ['head of the ledger', isObject(evidence.ledger?.head)],
     ['rows', Array.isArray(evidence.ledger?.rows)],

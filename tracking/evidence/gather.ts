@@ -1,57 +1,79 @@
-/** @file Gathers the evidence of a run from run folder, store and ledger. */
+/** @file Gathers the evidence of a run, or of what is released of it, from run folder, store and ledger. */
 
 import { readFileSync } from 'node:fs';
 
 import type { Ledger } from '../../privacy/ledger/index.ts';
-import { accountOf } from '../../schemas/charges.ts';
+import type { OpenedArtifact } from '../../schemas/artifact.ts';
 import { EpsilonflowError } from '../../schemas/errors.ts';
-import type { Plan } from '../../schemas/plan.ts';
+import type { Plan, PlanNode } from '../../schemas/plan.ts';
 import type { Store } from '../../store/index.ts';
 import { mayLeave } from '../door.ts';
 import { collectArtifacts } from '../results.ts';
 import { specCopy, type RunFolder } from '../runs.ts';
-import { privacyStatement } from '../statement.ts';
-import { bundleVersion, type Bundle, type ResultEvidence } from './bundle.ts';
+import { privacyStatement, type PrivacyStatement } from '../statement.ts';
+import { bundleVersion, type Bundle, type Evidence, type ResultEvidence } from './bundle.ts';
+import { ownEntries } from './statement-entries.ts';
 
-export interface EvidenceSources {
+export interface RunSources {
   run: RunFolder;
   plan: Plan;
-  store: Pick<Store, 'lookup'>;
   ledger: Pick<Ledger, 'rowsBehind' | 'identity' | 'head'>;
 }
 
+export interface EvidenceSources extends RunSources {
+  store: Pick<Store, 'lookup'>;
+}
+
 /** @throws EpsilonflowError INPUT_MISSING when the run's copy of its spec is gone */
-export async function gatherEvidence({ run, plan, store, ledger }: EvidenceSources): Promise<Bundle> {
-  const { specFile: _, ...record } = run.record;
+export async function gatherEvidence(sources: EvidenceSources): Promise<Bundle> {
+  const { run, plan, store } = sources;
   const { run: summary, artifacts } = await collectArtifacts(run.directory, plan, store);
   const completed = [...summary.nodes].flatMap(([node, { status, key }]) =>
     status === 'completed' ? [{ node, key }] : [],
   );
-  const results = plan.nodes.flatMap((node): ResultEvidence[] => {
+  const results = plan.nodes.flatMap((node) => {
     const artifact = artifacts.get(node.id);
-    if (!artifact) return [];
-    const { files, privacy, paidBy = [], charges = [] } = artifact.manifest;
-    const digests = Object.fromEntries(Object.entries(files).map(([file, { sha256 }]) => [file, sha256]));
-    const { id, key, label } = node;
-    const done = charges.map(({ workflowId: _, ...charge }) => charge);
-    return [{ node: id, key, label, privacy, paidBy, charges: done, files: mayLeave(node) ? digests : null }];
+    return artifact ? [resultOf(node, artifact)] : [];
   });
-  const paidBy = [...new Set(results.flatMap((result) => result.paidBy))];
+  const statement = privacyStatement(plan, null, ownEntries(results));
+  return bundleOf(sources, { released: null, completed, results, statement });
+}
+
+/**
+ * Evidence for what a released folder holds: its own results and the ledger's rows behind them. What the run made
+ * besides, and results that those were made from, need not be there any more.
+ *
+ * @param released the instance that is released, and others whose files lie beside it
+ * @throws EpsilonflowError INPUT_MISSING
+ */
+export async function gatherReleaseEvidence(
+  sources: RunSources,
+  released: readonly { node: PlanNode; artifact: OpenedArtifact }[],
+  statement: PrivacyStatement,
+): Promise<Bundle> {
+  const results = released.map(({ node, artifact }) => resultOf(node, artifact));
+  const completed = results.map(({ node, key }) => ({ node, key }));
+  return bundleOf(sources, { released: completed.map(({ node }) => node), completed, results, statement });
+}
+
+function resultOf(node: PlanNode, { manifest }: OpenedArtifact): ResultEvidence {
+  const { files, privacy, paidBy = [], charges = [] } = manifest;
+  const digests = Object.fromEntries(Object.entries(files).map(([file, { sha256 }]) => [file, sha256]));
+  const { id, key, label } = node;
+  const done = charges.map(({ workflowId: _, ...charge }) => charge);
+  return { node: id, key, label, privacy, paidBy, charges: done, files: mayLeave(node) ? digests : null };
+}
+
+async function bundleOf(
+  { run, plan, ledger }: RunSources,
+  found: Pick<Evidence, 'released' | 'completed' | 'results' | 'statement'>,
+): Promise<Bundle> {
+  const { specFile: _, ...record } = run.record;
+  const paidBy = [...new Set(found.results.flatMap((result) => result.paidBy))];
   const rows = await ledger.rowsBehind(record.workflowId, paidBy);
-  const byNode = new Map(results.map((result) => [result.node, result]));
-  const statement = privacyStatement(
-    plan,
-    null,
-    (node, charge) =>
-      byNode
-        .get(node.id)
-        ?.charges.find(
-          ({ dataset, mechanismDigest }) => dataset === accountOf(charge) && mechanismDigest === charge.digest,
-        )?.entryId ?? null,
-  );
   const ledgerEvidence = { identity: await ledger.identity(), head: await ledger.head(), rows };
   return {
-    evidence: { bundleVersion, run: record, ledger: ledgerEvidence, completed, results, statement },
+    evidence: { bundleVersion, run: record, ledger: ledgerEvidence, ...found },
     plan,
     spec: readSpecCopy(run),
   };

@@ -18,7 +18,7 @@ export function checkResults({ evidence, plan }: Bundle, ledger: LedgerEvidence,
   }
 }
 
-/** Whatever was finished or paid for must be there. */
+/** Whatever was finished or paid for must be there; of a release, what it holds. */
 function checkAllThere(
   { evidence, plan }: Pick<Bundle, 'evidence' | 'plan'>,
   ledger: LedgerEvidence,
@@ -38,6 +38,7 @@ function checkAllThere(
           : 'its result is of another content key than the one that was completed',
     );
   }
+  if (evidence.released !== null) return;
   const stored = new Set(keys.values());
   for (const [id, entry] of ledger.entries) {
     if (!entry.isOwn || !entry.committed) continue;

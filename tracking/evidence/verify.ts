@@ -11,11 +11,13 @@ import { calibrateNoiseMultiplier } from '../../privacy/calibration.ts';
 import { mechanismEvent, sealMechanism } from '../../privacy/ledger/index.ts';
 import { accountOf, chargeNameOf, chargesOf } from '../../schemas/charges.ts';
 import { SpecFaults } from '../../schemas/errors.ts';
+import { lineageOf } from '../../schemas/lineage.ts';
 import type { NodeCharge, Plan } from '../../schemas/plan.ts';
 import { privacyStatement } from '../statement.ts';
 import type { Bundle } from './bundle.ts';
 import { Findings, type Verdict } from './findings.ts';
-import { checkRows } from './verify-entries.ts';
+import { ownEntries, paidEntries } from './statement-entries.ts';
+import { checkRows, type LedgerEvidence } from './verify-entries.ts';
 import { checkAllCharged, checkResults } from './verify-results.ts';
 
 export type { Verdict } from './findings.ts';
@@ -32,7 +34,7 @@ export async function verifyEvidence(bundle: Bundle): Promise<Verdict> {
   const ledger = checkRows(evidence.ledger, evidence.run.workflowId, findings);
   checkResults(bundle, ledger, findings);
   findings.within('ledger', evidence.run.name, () => checkAllCharged(bundle, ledger, findings));
-  findings.within('statement', evidence.run.name, () => checkStatement(bundle, findings));
+  findings.within('statement', evidence.run.name, () => checkStatement(bundle, ledger, findings));
   return { checked: findings.checked, mismatches: findings.mismatches };
 }
 
@@ -120,16 +122,23 @@ function chargesTo(plan: Plan, account: string): NodeCharge[] {
   return [...byName.values()];
 }
 
-function checkStatement({ evidence, plan }: Bundle, findings: Findings): void {
-  const entryOf = new Map(
-    evidence.results.flatMap(({ node, charges }) =>
-      charges.map(({ dataset, mechanismDigest, entryId }) => [`${node}\n${dataset}\n${mechanismDigest}`, entryId]),
-    ),
-  );
+function checkStatement({ evidence, plan }: Bundle, { entries }: LedgerEvidence, findings: Findings): void {
+  const { released, results } = evidence;
+  const instance = released === null ? null : lineageOf(plan).node(released[0]!);
+  if (instance === undefined) {
+    findings.add('statement', evidence.run.name, `the plan has no released instance ${released![0]}`);
+    return;
+  }
+  const paid = new Set(results.find(({ node }) => node === instance?.id)?.paidBy);
+  const paying = [...entries].filter(([id]) => paid.has(id));
   const again = privacyStatement(
     plan,
-    null,
-    (node, charge) => entryOf.get(`${node.id}\n${accountOf(charge)}\n${charge.digest}`) ?? null,
+    instance,
+    instance === null
+      ? ownEntries(results)
+      : paidEntries(
+          paying.map(([id, entry]) => [id, { nodeKey: entry.node_key, mechanismDigest: entry.mechanism_digest }]),
+        ),
   );
   // What was read from JSON has no undefined members.
   const same = isDeepStrictEqual(JSON.parse(JSON.stringify(again)), JSON.parse(JSON.stringify(evidence.statement)));

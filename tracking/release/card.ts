@@ -71,7 +71,11 @@ function samplingText({ temperature, topK, topP, repetitionPenalty, banned }: Ge
   return rules.join(', ');
 }
 
-export function statementMarkdown({ statement, accounts, run }: CardFacts): string {
+export function statementMarkdown({
+  statement,
+  accounts,
+  run,
+}: Pick<CardFacts, 'statement' | 'accounts' | 'run'>): string {
   return renderMarkdown({
     title: `Privacy statement: ${statement.subject}`,
     facts: [
@@ -201,6 +205,10 @@ export function dataCard(facts: CardFacts, synthetic: SyntheticFacts): string {
             text: "from datasets import load_dataset\nrows = load_dataset('PATH/OF/THIS/FOLDER', split='train')",
           },
           { kind: 'paragraph', text: 'To check the files: sha256sum -c SHA256SUMS' },
+          {
+            kind: 'paragraph',
+            text: 'To recompute every epsilon from the evidence that lies here: epsilonflow verify PATH/OF/THIS/FOLDER',
+          },
         ],
       },
     ],

@@ -1,0 +1,162 @@
+/** A released folder shows by itself what was paid for it: read by someone who has nothing else. */
+
+import { createHash } from 'node:crypto';
+import { appendFileSync, cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+
+import { main } from '../../cli/main.ts';
+import { readBundle } from '../../tracking/evidence/bundle.ts';
+import { verifyEvidence, type Verdict } from '../../tracking/evidence/verify.ts';
+import { verifyRelease } from '../../tracking/evidence/verify-release.ts';
+import { releaseInstance } from '../../tracking/release.ts';
+import { drawn, fingerprint, makeHonestRun, type HonestRun } from './honest-run.ts';
+
+let honest: HonestRun;
+let released: string;
+
+beforeAll(async () => {
+  honest = await makeHonestRun();
+  released = join(honest.folder, 'released');
+  await releaseInstance({ ...honest, instance: 'synthetic[epsilon=4]', to: released, withAdapter: true });
+});
+
+afterAll(() => honest.close());
+
+/** A copy to change, checked as a stranger would. */
+async function verdictOf(change: (folder: string) => void): Promise<Verdict['mismatches']> {
+  const copy = join(honest.folder, 'copy');
+  rmSync(copy, { recursive: true, force: true });
+  cpSync(released, copy, { recursive: true });
+  change(copy);
+  const bundle = readBundle(join(copy, 'evidence'));
+  const [evidence, files] = [await verifyEvidence(bundle), await verifyRelease(copy, bundle)];
+  return [...evidence.mismatches, ...files.mismatches];
+}
+
+describe('the evidence of a released folder', () => {
+  afterEach(() => vi.restoreAllMocks());
+
+  it('holds, with neither ledger nor store nor state folder', async () => {
+    const alone = join(honest.folder, 'alone');
+    cpSync(released, alone, { recursive: true });
+    const before = { ...process.env };
+    let printed = '';
+    vi.spyOn(process.stdout, 'write').mockImplementation((chunk) => {
+      printed += String(chunk);
+      return true;
+    });
+    try {
+      process.env['EPSILONFLOW_HOME'] = join(honest.folder, 'nothing');
+      process.env['EPSILONFLOW_LEDGER_URL'] = 'postgres://127.0.0.1:1/none';
+      await main(['verify', alone, '--json']);
+    } finally {
+      process.env = before;
+    }
+    expect(process.exitCode ?? 0).toBe(0);
+    const { mismatches, checked } = JSON.parse(printed) as Verdict;
+    expect(mismatches).toEqual([]);
+    expect(checked).toMatchObject({ spec: 1, epsilon: 2, account: 1, statement: 3 });
+    expect(checked['files']).toBeGreaterThan(10);
+  });
+
+  it('tells of the released instances only, and of nobody else', () => {
+    const { evidence } = readBundle(join(released, 'evidence'));
+    const names = ['synthetic[epsilon=4,seed=1]', 'generator[epsilon=4,seed=1]'];
+    expect(evidence.released).toEqual(names);
+    expect(evidence.results.map(({ node }) => node)).toEqual(names);
+    expect(evidence.statement.subject).toBe(names[0]);
+    const everything = JSON.stringify(evidence);
+    for (const hidden of ['somebody-else', 'their-generator', honest.elsewhere, fingerprint, String(drawn)]) {
+      expect(everything).not.toContain(hidden);
+    }
+  });
+
+  it('needs no result but what was released', async () => {
+    const others = honest.plan.nodes.filter(({ id }) => !id.startsWith('synthetic[epsilon=4'));
+    const kept = join(honest.folder, 'kept');
+    const places = await Promise.all(
+      others.map(async ({ key }) => ({ key, directory: (await honest.store.lookup(key))!.directory })),
+    );
+    for (const { key, directory } of places) cpSync(directory, join(kept, key), { recursive: true });
+    for (const { directory } of places) rmSync(directory, { recursive: true });
+    const to = join(honest.folder, 'lonely');
+    try {
+      await releaseInstance({ ...honest, instance: 'synthetic[epsilon=4]', to });
+    } finally {
+      for (const { key, directory } of places) cpSync(join(kept, key), directory, { recursive: true });
+    }
+    const bundle = readBundle(join(to, 'evidence'));
+    expect((await verifyEvidence(bundle)).mismatches).toEqual([]);
+    expect((await verifyRelease(to, bundle)).mismatches).toEqual([]);
+  });
+
+  const more = '{"text":"more","label":"pos"}\n';
+  /** Writes digests that fit what lies there now. */
+  const digest = (folder: string, file: string, content: string): void => {
+    const sums = readFileSync(join(folder, 'SHA256SUMS'), 'utf8');
+    writeFileSync(join(folder, file), content);
+    const found = createHash('sha256').update(content).digest('hex');
+    writeFileSync(join(folder, 'SHA256SUMS'), sums.replace(new RegExp(`[0-9a-f]{64}(?=  ${file}\n)`), found));
+  };
+  const read = (folder: string, file: string): string => readFileSync(join(folder, file), 'utf8');
+
+  it.each<[string, string, string, (folder: string) => void]>([
+    ['a row more', 'files', 'synthetic.jsonl', (folder) => appendFileSync(join(folder, 'synthetic.jsonl'), more)],
+    [
+      'a row more, with digests that fit',
+      'files',
+      'synthetic.jsonl',
+      (folder) => digest(folder, 'synthetic.jsonl', read(folder, 'synthetic.jsonl') + more),
+    ],
+    [
+      'other rows in Parquet, with digests that fit',
+      'files',
+      'synthetic.parquet',
+      (folder) => digest(folder, 'synthetic.parquet', 'PAR1'),
+    ],
+    [
+      'another adapter, with digests that fit',
+      'files',
+      'adapter/result.json',
+      (folder) => digest(folder, 'adapter/result.json', '{}'),
+    ],
+    ['a file that is gone', 'files', 'dataset.yaml', (folder) => rmSync(join(folder, 'dataset.yaml'))],
+    [
+      'a file that was added',
+      'files',
+      'more/notes.txt',
+      (folder) => {
+        mkdirSync(join(folder, 'more'));
+        writeFileSync(join(folder, 'more', 'notes.txt'), 'mine');
+      },
+    ],
+    [
+      'a kinder statement',
+      'statement',
+      'privacy-statement.json',
+      (folder) =>
+        digest(
+          folder,
+          'privacy-statement.json',
+          read(folder, 'privacy-statement.json').replace(/"epsilon": [\d.]+/, '"epsilon": 1'),
+        ),
+    ],
+    [
+      'kinder words',
+      'statement',
+      'privacy-statement.md',
+      (folder) =>
+        digest(folder, 'privacy-statement.md', read(folder, 'privacy-statement.md').replace(/ε = [\d.]+/, 'ε = 1')),
+    ],
+  ])('shows %s', async (_, check, subject, change) => {
+    expect(await verdictOf(change)).toContainEqual(expect.objectContaining({ check, subject }));
+  });
+
+  it('stays the same when it is released again', async () => {
+    const again = await releaseInstance({
+      ...{ ...honest, instance: 'synthetic[epsilon=4]', to: released, withAdapter: true },
+    });
+    expect(again.unchanged).toBe(true);
+  });
+});
