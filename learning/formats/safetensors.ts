@@ -3,7 +3,7 @@
  * writes F32. https://github.com/huggingface/safetensors
  */
 
-import { readFile, writeFile } from 'node:fs/promises';
+import { open, type FileHandle } from 'node:fs/promises';
 import { EpsilonflowError } from '../../schemas/errors.ts';
 import { bfloatToFloat, halfToFloat } from './half-precision.ts';
 
@@ -35,19 +35,22 @@ const readers: Record<string, { bytes: number; read: (data: Buffer, offset: numb
   I32: { bytes: 4, read: (data, offset) => data.readInt32LE(offset) },
 };
 
-function decode(file: string, name: string, entry: HeaderEntry, data: Buffer): Float32Array {
+/** Bytes of a tensor in the data. */
+function bytesOf(file: string, name: string, entry: HeaderEntry, dataSize: number): { start: number; length: number } {
   const reader = readers[entry.dtype] ?? damaged(file, `tensor ${name} has the unsupported type ${entry.dtype}`);
   const count = entry.shape.reduce((product, size) => product * size, 1);
   const [start, end] = entry.data_offsets;
-  if (end - start !== count * reader.bytes || start < 0 || end > data.length) {
+  if (end - start !== count * reader.bytes || start < 0 || end > dataSize) {
     damaged(file, `the data of tensor ${name} does not fit its shape`);
   }
-  const values = new Float32Array(count);
-  if (entry.dtype === 'F32') {
-    new Uint8Array(values.buffer).set(data.subarray(start, end));
-  } else {
-    for (let index = 0; index < count; index++) values[index] = reader.read(data, start + index * reader.bytes);
-  }
+  return { start, length: end - start };
+}
+
+function decode({ dtype }: HeaderEntry, data: Buffer): Float32Array {
+  const { bytes, read } = readers[dtype]!;
+  const values = new Float32Array(data.length / bytes);
+  if (dtype === 'F32') new Uint8Array(values.buffer).set(data);
+  else for (let index = 0; index < values.length; index++) values[index] = read(data, index * bytes);
   return values;
 }
 
@@ -59,26 +62,49 @@ export interface SafetensorsFile {
 /** The tensors of a file. @throws EpsilonflowError MODEL_INVALID when the file is missing or damaged. */
 export const readSafetensors = async (file: string): Promise<HostTensors> => (await readSafetensorsFile(file)).tensors;
 
-/** A file with its metadata. @throws EpsilonflowError MODEL_INVALID when the file is missing or damaged. */
-export async function readSafetensorsFile(file: string): Promise<SafetensorsFile> {
-  const bytes = await readFile(file).catch((cause: unknown) => {
-    throw new EpsilonflowError('MODEL_INVALID', `The weight file ${file} cannot be read.`, { cause });
-  });
-  const headerLength = bytes.length >= 8 ? Number(bytes.readBigUInt64LE(0)) : Infinity;
-  if (headerLength > bytes.length - 8) damaged(file, 'its header is cut off');
-  let header: Record<string, HeaderEntry>;
+async function readHeader(
+  file: string,
+  handle: FileHandle,
+): Promise<{ header: Record<string, HeaderEntry>; dataStart: number; dataSize: number }> {
+  const { size } = await handle.stat();
+  const prefix = Buffer.alloc(8);
+  await handle.read(prefix, 0, 8, 0);
+  const length = size >= 8 ? Number(prefix.readBigUInt64LE()) : Infinity;
+  if (length > size - 8) return damaged(file, 'its header is cut off');
+  const text = Buffer.alloc(length);
+  await handle.read(text, 0, length, 8);
   try {
-    header = JSON.parse(bytes.toString('utf8', 8, 8 + headerLength)) as Record<string, HeaderEntry>;
+    const header = JSON.parse(text.toString('utf8')) as Record<string, HeaderEntry>;
+    return { header, dataStart: 8 + length, dataSize: size - 8 - length };
   } catch {
     return damaged(file, 'its header is not JSON');
   }
-  const data = bytes.subarray(8 + headerLength);
-  const tensors: HostTensors = {};
-  for (const [name, entry] of Object.entries(header)) {
-    if (name === '__metadata__') continue;
-    tensors[name] = { shape: entry.shape, values: decode(file, name, entry, data) };
+}
+
+/**
+ * A file with its metadata. Tensors are read one after the other, so that a file may be larger than a buffer can be.
+ *
+ * @throws EpsilonflowError MODEL_INVALID when the file is missing or damaged.
+ */
+export async function readSafetensorsFile(file: string): Promise<SafetensorsFile> {
+  const handle = await open(file, 'r').catch((cause: unknown) => {
+    throw new EpsilonflowError('MODEL_INVALID', `The weight file ${file} cannot be read.`, { cause });
+  });
+  try {
+    const { header, dataStart, dataSize } = await readHeader(file, handle);
+    const tensors: HostTensors = {};
+    for (const [name, entry] of Object.entries(header)) {
+      if (name === '__metadata__') continue;
+      const { start, length } = bytesOf(file, name, entry, dataSize);
+      const data = Buffer.alloc(length);
+      const { bytesRead } = await handle.read(data, 0, length, dataStart + start);
+      if (bytesRead !== length) damaged(file, `it is cut off in tensor ${name}`);
+      tensors[name] = { shape: entry.shape, values: decode(entry, data) };
+    }
+    return { tensors, metadata: (header['__metadata__'] ?? {}) as unknown as Record<string, string> };
+  } finally {
+    await handle.close();
   }
-  return { tensors, metadata: (header['__metadata__'] ?? {}) as unknown as Record<string, string> };
 }
 
 /** Writes float32 tensors; equal tensors give equal bytes. */
@@ -89,16 +115,23 @@ export async function writeSafetensors(
 ): Promise<void> {
   const header: Record<string, unknown> = { __metadata__: metadata };
   let offset = 0;
-  const parts: Uint8Array[] = [];
   for (const [name, { shape, values }] of Object.entries(tensors)) {
     header[name] = { dtype: 'F32', shape, data_offsets: [offset, offset + values.byteLength] };
     offset += values.byteLength;
-    parts.push(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
   }
   const json = Buffer.from(JSON.stringify(header), 'utf8');
   // Readers that map the file want the data aligned to 8 bytes.
   const padded = Buffer.concat([json, Buffer.alloc((8 - (json.length % 8)) % 8, ' ')]);
   const length = Buffer.alloc(8);
   length.writeBigUInt64LE(BigInt(padded.length));
-  await writeFile(file, Buffer.concat([length, padded, ...parts]));
+  const handle = await open(file, 'w');
+  try {
+    await handle.writeFile(length);
+    await handle.writeFile(padded);
+    for (const { values } of Object.values(tensors)) {
+      await handle.writeFile(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+    }
+  } finally {
+    await handle.close();
+  }
 }
