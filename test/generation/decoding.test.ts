@@ -30,6 +30,7 @@ import { tf, type Tensor } from '../../learning/tensorflow.ts';
 import type { Tokenizer } from '../../learning/tokenizer/index.ts';
 import { seededStream } from '../../privacy/noise.ts';
 import { requires } from '../requires.ts';
+import { smallGpt2 } from '../learning/small-model.ts';
 import { sharedData } from '../shared-data.ts';
 
 // Programs are compiled: slow on a busy machine.
@@ -214,7 +215,7 @@ describe.runIf(hasModel)('block decoding of a pre-trained model', () => {
 });
 
 describe('decoding of an adapted model', () => {
-  const config: DecoderConfig = {
+  const llama: DecoderConfig = {
     family: 'llama',
     dim: 32,
     layers: 2,
@@ -231,46 +232,50 @@ describe('decoding of an adapted model', () => {
   const prompt: AdapterShape = { kind: 'prompt', length: 3, classes: 3 };
 
   it.each([
-    ['LoRA', lora],
-    ['a prompt', prompt],
-  ] as [string, AdapterShape][])('gives what %s and class conditioning give in the full forward pass', (_, adapter) => {
-    const stream = seededStream(3, 'weights');
-    const weights = initialWeights(config, (out, deviation) => stream.fillGaussian(out, 4 * deviation));
-    const tensors = Object.fromEntries(
-      trainedParameters(config, adapter).map((parameter) => {
-        const values = new Float32Array(sizeOf(parameter));
-        stream.fillGaussian(values, 0.3);
-        return [parameter.name, tf.tensor(values, parameter.shape) as Tensor];
-      }),
-    );
-    const labels = Int32Array.from([2, 0, 1, 0]);
-    const options = { batch: 4, block: 2, maxTime: 12, rules: plain, banned: [] };
-    const { batch, maxTime } = options;
-    const model: DecodedModel = {
-      config,
-      weights: adapter.kind === 'lora' ? mergeAdapter(config, weights, adapter, tensors).weights : weights,
-      conditioning: Object.fromEntries([classInput, classOutput, classBias].map((name) => [name, tensors[name]!])),
-      prompt: tensors[promptName] ?? null,
-    };
-    const decoder = compileBlockDecoder(model, options);
-    const uniforms = Float32Array.from({ length: batch * maxTime }, () => stream.uniform());
-    const forced = new Int32Array(batch * maxTime).fill(-1);
-    const rows = decodeWhole(decoder, options, { labels, uniforms, first: new Int32Array(batch), forced });
-    decoder.dispose();
-    const ids = rows.map((row) => [0, ...row.slice(0, -1)]);
-    const full = tf.tidy(() => {
-      const hooks = adapted(adapter, tensors, tf.tensor(labels, [batch], 'int32'));
-      return forward(config, weights, tf.tensor(ids, [batch, maxTime], 'int32'), hooks).dataSync() as Float32Array;
-    });
-    let compared = 0;
-    rows.flat().forEach((token, at) => {
-      const expected = inversion(full.subarray(at * config.vocab, (at + 1) * config.vocab), uniforms[at]!, 1);
-      if (expected.margin < 1e-4) return;
-      compared++;
-      expect(token).toBe(expected.token);
-    });
-    expect(compared).toBeGreaterThan(40);
-  });
+    ['LoRA', llama, lora],
+    ['a prompt', llama, prompt],
+    ['a prompt in GPT-2', smallGpt2, prompt],
+  ] as [string, DecoderConfig, AdapterShape][])(
+    'gives what %s and class conditioning give in the full forward pass',
+    (_, config, adapter) => {
+      const stream = seededStream(3, 'weights');
+      const weights = initialWeights(config, (out, deviation) => stream.fillGaussian(out, 4 * deviation));
+      const tensors = Object.fromEntries(
+        trainedParameters(config, adapter).map((parameter) => {
+          const values = new Float32Array(sizeOf(parameter));
+          stream.fillGaussian(values, 0.3);
+          return [parameter.name, tf.tensor(values, parameter.shape) as Tensor];
+        }),
+      );
+      const labels = Int32Array.from([2, 0, 1, 0]);
+      const options = { batch: 4, block: 2, maxTime: 12, rules: plain, banned: [] };
+      const { batch, maxTime } = options;
+      const model: DecodedModel = {
+        config,
+        weights: adapter.kind === 'lora' ? mergeAdapter(config, weights, adapter, tensors).weights : weights,
+        conditioning: Object.fromEntries([classInput, classOutput, classBias].map((name) => [name, tensors[name]!])),
+        prompt: tensors[promptName] ?? null,
+      };
+      const decoder = compileBlockDecoder(model, options);
+      const uniforms = Float32Array.from({ length: batch * maxTime }, () => stream.uniform());
+      const forced = new Int32Array(batch * maxTime).fill(-1);
+      const rows = decodeWhole(decoder, options, { labels, uniforms, first: new Int32Array(batch), forced });
+      decoder.dispose();
+      const ids = rows.map((row) => [0, ...row.slice(0, -1)]);
+      const full = tf.tidy(() => {
+        const hooks = adapted(adapter, tensors, tf.tensor(labels, [batch], 'int32'));
+        return forward(config, weights, tf.tensor(ids, [batch, maxTime], 'int32'), hooks).dataSync() as Float32Array;
+      });
+      let compared = 0;
+      rows.flat().forEach((token, at) => {
+        const expected = inversion(full.subarray(at * config.vocab, (at + 1) * config.vocab), uniforms[at]!, 1);
+        if (expected.margin < 1e-4) return;
+        compared++;
+        expect(token).toBe(expected.token);
+      });
+      expect(compared).toBeGreaterThan(40);
+    },
+  );
 });
 
 describe('rules of sampling', () => {

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { adapted } from '../../learning/adapter/apply.ts';
 import { trainedParameters, type AdapterShape } from '../../learning/adapter/parameters.ts';
+import { linearNames, type DecoderConfig } from '../../learning/decoder/config.ts';
 import { flatLogits } from '../../learning/decoder/forward.ts';
 import { crossEntropy } from '../../learning/decoder/loss.ts';
 import {
@@ -14,7 +15,7 @@ import { clippingFor } from '../../learning/dp/trainer.ts';
 import { tf, type Tensor } from '../../learning/tensorflow.ts';
 import type { PoissonGaussianMechanism } from '../../schemas/plan.ts';
 import { seededStream } from '../../privacy/noise.ts';
-import { adapterTensors, randomAdapter, smallAdapter, smallConfig, smallWeights } from './small-model.ts';
+import { adapterTensors, randomAdapter, smallAdapter, smallConfig, smallGpt2, smallWeights } from './small-model.ts';
 
 // Programs are compiled: slow on a busy machine.
 vi.setConfig({ testTimeout: 240_000 });
@@ -41,10 +42,11 @@ const norm = (values: ArrayLike<number>): number => Math.sqrt(Array.from(values)
 const prompt: AdapterShape = { kind: 'prompt', length: 3, classes: 2 };
 
 describe.each([
-  ['LoRA', smallAdapter],
-  ['a prompt', prompt],
-] as [string, AdapterShape][])('with %s', (_, adapterShape) => {
-  const parameters = trainedParameters(smallConfig, adapterShape);
+  ['LoRA', smallConfig, smallAdapter],
+  ['a prompt', smallConfig, prompt],
+  ['LoRA in GPT-2', smallGpt2, { ...smallAdapter, targets: linearNames(smallGpt2) }],
+] as [string, DecoderConfig, AdapterShape][])('with %s', (_, config, adapterShape) => {
+  const parameters = trainedParameters(config, adapterShape);
   const groups = [adapterShape.kind, 'vectors', 'bias'] as const;
   const clipping = clippingFor(mechanism('float'), adapterShape)!;
   const clipNorms = clipping.bounds;
@@ -53,9 +55,9 @@ describe.each([
   let gradient: MicrobatchGradient;
 
   beforeAll(() => {
-    weights = smallWeights();
+    weights = smallWeights(config);
     adapter = adapterTensors(parameters, randomAdapter(parameters));
-    gradient = compileMicrobatchGradient(smallConfig, adapterShape, clipping, shape);
+    gradient = compileMicrobatchGradient(config, adapterShape, clipping, shape);
   });
   afterAll(() => gradient.dispose());
 
@@ -71,7 +73,7 @@ describe.each([
     const { value, grads } = tf.valueAndGrads((...list: Tensor[]) => {
       const tensors = Object.fromEntries(parameters.map(({ name }, index) => [name, list[index] as Tensor]));
       const options = adapted(adapterShape, tensors, tf.tensor1d([record.label], 'int32'));
-      const logits = flatLogits(smallConfig, weights, tokens, options);
+      const logits = flatLogits(config, weights, tokens, options);
       return crossEntropy(logits, targets, tf.tensor1d(lossWeights)).sum() as never;
     })(parameters.map(({ name }) => adapter[name] as Tensor));
     return {
@@ -159,7 +161,7 @@ describe.each([
 
     it('are the plain gradients without clipping', () => {
       const records = someRecords(3);
-      const plain = compileMicrobatchGradient(smallConfig, adapterShape, null, shape);
+      const plain = compileMicrobatchGradient(config, adapterShape, null, shape);
       const [batch] = microbatches(records, Int32Array.from([0, 1, 2]), [shape], 0) as [Microbatch];
       const { sums } = plain(inputsOf(batch));
       const expected = loopUnclipped(records);
