@@ -10,6 +10,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { asyncLocalStorage, type Context } from '@temporalio/activity';
 import type { Client } from '@temporalio/client';
 import { WorkflowNotFoundError } from '@temporalio/common';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -17,6 +18,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { takeAuthority } from '../../activities/authority.ts';
 import { createBudgetActivities } from '../../activities/budget.ts';
 import { recoverDeadAttempts } from '../../activities/recovery.ts';
+import { createStepActivities } from '../../activities/run-step.ts';
 import {
   createNoiseKey,
   hasNoiseKey,
@@ -198,6 +200,24 @@ describe('a noise key', () => {
     await takeAuthority(parts, classifier, receipts, 1);
     rmSync(privateWorkFolder(receipts).directory, { recursive: true });
     expect((await takeAuthority(parts, classifier, receipts, 2))?.isKeyed).toBe(false);
+  });
+
+  it('that is gone ends a step that is opened once more, with nothing begun anew', async () => {
+    const receipts = await reserve(training);
+    await activities.openPrivateStep(run, receipts, null);
+    const before = (await takeAuthority(parts, training, receipts, 1))!;
+    await before.announceStep(0, 'ab'.repeat(32), 'training', 40);
+    rmSync(privateWorkFolder(receipts).directory, { recursive: true });
+    // As after a reset of the workflow.
+    await activities.openPrivateStep(run, receipts, null);
+    expect(await hasNoiseKey(privateWorkFolder(receipts))).toBe(false);
+    const attempt = { info: { attempt: 1, base64TaskToken: 'token' } } as Context;
+    const request = { run, nodeId: training.id, receipts, ledgerHead: null };
+    const { finetune } = createStepActivities(parts);
+    await expect(asyncLocalStorage.run(attempt, () => finetune(request))).rejects.toMatchObject(lost);
+    expect(await hasNoiseKey(privateWorkFolder(receipts))).toBe(false);
+    expect(await ledger.recordCount(receipts[0]!.entryId)).toBe(1);
+    expect(await ledger.entryState(receipts[0]!)).toBe('begun');
   });
 
   it('is not made again once the step is committed', async () => {
