@@ -22,7 +22,8 @@ import {
   type CheckpointIdentity,
   type TrainingState,
 } from '../learning/dp/checkpoint.ts';
-import { encodeRecord, microbatchShapes, type EncodedRecord } from '../learning/dp/sequences.ts';
+import { bytesOf, microbatchShapes } from '../learning/dp/memory.ts';
+import { encodeRecord, type EncodedRecord } from '../learning/dp/sequences.ts';
 import { Trainer, unmovedGroups } from '../learning/dp/trainer.ts';
 import { checkModelUnchanged, copyTokenizer, readModel, readTokenizer, type Model } from '../learning/formats/model.ts';
 import type { Tokenizer } from '../learning/tokenizer/index.ts';
@@ -158,16 +159,16 @@ export const run: StepRunner<'finetune'> = async (input, context): Promise<StepO
   const labels = dataset.label?.values ?? [];
   const tuned = tunedShape(params, labels);
   const parameters = trainedParameters(model.config, tuned);
-  const layout = microbatchShapes(params.sequence);
   const identity: CheckpointIdentity = {
     nodeKey: node.key,
     mechanismDigest: mechanism.kind === 'unbounded' ? null : (node.privacy?.digest ?? null),
-    layout,
   };
   const draw = seededStream(params.seed, 'finetune initialisation');
   const initial = startOf(parameters, params, model, tokenizer, draw);
   const resumed = await readCheckpoint(input.checkpointDirectory, parameters, identity);
   const fresh = Object.fromEntries(Object.entries(initial).map(([name, values]) => [name, values.slice()]));
+  const limits = { sequence: params.sequence, memory: bytesOf(params.memory) };
+  const layout = resumed?.layout ?? microbatchShapes(model.config, tuned, limits);
   const state: TrainingState = resumed ?? { step: 0, values: fresh, ...zeroState(initial) };
 
   const size = dataset.privacy?.size ?? records.length;
@@ -190,7 +191,7 @@ export const run: StepRunner<'finetune'> = async (input, context): Promise<StepO
     records,
   );
   const checkpoint = (): Promise<void> =>
-    writeCheckpoint(input.checkpointDirectory, parameters, state, identity, () => context.checkFence());
+    writeCheckpoint(input.checkpointDirectory, parameters, state, { ...identity, layout }, () => context.checkFence());
   let proof: MechanismProof | null;
   try {
     proof = await trainer.train(state, {

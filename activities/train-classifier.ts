@@ -8,7 +8,7 @@ import { join } from 'node:path';
 
 import { readSynthetic, readSyntheticLabels, type DatasetRecords, type TextRecord } from '../datasets/index.ts';
 import { zeroState } from '../learning/dp/adam.ts';
-import { readCheckpoint, writeCheckpoint, type CheckpointIdentity } from '../learning/dp/checkpoint.ts';
+import { readCheckpoint, writeCheckpoint } from '../learning/dp/checkpoint.ts';
 import { WordCnn } from '../learning/word-cnn/network.ts';
 import { initialWeights, wordCnnSizes, type WordCnnShape } from '../learning/word-cnn/parameters.ts';
 import {
@@ -121,7 +121,7 @@ async function trainWithDp(
   const { node, checkpointDirectory: directory } = input;
   const { dp, seed, words } = node.params;
   const parameters = trainedParameters(shape);
-  const identity: CheckpointIdentity = {
+  const identity = {
     nodeKey: node.key,
     mechanismDigest: node.privacy?.digest ?? null,
     layout: [{ rows: privateMicrobatch, time: words }],

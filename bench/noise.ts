@@ -14,7 +14,8 @@ import { linearNames } from '../learning/decoder/config.ts';
 import { zeroState } from '../learning/dp/adam.ts';
 import { compileMicrobatchGradient, microbatchTensors } from '../learning/dp/gradients.ts';
 import { checkRange, deviationOnGrid, gridFor } from '../learning/dp/grid.ts';
-import { encodeRecord, microbatches, microbatchShapes, type EncodedRecord } from '../learning/dp/sequences.ts';
+import { microbatchShapes } from '../learning/dp/memory.ts';
+import { encodeRecord, microbatches, type EncodedRecord } from '../learning/dp/sequences.ts';
 import { Trainer, clippingFor } from '../learning/dp/trainer.ts';
 import { readModel, type Model } from '../learning/formats/model.ts';
 import { tf, type Tensor } from '../learning/tensorflow.ts';
@@ -70,9 +71,11 @@ function noiseTime(parameters: number, repetitions: number): number {
   return Math.min(...times);
 }
 
+const layoutFor = ({ config }: Model) => microbatchShapes(config, tuned, { sequence, memory: 4 * 2 ** 30 });
+
 /** Milliseconds by which a step's gradients take longer in exact arithmetic. */
 function truncationTime(model: Model, records: readonly EncodedRecord[], repetitions: number): number {
-  const layout = microbatchShapes(sequence);
+  const layout = layoutFor(model);
   const parameters = trainedParameters(model.config, tuned);
   const stream = seededStream(2, 'bench adapter');
   const values = initialValues(parameters, {}, () => stream.uniform());
@@ -115,7 +118,7 @@ async function loraStepTime(model: Model, records: readonly EncodedRecord[], bat
   const mechanism = mechanismFor(batch, steps, 'exact');
   const trainer = new Trainer(
     {
-      ...{ config: model.config, tuned, mechanism, secret, layout: microbatchShapes(sequence), padId: 0 },
+      ...{ config: model.config, tuned, mechanism, secret, layout: layoutFor(model), padId: 0 },
       schedule: { lr: 5e-3, warmup: 1, finalLr: 0.1, steps },
       unboundedBatch: { samplingProbability: 0, expectedBatchSize: 1, seed: 0 },
     },

@@ -222,8 +222,8 @@ class InstanceBuilder {
     return jsonDigest({
       kind,
       kindVersion,
-      // Settings of DP training are read only where there is a mechanism.
-      params: withoutDp ? { ...params, dp: undefined } : params,
+      // Settings of DP training are read only where there is a mechanism; memory changes no result.
+      params: { ...params, memory: undefined, ...(withoutDp && { dp: undefined }) },
       inputs: Object.fromEntries(keys),
       mechanism: privacy?.digest,
       release: release?.digest,

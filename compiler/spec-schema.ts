@@ -169,11 +169,12 @@ function report(error: ErrorObject, root: Source, faults: FaultList): void {
           'It starts with a letter.',
         );
       } else {
-        faults.add(
-          'SPEC_SCHEMA',
-          `${called} may hold letters, digits, ".", "-" and "_" only, at most 64: ${shown}`,
-          value.at,
-        );
+        const example = (error.parentSchema as Schema).default;
+        const wanted =
+          example === undefined
+            ? 'may hold letters, digits, ".", "-" and "_" only, at most 64'
+            : `must be written like ${JSON.stringify(example)}`;
+        faults.add('SPEC_SCHEMA', `${called} ${wanted}: ${shown}`, value.at);
       }
       return;
     }

@@ -333,6 +333,10 @@ export interface FinetuneWith {
    */
   sequence?: number | Expression;
   /**
+   * Memory that training may take, about. Logical batches are cut so that it suffices; results don't depend on it but for the last bits of `method: full`.
+   */
+  memory?: string;
+  /**
    * Fixes initialisation, label draws, decoding and classifier batches. It never feeds DP noise or Poisson sampling.
    */
   seed?: number | Expression;

@@ -82,6 +82,8 @@ export interface FinetuneParams {
   finalLr: number;
   /** Longest sequence, tokens, prefix and end-of-text included; longer texts are cut. */
   sequence: number;
+  /** Memory that training may take, such as `4GiB`: no part of the content key. */
+  memory: string;
   seed: number;
 }
 

@@ -30,6 +30,10 @@ export interface CheckpointIdentity {
   nodeKey: string;
   /** Digest of dataset, delta and mechanism; null without DP. */
   mechanismDigest: string | null;
+}
+
+/** How logical batches are cut. It stays as it was at the first step, since sums in floats depend on it. */
+interface Layout {
   layout: readonly MicrobatchShape[];
 }
 
@@ -54,7 +58,7 @@ export async function writeCheckpoint(
   directory: string,
   parameters: readonly NamedParameter[],
   state: TrainingState,
-  identity: CheckpointIdentity,
+  identity: CheckpointIdentity & Layout,
   allowed: () => Promise<void>,
 ): Promise<void> {
   const tensors: HostTensors = {};
@@ -87,13 +91,13 @@ export async function readCheckpoint(
   directory: string,
   parameters: readonly NamedParameter[],
   identity: CheckpointIdentity,
-): Promise<TrainingState | null> {
+): Promise<(TrainingState & Layout) | null> {
   const found = await readSafetensorsFile(fileIn(directory)).catch((error: unknown) => {
     if (error instanceof EpsilonflowError && error.code === 'MODEL_INVALID') return null;
     throw error;
   });
   if (!found) return null;
-  const stored = JSON.parse(found.metadata['identity'] ?? 'null') as CheckpointIdentity | null;
+  const stored = JSON.parse(found.metadata['identity'] ?? 'null') as (CheckpointIdentity & Layout) | null;
   if (stored?.mechanismDigest !== identity.mechanismDigest || stored.nodeKey !== identity.nodeKey) {
     throw new EpsilonflowError(
       'MECHANISM_MISMATCH',
@@ -103,9 +107,11 @@ export async function readCheckpoint(
       },
     );
   }
-  // Another layout would give other last bits than the run that it continues.
-  if (JSON.stringify(stored.layout) !== JSON.stringify(identity.layout)) return null;
-  const state: TrainingState = { step: Number(found.metadata['step']), values: {}, first: {}, second: {} };
+  const { layout } = stored;
+  const state: TrainingState & Layout = {
+    ...{ step: Number(found.metadata['step']), layout },
+    ...{ values: {}, first: {}, second: {} },
+  };
   for (const part of parts) {
     for (const { name } of parameters) {
       const tensor = found.tensors[`${part}/${name}`];

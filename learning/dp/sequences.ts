@@ -50,10 +50,6 @@ export interface MicrobatchShape {
   time: number;
 }
 
-/** The shape of each bucket: recorded in checkpoints, since sums depend on it in their last bits. */
-export const microbatchShapes = (sequence: number): MicrobatchShape[] =>
-  bucketLengths(sequence).map((time) => ({ time, rows: Math.max(1, Math.floor(microbatchTokens / time)) }));
-
 export interface Microbatch {
   shape: MicrobatchShape;
   /** [rows, time + 1] */

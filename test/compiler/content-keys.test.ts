@@ -52,6 +52,10 @@ describe('content keys stay the same', () => {
       'when a default is written out',
       (text) => text.replace('count: 50', 'count: 50, temperature: 0.8, maxTokens: 48'),
     ],
+    [
+      'when training may take another amount of memory',
+      (text) => text.replace('data: reviews,', 'data: reviews, memory: 2GiB,'),
+    ],
     ['when numbers are written otherwise', (text) => text.replace('epsilon: [8]', 'epsilon: [8.0]')],
     ['when a budget is stated', (text) => text.replace('{ size: 20000 }', '{ size: 20000, budget: { epsilon: 99 } }')],
   ];

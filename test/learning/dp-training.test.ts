@@ -6,7 +6,7 @@ import { initialValues, trainedParameters } from '../../learning/adapter/paramet
 import { adam, adamUpdate, learningRate, rateMultiple, zeroState } from '../../learning/dp/adam.ts';
 import { readCheckpoint, writeCheckpoint, type TrainingState } from '../../learning/dp/checkpoint.ts';
 import { deviationOnGrid, gridFor } from '../../learning/dp/grid.ts';
-import { encodeRecord, microbatchShapes, type EncodedRecord } from '../../learning/dp/sequences.ts';
+import { bucketLengths, encodeRecord, type EncodedRecord } from '../../learning/dp/sequences.ts';
 import { Trainer, unmovedGroups, type TrainerHooks, type TrainerSettings } from '../../learning/dp/trainer.ts';
 import { stateDigest } from '../../learning/dp/outer-loop.ts';
 import type { Tensor } from '../../learning/tensorflow.ts';
@@ -21,7 +21,7 @@ vi.setConfig({ testTimeout: 240_000 });
 
 const config = { ...smallConfig, layers: 1 };
 const parameters = trainedParameters(config, smallAdapter);
-const layout = microbatchShapes(8).map(({ time }) => ({ time, rows: 4 }));
+const layout = bucketLengths(8).map((time) => ({ time, rows: 4 }));
 const key = Buffer.alloc(32, 3);
 const mechanism: PoissonGaussianMechanism = {
   kind: 'poisson-gaussian',
@@ -214,7 +214,7 @@ describe('checkpoints', () => {
       refused,
     );
     await expect(readCheckpoint(directory, parameters, { ...identity, nodeKey: 'b' })).rejects.toMatchObject(refused);
-    expect((await readCheckpoint(directory, parameters, identity))?.step).toBe(7);
+    expect(await readCheckpoint(directory, parameters, identity)).toMatchObject({ step: 7, layout });
   });
 
   it('that are damaged count as none', async () => {

@@ -109,7 +109,7 @@ async function job({ params, sensitivity = 'benchmark', mechanism: given = mecha
         objective: 'prefix-lm',
         conditioning: 'class-bias',
         epsilon: given.kind === 'unbounded' ? 'inf' : 8,
-        ...{ steps: 14, batch: 12, clip: 0.5, warmup: 3, finalLr: 0.1, sequence: 8, seed: 1 },
+        ...{ steps: 14, batch: 12, clip: 0.5, warmup: 3, finalLr: 0.1, sequence: 8, memory: '4GiB', seed: 1 },
         ...params,
       },
       inputs: { data: { dataset: 'speech' }, model: { model: 'base' } },

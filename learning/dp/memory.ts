@@ -1,0 +1,79 @@
+/** @file How many examples of a microbatch fit into memory: an estimate, on the large side, from the model's shape. */
+
+import { EpsilonflowError } from '../../schemas/errors.ts';
+import { sizeOf, trainedParameters, type TunedShape } from '../adapter/parameters.ts';
+import { linearNames, linearShape, parameterCount, type DecoderConfig } from '../decoder/config.ts';
+import { bucketLengths, microbatchTokens, type MicrobatchShape } from './sequences.ts';
+
+const bytesOfFloat = 4;
+
+/** What Node, TensorFlow and compiled programs take by themselves. */
+const baseBytes = 700 * 2 ** 20;
+
+/** Bytes that don't depend on the microbatch: weights, what is trained, its optimiser, and sums in doubles. */
+function fixedBytes(config: DecoderConfig, tuned: TunedShape): number {
+  const trained = trainedParameters(config, tuned).reduce((sum, parameter) => sum + sizeOf(parameter), 0);
+  const frozen = tuned.kind === 'full' ? 0 : parameterCount(config);
+  // Values and both moments on the host; values, sums and a reading of them on the device; doubles of the sums.
+  return baseBytes + bytesOfFloat * (frozen + trained * (3 + 3 + 2));
+}
+
+/**
+ * Bytes of one example while its gradient is computed: what the backward pass reads again of each layer, logits and their
+ * gradient, and what is made for the example itself.
+ */
+function exampleBytes(config: DecoderConfig, tuned: TunedShape, time: number): number {
+  const { dim, hidden, heads, layers, vocab } = config;
+  const positions = time + (tuned.kind === 'prompt' ? tuned.length : 0);
+  // Residual, norms, queries, keys, values and mixed values; gate, up and their product; scores and their softmax.
+  const kept = layers * (16 * dim + 6 * hidden + 3 * heads * positions);
+  const logits = 4 * vocab;
+  const linears = linearNames(config).reduce((sum, name) => {
+    const [outputs, inputs] = linearShape(config, name);
+    return sum + outputs + inputs;
+  }, 0);
+  // Training of all weights keeps inputs and output gradients of each matrix until the norms are known.
+  const books = tuned.kind === 'full' ? 2 * (layers * linears + dim + vocab) : 0;
+  const own = trainedParameters(config, tuned)
+    .filter(({ group }) => group !== 'weights')
+    .reduce(
+      (sum, { group, shape }) => sum + (group === 'lora' || group === 'prompt' ? sizeOf({ shape }) : shape[1]!),
+      0,
+    );
+  return bytesOfFloat * (positions * (kept + books) + time * logits + 3 * own);
+}
+
+const shown = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+
+/**
+ * The shape of each bucket: as many examples as keep the processor busy, fewer where they would not fit. Recorded in
+ * checkpoints, since sums in floats depend on it in their last bits.
+ *
+ * @param memory bytes that the process may take
+ * @throws EpsilonflowError STEP_FAILED when not even one of the longest examples fits
+ */
+export function microbatchShapes(
+  config: DecoderConfig,
+  tuned: TunedShape,
+  { sequence, memory }: { sequence: number; memory: number },
+): MicrobatchShape[] {
+  const fixed = fixedBytes(config, tuned);
+  return bucketLengths(sequence).map((time) => {
+    const each = exampleBytes(config, tuned, time);
+    const fitting = Math.floor((memory - fixed) / each);
+    if (fitting < 1) {
+      throw new EpsilonflowError(
+        'STEP_FAILED',
+        `An example of ${time} tokens takes about ${shown(fixed + each)} of memory to train on; ${shown(memory)} are allowed.`,
+        { hint: 'Raise `memory` of the finetune step, lower its `sequence`, or use a smaller model.' },
+      );
+    }
+    return { time, rows: Math.max(1, Math.min(fitting, Math.floor(microbatchTokens / time))) };
+  });
+}
+
+/** Bytes of `512MiB` or `4GiB`. */
+export function bytesOf(memory: string): number {
+  const [, amount, unit] = /^(\d+(?:\.\d+)?)(MiB|GiB)$/.exec(memory) as unknown as [string, string, string];
+  return Number(amount) * (unit === 'GiB' ? 2 ** 30 : 2 ** 20);
+}

@@ -1,0 +1,37 @@
+import { expect, it } from 'vitest';
+import { bytesOf, microbatchShapes } from '../../learning/dp/memory.ts';
+import type { DecoderConfig } from '../../learning/decoder/config.ts';
+import { smallAdapter, smallConfig } from './small-model.ts';
+
+/** Of the shape of a model with 135 million weights. */
+const larger: DecoderConfig = {
+  ...smallConfig,
+  ...{ dim: 576, layers: 30, heads: 9, kvHeads: 3, hidden: 1536, vocab: 49152, context: 2048, tied: true },
+};
+const gib = 2 ** 30;
+
+it('fills about 1,536 tokens when memory allows it', () => {
+  const shapes = microbatchShapes(smallConfig, smallAdapter, { sequence: 48, memory: 4 * gib });
+  expect(shapes.map(({ time }) => time)).toEqual([16, 24, 32, 40, 48]);
+  for (const { rows, time } of shapes) expect(rows).toBe(Math.floor(1536 / time));
+});
+
+it('takes fewer examples of a larger model, the fewer the longer they are', () => {
+  const rows = (memory: number): number[] =>
+    microbatchShapes(larger, smallAdapter, { sequence: 128, memory }).map((shape) => shape.rows);
+  const [some, many] = [rows(3 * gib), rows(12 * gib)];
+  expect(some).toEqual([...some].sort((a, b) => b - a));
+  expect(some.at(-1)).toBeGreaterThanOrEqual(1);
+  expect(some.at(-1)).toBeLessThan(many.at(-1)!);
+});
+
+it('says what a model that does not fit takes', () => {
+  const full = { kind: 'full', classes: 0 } as const;
+  expect(() => microbatchShapes(larger, full, { sequence: 64, memory: 2 * gib })).toThrow(
+    /An example of \d+ tokens takes about \d\.\d GiB of memory to train on; 2\.0 GiB are allowed\./,
+  );
+});
+
+it('reads amounts of memory', () => {
+  expect([bytesOf('512MiB'), bytesOf('4GiB'), bytesOf('1.5GiB')]).toEqual([gib / 2, 4 * gib, 1.5 * gib]);
+});
