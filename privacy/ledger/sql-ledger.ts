@@ -297,7 +297,7 @@ export class SqlLedger implements Ledger {
   }
 
   discontinuities(memory: LedgerMemory): Promise<Discontinuity[]> {
-    return this.#transact((transaction) => findDiscontinuities(transaction, memory));
+    return this.#snapshot((transaction) => findDiscontinuities(transaction, memory));
   }
 
   acknowledge(found: readonly Discontinuity[], why: { author: string; reason: string }): Promise<void> {
