@@ -12,7 +12,10 @@ import type { Services, TemporalService } from './services.ts';
 /** Workflows that are looked at: as Temporal lists them, those under way first, then those that ended last. */
 const workflowsAsked = 100;
 
-/** Events at the end of each history that are looked at; a run writes fewer after its last word on the ledger. */
+/**
+ * Events at the end of each history that are looked at: a workflow that has ended writes fewer after its last word on
+ * the ledger. That of one under way may lie before them, while those of its private steps do not.
+ */
 const eventsAsked = 100;
 
 /** Histories fetched at once. */
@@ -52,7 +55,8 @@ export async function recordedHeads(
     else if (place === 0 || hasTracker) {
       const name = place === 0 ? 'Temporal' : 'the tracker';
       const why = answer.reason instanceof Error ? answer.reason.message : String(answer.reason);
-      unasked.push(`The privacy ledger was not compared with what ${name} remembers of it: ${why}.`);
+      const told = why.replace(/\.$/, '');
+      unasked.push(`The privacy ledger was not compared with what ${name} remembers of it: ${told}.`);
     }
   }
   return { heads, unasked };
