@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdir, mkdtemp, readdir, readFile, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readdir, readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it, vi } from 'vitest';
@@ -8,13 +8,15 @@ import { JobCancelled, type JobContext, type JobInput } from '../../activities/j
 import { readDigested } from '../../datasets/index.ts';
 import { readGenerator } from '../../learning/adapter/files.ts';
 import { disposeTree } from '../../learning/compile/index.ts';
-import type { DecoderConfig } from '../../learning/decoder/config.ts';
+import type { DecoderConfig, LinearName } from '../../learning/decoder/config.ts';
 import { writeModelFolder } from '../../learning/formats/model-folder.ts';
-import { modelDigest, readModel, readTokenizer } from '../../learning/formats/model.ts';
+import { copyTokenizer, modelDigest, readModel, readTokenizer } from '../../learning/formats/model.ts';
 import { trainBytePairs, writeTokenizer } from '../../learning/tokenizer/byte-pair-training.ts';
 import type { PlanDataset, PoissonGaussianMechanism } from '../../schemas/plan.ts';
 import type { FinetuneParams } from '../../schemas/step-params.ts';
-import { smallWeights } from './small-model.ts';
+import { requires } from '../requires.ts';
+import { sharedData } from '../shared-data.ts';
+import { smallGpt2, smallWeights } from './small-model.ts';
 
 // Each run compiles its programs: slow on a busy machine.
 vi.setConfig({ testTimeout: 240_000 });
@@ -70,14 +72,18 @@ interface Variant {
   params?: Partial<FinetuneParams>;
   sensitivity?: PlanDataset['sensitivity'];
   mechanism?: PoissonGaussianMechanism | { kind: 'unbounded' };
+  /** Path of the base model. */
+  base?: string;
 }
 
 /** A job on folders of its own. */
-async function job({ params, sensitivity = 'benchmark', mechanism: given = mechanism }: Variant = {}): Promise<
-  JobInput<'finetune'>
-> {
+async function job({
+  params,
+  sensitivity = 'benchmark',
+  mechanism: given = mechanism,
+  base = join(root, 'base'),
+}: Variant = {}): Promise<JobInput<'finetune'>> {
   const folder = await mkdtemp(join(root, 'job-'));
-  const base = join(root, 'base');
   const [outputDirectory, checkpointDirectory] = [join(folder, 'output'), join(folder, 'checkpoints')];
   await mkdir(outputDirectory);
   await mkdir(checkpointDirectory);
@@ -259,6 +265,48 @@ describe('the finetune step', () => {
     });
     await expect(run(other, context())).rejects.toMatchObject({ code: 'MECHANISM_MISMATCH' });
   });
+
+  it("trains an adapter of a model of GPT-2's family, and refuses targets that it lacks", async () => {
+    const gpt2 = { ...smallGpt2, vocab: config.vocab };
+    const base = join(root, 'gpt2');
+    await mkdir(base);
+    const weights = smallWeights(gpt2);
+    await writeModelFolder(base, gpt2, weights, { bosTokenId: 0, eosTokenId: 0 });
+    disposeTree(weights);
+    await copyTokenizer(join(root, 'base'), base);
+    const asking = (targets: LinearName[]): Variant => ({
+      params: { steps: 2, method: { kind: 'lora', rank: 2, alpha: 4, targets, lr: 5e-3 } },
+      mechanism: { ...mechanism, steps: 2 },
+      base,
+    });
+    const input = await job(asking(['qkv', 'down']));
+    await run(input, context());
+    const { tuned } = await readGenerator(input.outputDirectory, gpt2);
+    expect(tuned).toMatchObject({ kind: 'lora', targets: ['qkv', 'down'] });
+    await expect(run(await job(asking(['q'])), context())).rejects.toMatchObject({
+      code: 'MODEL_INVALID',
+      hint: 'They have qkv, o, up, down.',
+    });
+  });
+
+  it.runIf(requires('shared-data', 'training of a model of llama2.c'))(
+    "trains all weights of a model of llama2.c, into a folder of Hugging Face's layout",
+    async () => {
+      const files = await mkdtemp(join(root, 'llama2c-'));
+      const base = join(files, 'model.bin');
+      await copyFile(join(sharedData, 'stories260k', 'stories260K.bin'), base);
+      await copyFile(join(sharedData, 'stories260k', 'tok512.bin'), join(files, 'tokenizer.bin'));
+      const params: Partial<FinetuneParams> = { steps: 1, warmup: 0, method: { kind: 'full', lr: 1e-3 } };
+      const input = await job({ params, mechanism: { ...mechanism, steps: 1, arithmetic: 'float' }, base });
+      await run(input, context());
+      const { config: found, weights } = await readModel(input.outputDirectory);
+      expect(found).toMatchObject({ family: 'llama', dim: 64, layers: 5, vocab: 512, tied: true });
+      disposeTree(weights);
+      const text = 'Once upon a time';
+      const [before, after] = [await readTokenizer(base), await readTokenizer(input.outputDirectory)];
+      expect(after.encode(text)).toEqual(before.encode(text));
+    },
+  );
 
   it('learns without DP in all weights', async () => {
     const observed = context();
