@@ -52,6 +52,22 @@ const waive = (...names: string[]): string =>
 const labels = (nodes: PlanNode[]): Record<string, string> =>
   Object.fromEntries(nodes.map(({ id, label, sensitivity }) => [id, `${label}, ${sensitivity}`]));
 
+it('plans float arithmetic for all weights alone, as a mechanism of its own', async () => {
+  const digests = new Set<string>();
+  for (const [method, arithmetic] of [
+    ['{ kind: lora }', 'exact'],
+    ['{ kind: prompt, init: { text: a review } }', 'exact'],
+    ['{ kind: full }', 'float'],
+  ] as const) {
+    const text = spec({}).replace('data: records, epsilon: 4 }', `data: records, epsilon: 4, method: ${method} }`);
+    const { nodes } = await workspace.plan(text);
+    expect(nodes.find(({ id }) => id === 'generator')!.privacy!.mechanism).toMatchObject({ arithmetic });
+    expect(nodes.find(({ id }) => id === 'on-real')!.privacy!.mechanism).toMatchObject({ arithmetic: 'exact' });
+    digests.add(nodes.find(({ id }) => id === 'generator')!.privacy!.digest);
+  }
+  expect(digests.size).toBe(2);
+});
+
 describe('labels', () => {
   it('of a private dataset under a waiver for its test metrics', async () => {
     const plan = await workspace.plan(spec({ extra: waive('test-metrics') }));
