@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { randomInt } from 'node:crypto';
-import { readdirSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -157,22 +157,33 @@ describe('programs', () => {
     expect(values(x)).toEqual([1, 1, 1, 1]);
   });
 
+  /** Bits of a program in a process of its own. */
+  const bitsIn = (environment: Record<string, string>): string =>
+    execFileSync(process.execPath, ['--import', 'tsx', join(import.meta.dirname, 'compiled-bits-process.ts')], {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+      env: { ...process.env, ...environment },
+    });
+
   it('give the same bits on one thread and on two', { timeout: 120_000 }, () => {
-    const script = join(import.meta.dirname, 'compiled-bits-process.ts');
     const run = (threads: string): string =>
-      execFileSync(process.execPath, ['--import', 'tsx', script], {
-        encoding: 'utf8',
-        stdio: ['ignore', 'pipe', 'ignore'],
-        env: {
-          ...process.env,
-          TF_NUM_INTRAOP_THREADS: threads,
-          TF_NUM_INTEROP_THREADS: threads,
-          OMP_NUM_THREADS: threads,
-        },
-      });
+      bitsIn({ TF_NUM_INTRAOP_THREADS: threads, TF_NUM_INTEROP_THREADS: threads, OMP_NUM_THREADS: threads });
     const bits = run('1');
     expect(bits).toMatch(/^[0-9a-f]{64}\n$/);
     expect(run('2')).toBe(bits);
+  });
+
+  it('are kept for other processes, with the same bits', { timeout: 120_000 }, () => {
+    const folder = mkdtempSync(join(tmpdir(), 'xla cache '));
+    const programs = (): [string, number][] =>
+      readdirSync(folder).map((name) => [name, statSync(join(folder, name)).mtimeMs]);
+    const bits = bitsIn({ EPSILONFLOW_XLA_CACHE: folder });
+    const first = programs();
+    expect(first.length).toBeGreaterThan(0);
+    expect(bitsIn({ EPSILONFLOW_XLA_CACHE: folder })).toBe(bits);
+    // What was found was not compiled and written again.
+    expect(programs()).toEqual(first);
+    rmSync(folder, { recursive: true });
   });
 });
 
