@@ -10,7 +10,6 @@ import { join } from 'node:path';
 import { HubApiError, downloadFile, listFiles, modelInfo, type ListFileEntry } from '@huggingface/hub';
 
 import { EpsilonflowError } from '../../schemas/errors.ts';
-import { isModelFile } from './model-folder.ts';
 
 export interface HubOptions {
   /** Folder that keeps fetched models. */
@@ -39,6 +38,10 @@ function parseReference(reference: string): HubReference {
     hint: 'Write organisation/name@revision, where the revision is a commit, tag or branch.',
   });
 }
+
+/** Repositories may hold the same weights in other forms too: `consolidated.safetensors`, `pytorch_model.bin`, ONNX. */
+const isWanted = (path: string): boolean =>
+  /^[^/]+\.json$/.test(path) || /^model(-\d+-of-\d+)?\.safetensors$/.test(path);
 
 const isCommit = (revision: string): boolean => /^[0-9a-f]{40}$/.test(revision);
 
@@ -96,7 +99,7 @@ async function fetchCommit(
   const access = accessOf(options);
   const entries: ListFileEntry[] = [];
   for await (const entry of listFiles({ repo: repository, revision: commit, ...access })) {
-    if (entry.type === 'file' && !entry.path.includes('/') && isModelFile(entry.path)) entries.push(entry);
+    if (entry.type === 'file' && isWanted(entry.path)) entries.push(entry);
   }
   for (const entry of entries) {
     const blob = await downloadFile({ repo: repository, path: entry.path, revision: commit, ...access });

@@ -24,9 +24,6 @@ export const toHost = (tensors: Weights): HostTensors =>
     ]),
   );
 
-/** Files of a folder that decide what its model computes; notes beside them don't. */
-export const isModelFile = (name: string): boolean => name.endsWith('.json') || name.endsWith('.safetensors');
-
 const indexName = 'model.safetensors.index.json';
 
 /** All tensors of a folder's safetensors files. @throws EpsilonflowError MODEL_INVALID */

@@ -16,7 +16,7 @@ import { readGguf } from './gguf.ts';
 import { readJsonFile } from './json-reader.ts';
 import { readLlama2cTokenizer } from './llama2c-tokenizer.ts';
 import { readLlama2c } from './llama2c.ts';
-import { isModelFile, readFolder, toTensors } from './model-folder.ts';
+import { readFolder, toTensors } from './model-folder.ts';
 import type { HostTensors } from './safetensors.ts';
 
 export interface Model {
@@ -48,6 +48,9 @@ const llama2c: Format = {
   tokenizer: (path) => readLlama2cTokenizer(tokenizerBeside(path)),
   files: (path) => Promise.resolve({ model: path, tokenizer: tokenizerBeside(path) }),
 };
+
+/** Files of a folder that decide what its model computes; notes beside them don't. */
+const isModelFile = (name: string): boolean => name.endsWith('.json') || name.endsWith('.safetensors');
 
 const folder: Format = {
   weights: readFolder,
