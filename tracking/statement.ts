@@ -69,10 +69,12 @@ const notCovered = [
   'timing and other side channels of the machine',
   'choices made by people who saw non-private figures, such as test accuracies of a benchmark',
   'what the base model was trained on',
+  'training on an NVIDIA card: how it rounds was not checked, and the clip norm is not proven there',
 ];
 
 const notCoveredByFloats =
-  'floating-point arithmetic: the proof is about real numbers, the noise is drawn and added as floats';
+  'floating-point arithmetic: the proof is about real numbers; the noise is drawn and added as floats, and clipped ' +
+  'norms stay below their bound but for rounding errors that are estimated, not proven';
 
 /**
  * Statement about a whole run (`instance` null) or about one instance and what stands behind it.

@@ -166,7 +166,24 @@ function sumEach(values: Tensor): Tensor {
   return sum;
 }
 
-/** Squared norm [rows] of what a book holds. */
+/** Norms of an example's vectors: [rows, time, width] -> [rows, time]. */
+const lengths = (vectors: Tensor): Tensor => vectors.square().sum(-1).sqrt();
+
+/**
+ * Sum over positions of |x_t| |dy_t|, [rows]: what the norm would be if nothing cancelled. Rounding errors of the squared
+ * norm are in proportion to its square, not to the squared norm itself.
+ */
+const uncancelled = (book: Book & { kind: 'linear' | 'embedding' }): Tensor =>
+  sumEach(book.kind === 'linear' ? lengths(book.x).mul(lengths(book.dy)) : lengths(book.dy));
+
+/**
+ * Error of a sum of products in float32 over `count` terms, relative to the sum of their sizes, with independent
+ * roundings: 4 sqrt(count) 2^-24 is exceeded with a probability of less than 2 exp(-8) (Higham and Mary 2019, theorem
+ * 2.4); sums of several such sums average out further.
+ */
+const roundingOf = (count: number): number => 4 * Math.sqrt(count) * 2 ** -24;
+
+/** Squared norm [rows] of what a book holds, with its rounding error on top. */
 function squaredNorm(book: Book): Tensor {
   if (book.kind === 'vector') return sumEach(book.own.square());
   if (book.kind === 'linear') {
@@ -175,22 +192,36 @@ function squaredNorm(book: Book): Tensor {
     const outputs = dy.shape[2] as number;
     // For a small matrix the gradient itself takes no more memory than the products of t and t', and no longer.
     const isSmall = inputs * outputs <= Math.min(2 * time * time, time * (inputs + outputs));
-    return sumEach(isSmall ? tf.matMul(dy, x, true, false).square() : gram(x).mul(gram(dy)));
+    const square = sumEach(isSmall ? tf.matMul(dy, x, true, false).square() : gram(x).mul(gram(dy)));
+    return square.add(
+      uncancelled(book)
+        .square()
+        .mul(roundingOf(inputs + outputs + 2 * time)),
+    );
   }
   const { ids, dy } = book;
-  const [rows, time] = ids.shape as [number, number];
+  const [rows, time, dim] = dy.shape as [number, number, number];
   const same = tf.equal(ids.reshape([rows, time, 1]), ids.reshape([rows, 1, time]));
-  return sumEach(gram(dy).mul(tf.cast(same, 'float32')));
+  const square = sumEach(gram(dy).mul(tf.cast(same, 'float32')));
+  return square.add(
+    uncancelled(book)
+      .square()
+      .mul(roundingOf(dim + 2 * time)),
+  );
 }
 
-/** Scalar product [rows] of both parts of a tied matrix' gradient, as head and as embedding. */
+/** Scalar product [rows] of both parts of a tied matrix' gradient, as head and as embedding, with its rounding error. */
 function crossProduct(head: Book & { kind: 'linear' }, lookup: Book & { kind: 'embedding' }): Tensor {
-  const vocab = head.dy.shape[2] as number;
+  const [, time, vocab] = head.dy.shape as [number, number, number];
+  const dim = lookup.dy.shape[2] as number;
   const picked = gram(head.dy, tf.oneHot(lookup.ids as never, vocab, 1, 0, 'float32'));
-  return sumEach(picked.mul(gram(head.x, lookup.dy)));
+  const error = uncancelled(head)
+    .mul(uncancelled(lookup))
+    .mul(roundingOf(dim + 2 * time));
+  return sumEach(picked.mul(gram(head.x, lookup.dy))).add(error);
 }
 
-/** Squared norm [rows] of a weight's whole gradient. */
+/** Squared norm [rows] of a weight's whole gradient, rounded up. */
 export function squaredNormOf(books: readonly Book[]): Tensor {
   const parts = books.map(squaredNorm);
   const head = books.find((book) => book.kind === 'linear');

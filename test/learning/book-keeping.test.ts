@@ -215,3 +215,48 @@ describe.each(variants)('gradients of all weights with %s', (_, config, classes)
     norms.dispose();
   });
 });
+
+describe('norms of gradients whose parts cancel', () => {
+  /** Positions whose products add up to next to nothing, and the norm of their sum in double precision. */
+  function cancelling(seed: number, [time, inputs, outputs]: readonly [number, number, number]) {
+    const stream = seededStream(seed, 'cancelling gradients');
+    const normals = (length: number): Float32Array => {
+      const values = new Float32Array(length);
+      stream.fillGaussian(values, 1);
+      return values;
+    };
+    const [direction, output] = [normals(inputs), normals(outputs)];
+    const x = Float32Array.from(
+      { length: time * inputs },
+      (_, at) => 30 * direction[at % inputs]! + 1e-3 * stream.uniform(),
+    );
+    const sign = (at: number): number => (Math.floor(at / outputs) % 2 === 0 ? 1 : -1);
+    const dy = Float32Array.from({ length: time * outputs }, (_, at) => sign(at) * output[at % outputs]!);
+    let square = 0;
+    for (let row = 0; row < outputs; row++) {
+      for (let column = 0; column < inputs; column++) {
+        let sum = 0;
+        for (let at = 0; at < time; at++) sum += dy[at * outputs + row]! * x[at * inputs + column]!;
+        square += sum * sum;
+      }
+    }
+    return { x: tf.tensor(x, [1, time, inputs]), dy: tf.tensor(dy, [1, time, outputs]), norm: Math.sqrt(square) };
+  }
+
+  it.each([
+    ['met by their own products', [64, 8, 8]],
+    ['met by ghost norms', [16, 96, 80]],
+  ] as const)('are never too small for matrices %s', (_, sizes) => {
+    for (let seed = 0; seed < 40; seed++) {
+      const { x, dy, norm } = cancelling(seed, sizes);
+      const found = tf.tidy(
+        () =>
+          squaredNormOf([{ kind: 'linear', x, dy }])
+            .sqrt()
+            .dataSync()[0]!,
+      );
+      expect(found).toBeGreaterThanOrEqual(norm);
+      disposeTree([x, dy]);
+    }
+  });
+});
