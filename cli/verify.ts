@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 
 import type { Command } from 'commander';
+import { EpsilonflowError } from '../schemas/errors.ts';
 import type { Bundle } from '../tracking/evidence/bundle.ts';
 import type { Verdict } from '../tracking/evidence/verify.ts';
 import { describeLoss } from '../tracking/wording.ts';
@@ -17,12 +18,13 @@ async function verify(subject: string, { json }: { json?: boolean }): Promise<nu
   const released = join(subject, evidenceFolder);
   let bundle: Bundle;
   let files: Verdict = { checked: {}, mismatches: [] };
-  if (existsSync(join(subject, 'evidence.json'))) {
-    bundle = readBundle(subject);
-  } else if (existsSync(join(released, 'evidence.json'))) {
+  if (existsSync(join(released, 'evidence.json'))) {
     const { verifyRelease } = await import('../tracking/evidence/verify-release.ts');
     bundle = readBundle(released);
     files = await verifyRelease(subject, bundle);
+  } else if (existsSync(join(subject, 'evidence.json'))) {
+    bundle = readBundle(subject);
+    if (bundle.evidence.released !== null) throw partOfRelease(subject, evidenceFolder);
   } else {
     const { gatherEvidence } = await import('../tracking/evidence/gather.ts');
     const { verifyFiles } = await import('../tracking/evidence/verify-files.ts');
@@ -56,6 +58,12 @@ async function verify(subject: string, { json }: { json?: boolean }): Promise<nu
   );
   return code;
 }
+
+/** Evidence about a released folder shows nothing of the folder's files: the whole folder must be there to compare. */
+const partOfRelease = (subject: string, evidenceFolder: string): EpsilonflowError =>
+  new EpsilonflowError('BUNDLE_INVALID', `${subject} holds the evidence of a released folder without that folder.`, {
+    hint: `Give verify the released folder itself, which has this in its folder ${evidenceFolder}.`,
+  });
 
 /** Of the same checks in two places. */
 function sumOf(a: Verdict['checked'], b: Verdict['checked']): Verdict['checked'] {

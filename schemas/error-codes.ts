@@ -107,7 +107,7 @@ export const errorCodes = define({
   BUNDLE_INVALID: {
     exit: 2,
     retryable: false,
-    summary: 'A folder of evidence lacks a file, or one was changed.',
+    summary: 'A folder of evidence lacks a file, holds another, or one was changed.',
   },
   // Running
   STEP_FAILED: { exit: 1, retryable: false, summary: 'A step failed in a way that a retry would repeat.' },

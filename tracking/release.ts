@@ -26,6 +26,7 @@ import {
   dataCard,
   datasetSnippet,
   statementMarkdown,
+  syntheticFacts,
   type CardFacts,
 } from './release/card.ts';
 import { findInstance } from './release/find-instance.ts';
@@ -204,8 +205,6 @@ async function writeContent(staged: string, facts: CardFacts, artifact: OpenedAr
     const lines = readFileSync(join(artifact.directory, 'synthetic.jsonl'));
     const labelNames = JSON.parse(readFileSync(join(artifact.directory, 'labels.json'), 'utf8')) as string[];
     const records = await readSynthetic(artifact.directory);
-    const labels: Record<string, number> = Object.fromEntries(labelNames.map((name) => [name, 0]));
-    for (const { label } of records) if (labelNames[label] !== undefined) labels[labelNames[label]]! += 1;
     await write('synthetic.jsonl', lines);
     const columns = [
       { name: 'text', data: records.map(({ text }) => text), type: 'STRING' as const },
@@ -215,7 +214,10 @@ async function writeContent(staged: string, facts: CardFacts, artifact: OpenedAr
       'synthetic.parquet',
       new Uint8Array(parquetWriteBuffer({ columnData: labelNames.length > 0 ? columns : columns.slice(0, 1) })),
     );
-    const synthetic = { rows: records.length, labels };
+    const synthetic = syntheticFacts(
+      labelNames,
+      records.map(({ label }) => labelNames[label]),
+    );
     await write('README.md', dataCard(facts, synthetic));
     await write('dataset.yaml', datasetSnippet(facts, synthetic));
   } else {

@@ -104,7 +104,7 @@ async function finish(
   write('result.json', JSON.stringify(node.id));
   if (node.kind === 'generate') {
     write('synthetic.jsonl', syntheticRows.map((row) => `${JSON.stringify(row)}\n`).join(''));
-    write('labels.json', JSON.stringify(['neg', 'pos']));
+    write('labels.json', `${JSON.stringify(['neg', 'pos'])}\n`);
   }
   const { key, kind, label, sensitivity, axes } = node;
   await store.artifacts.publish(stage, {

@@ -56,7 +56,7 @@ describe('the evidence of a released folder', () => {
     expect(process.exitCode ?? 0).toBe(0);
     const { mismatches, checked } = JSON.parse(printed) as Verdict;
     expect(mismatches).toEqual([]);
-    expect(checked).toMatchObject({ spec: 1, epsilon: 2, account: 1, statement: 3 });
+    expect(checked).toMatchObject({ spec: 1, epsilon: 2, account: 1, statement: 6 });
     expect(checked['files']).toBeGreaterThan(10);
   });
 
@@ -149,8 +149,77 @@ describe('the evidence of a released folder', () => {
       (folder) =>
         digest(folder, 'privacy-statement.md', read(folder, 'privacy-statement.md').replace(/ε = [\d.]+/, 'ε = 1')),
     ],
+    [
+      'a kinder card',
+      'statement',
+      'README.md',
+      (folder) => digest(folder, 'README.md', read(folder, 'README.md').replace(/ε = [\d.]+/, 'ε = 1')),
+    ],
+    [
+      'private data in its snippet',
+      'statement',
+      'dataset.yaml',
+      (folder) => digest(folder, 'dataset.yaml', read(folder, 'dataset.yaml').replace('text: text', 'text: label')),
+    ],
+    [
+      'other labels in its snippet',
+      'statement',
+      'README.md',
+      (folder) => digest(folder, 'dataset.yaml', read(folder, 'dataset.yaml').replace('pos', 'sop')),
+    ],
+    [
+      'another set beside it, with digests that fit',
+      'files',
+      'better.jsonl',
+      (folder) => {
+        appendFileSync(join(folder, 'SHA256SUMS'), `${'0'.repeat(64)}  better.jsonl\n`);
+        digest(folder, 'better.jsonl', more);
+      },
+    ],
   ])('shows %s', async (_, check, subject, change) => {
     expect(await verdictOf(change)).toContainEqual(expect.objectContaining({ check, subject }));
+  });
+
+  it('says what was lost with an earlier ledger in its papers, and is caught when it does not', async () => {
+    const why = { author: 'board', reason: 'the disk is lost' };
+    const expected = { ledger: 'an earlier one', sequence: 7, hash: 'ab', source: 'a note' };
+    await honest.ledger.acknowledge([{ problem: 'exchanged', expected }], why);
+    const to = join(honest.folder, 'after-loss');
+    await releaseInstance({ ...honest, instance: 'synthetic[epsilon=4]', to });
+    const bundle = readBundle(join(to, 'evidence'));
+    expect((await verifyRelease(to, bundle)).mismatches).toEqual([]);
+
+    const statement = JSON.parse(read(to, 'privacy-statement.json')) as { accounts: { losses: unknown[] }[] };
+    expect(statement.accounts[0]!.losses).toHaveLength(1);
+    statement.accounts[0]!.losses = [];
+    digest(to, 'privacy-statement.json', JSON.stringify(statement));
+    expect((await verifyRelease(to, bundle)).mismatches).toContainEqual(
+      expect.objectContaining({ check: 'statement', subject: 'reviews' }),
+    );
+    digest(to, 'privacy-statement.json', JSON.stringify({ ...statement, accounts: [] }));
+    expect((await verifyRelease(to, bundle)).mismatches).toContainEqual(
+      expect.objectContaining({ check: 'statement', subject: 'privacy-statement.json' }),
+    );
+  });
+
+  it('is no evidence for what else lies in a folder with it', async () => {
+    const forged = join(honest.folder, 'forged');
+    cpSync(join(released, 'evidence'), forged, { recursive: true });
+    vi.spyOn(process.stderr, 'write').mockImplementation(() => true);
+    vi.spyOn(process.stdout, 'write').mockImplementation(() => true);
+    const exitCodeOf = async (folder: string): Promise<unknown> => {
+      process.exitCode = 0;
+      await main(['verify', folder]);
+      const { exitCode } = process;
+      process.exitCode = 0;
+      return exitCode;
+    };
+    expect(await exitCodeOf(forged)).toBe(2);
+    writeFileSync(join(forged, 'synthetic.jsonl'), more);
+    expect(await exitCodeOf(forged)).toBe(2);
+    expect(() => readBundle(forged)).toThrow(/synthetic\.jsonl is no file of a bundle/);
+    cpSync(released, forged, { recursive: true });
+    expect(await exitCodeOf(forged)).toBe(1);
   });
 
   it('stays the same when it is released again', async () => {

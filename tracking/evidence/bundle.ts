@@ -4,7 +4,7 @@
  */
 
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, rename, rm, rmdir, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 
@@ -64,6 +64,9 @@ export const sumsFile = 'SHA256SUMS';
 
 /** Where a released folder has its evidence. */
 export const evidenceFolder = 'evidence';
+
+/** The files of a bundle. */
+const bundleNames: ReadonlySet<string> = new Set(['evidence.json', 'plan.json', 'spec.yaml', sumsFile]);
 
 /** Content of a bundle's files by name. */
 export function bundleFiles({ evidence, plan, spec }: Bundle): Record<string, string> {
@@ -128,7 +131,7 @@ export async function writeBundle(bundle: Bundle, to: string): Promise<string[]>
 /**
  * Reads a bundle and checks its files against their digests.
  *
- * @throws EpsilonflowError BUNDLE_INVALID when a file is missing, changed or of another version
+ * @throws EpsilonflowError BUNDLE_INVALID when a file is missing, changed, of another version or none of a bundle's
  */
 export function readBundle(directory: string): Bundle {
   const invalid = (what: string, cause?: unknown): EpsilonflowError =>
@@ -144,6 +147,9 @@ export function readBundle(directory: string): Bundle {
     }
   };
   const sums = readSums(read(sumsFile));
+  // What lies beside evidence must not seem to be checked by it.
+  const foreign = [...new Set([...readdirSync(directory), ...sums.keys()])].find((name) => !bundleNames.has(name));
+  if (foreign !== undefined) throw invalid(`${foreign} is no file of a bundle`);
   const checked = (name: string): string => {
     const content = read(name);
     if (sums.get(name) !== sha256(content)) throw invalid(`${name} is not what ${sumsFile} says`);

@@ -45,8 +45,20 @@ export interface CardFacts {
 
 export interface SyntheticFacts {
   rows: number;
-  /** Rows by label; empty without labels. */
-  labels: Record<string, number>;
+  /** Rows by label, in the order of the classes; empty without labels. */
+  labels: readonly (readonly [label: string, rows: number])[];
+}
+
+/**
+ * @param names labels in the order of the classes; empty without labels
+ * @param labels that of each row
+ */
+export function syntheticFacts(names: readonly string[], labels: readonly (string | undefined)[]): SyntheticFacts {
+  const rows = new Map(names.map((name) => [name, 0]));
+  for (const label of labels) {
+    if (label !== undefined && rows.has(label)) rows.set(label, rows.get(label)! + 1);
+  }
+  return { rows: labels.length, labels: [...rows] };
 }
 
 function methodText(method: FinetuneParams['method']): string {
@@ -116,7 +128,7 @@ export function dataCard(facts: CardFacts, synthetic: SyntheticFacts): string {
   const { plan, node, run, statement } = facts;
   const frontMatter = {
     configs: [{ config_name: 'default', data_files: [{ split: 'train', path: 'synthetic.parquet' }] }],
-    ...(Object.keys(synthetic.labels).length > 0 ? { task_categories: ['text-classification'] } : {}),
+    ...(synthetic.labels.length > 0 ? { task_categories: ['text-classification'] } : {}),
     tags: ['synthetic', ...(node.label === 'dp' ? ['differential-privacy'] : []), 'epsilonflow'],
   };
   const generate = node.params as GenerateParams;
@@ -142,7 +154,7 @@ export function dataCard(facts: CardFacts, synthetic: SyntheticFacts): string {
                 ? `The model was fine-tuned on ${statement.datasets.map(({ dataset }) => dataset).join(', ')} with differential privacy; no row of it is here by intent, though a model may repeat common phrases.`
                 : 'The model saw public data only.'),
           },
-          ...(Object.keys(synthetic.labels).length > 0
+          ...(synthetic.labels.length > 0
             ? [
                 {
                   kind: 'table',
@@ -151,7 +163,7 @@ export function dataCard(facts: CardFacts, synthetic: SyntheticFacts): string {
                     { title: 'label', align: 'left' },
                     { title: 'rows', align: 'right' },
                   ],
-                  rows: Object.entries(synthetic.labels).map(([label, rows]) => [label, String(rows)]),
+                  rows: synthetic.labels.map(([label, rows]) => [label, String(rows)]),
                 } satisfies Block,
               ]
             : []),
@@ -219,7 +231,7 @@ export function dataCard(facts: CardFacts, synthetic: SyntheticFacts): string {
 /** The folder as a public dataset of a spec; paths are relative to the spec's folder, here the released one. */
 export function datasetSnippet({ statement }: CardFacts, { labels }: SyntheticFacts): string {
   const name = `${statement.datasets[0]?.dataset ?? 'generated'}-synthetic`;
-  const values = Object.keys(labels);
+  const values = labels.map(([label]) => label);
   return stringify({
     datasets: {
       [name]: {
