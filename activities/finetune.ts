@@ -22,10 +22,11 @@ import {
   type CheckpointIdentity,
   type TrainingState,
 } from '../learning/dp/checkpoint.ts';
-import { bytesOf, microbatchShapes } from '../learning/dp/memory.ts';
-import { encodeRecord, type EncodedRecord } from '../learning/dp/sequences.ts';
+import { bytesOf, isWithin, microbatchShapes } from '../learning/dp/memory.ts';
+import { encodeRecord, type EncodedRecord, type MicrobatchShape } from '../learning/dp/sequences.ts';
 import { Trainer, unmovedGroups } from '../learning/dp/trainer.ts';
 import { checkModelUnchanged, copyTokenizer, readModel, readTokenizer, type Model } from '../learning/formats/model.ts';
+import { machine } from '../learning/machine.ts';
 import type { Tokenizer } from '../learning/tokenizer/index.ts';
 import { seededStream, type KeyedStream } from '../privacy/noise.ts';
 import type { MechanismProof } from '../schemas/artifact.ts';
@@ -104,6 +105,17 @@ function checkFit({ config }: Model, tokenizer: Tokenizer, params: FinetuneParam
   }
 }
 
+/** The microbatches of an earlier attempt where memory allows them still; else what it allows. */
+function layoutWithin(
+  earlier: readonly MicrobatchShape[] | undefined,
+  { config }: Model,
+  tuned: TunedShape,
+  limits: { sequence: number; memory: number },
+): readonly MicrobatchShape[] {
+  const allowed = microbatchShapes(config, tuned, limits);
+  return earlier && isWithin(earlier, allowed) ? earlier : allowed;
+}
+
 /** What the method trains. @param labels of the dataset */
 function tunedShape({ method, conditioning }: FinetuneParams, labels: readonly string[]): TunedShape {
   const classes = conditioning === 'class-bias' ? labels.length : 0;
@@ -168,7 +180,9 @@ export const run: StepRunner<'finetune'> = async (input, context): Promise<StepO
   const resumed = await readCheckpoint(input.checkpointDirectory, parameters, identity);
   const fresh = Object.fromEntries(Object.entries(initial).map(([name, values]) => [name, values.slice()]));
   const limits = { sequence: params.sequence, memory: bytesOf(params.memory) };
-  const layout = resumed?.layout ?? microbatchShapes(model.config, tuned, limits);
+  // With noise, other microbatches would make every step since the checkpoint another one, which is charged.
+  const layout =
+    resumed && mechanism.kind !== 'unbounded' ? resumed.layout : layoutWithin(resumed?.layout, model, tuned, limits);
   const state: TrainingState = resumed ?? { step: 0, values: fresh, ...zeroState(initial) };
 
   const size = dataset.privacy?.size ?? records.length;
@@ -186,6 +200,7 @@ export const run: StepRunner<'finetune'> = async (input, context): Promise<StepO
       secret: mechanism.kind === 'unbounded' ? null : await noiseSecret(input),
       layout,
       padId: tokenizer.eosId,
+      machine: machine(),
     },
     model.weights,
     records,

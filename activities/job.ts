@@ -57,8 +57,9 @@ export interface JobContext {
   readonly stopping: boolean;
   /**
    * Private nodes: call before step `step`'s noise is used; resolves when the ledger has durably recorded it.
-   * `stateDigest` (hex) is the digest of the incoming state that the noise is derived from. The release of test counts
-   * is step 0 of its own charge. `batchSize`, how many records were drawn for it, goes to the ledger alone.
+   * `stateDigest` (hex) is the digest that the noise is derived from: of the incoming state and how sums are computed.
+   * The release of test counts is step 0 of its own charge. `batchSize`, how many records were drawn for it, goes to the
+   * ledger alone.
    */
   announceStep(step: number, stateDigest: string, charge: AnnouncedCharge, batchSize: number | null): Promise<void>;
   /** Checks that this attempt still owns the step; throws FENCED if not. Call before a checkpoint becomes visible. */

@@ -5,10 +5,10 @@
 
 import { fork, type ChildProcess } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { closeSync, openSync, readFileSync } from 'node:fs';
-import { cpus } from 'node:os';
+import { closeSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { processor } from '../learning/processor.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import { packageRoot, statePaths } from '../stack/paths.ts';
 import { faultOf } from './errors.ts';
@@ -54,8 +54,7 @@ const stopGrace = 30_000;
 
 /** Where compiled programs are kept: a folder for each kind of processor, since they hold its machine code. */
 function compiledPrograms(): string {
-  const processor = /^flags\s*:.*$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[0] ?? '';
-  const name = createHash('sha256').update(`${cpus()[0]?.model}\n${processor}`).digest('hex').slice(0, 12);
+  const name = createHash('sha256').update(processor()).digest('hex').slice(0, 12);
   return join(statePaths.xlaCache(), name);
 }
 

@@ -222,7 +222,8 @@ class InstanceBuilder {
     return jsonDigest({
       kind,
       kindVersion,
-      // Settings of DP training are read only where there is a mechanism; memory changes no result.
+      // Settings of DP training are read only where there is a mechanism; memory changes sums in their last
+      // bits at most, and what is repeated with another has noise of its own.
       params: { ...params, memory: undefined, ...(withoutDp && { dp: undefined }) },
       inputs: Object.fromEntries(keys),
       mechanism: privacy?.digest,

@@ -1,9 +1,9 @@
 /**
  * @file Randomness as a pseudo-random function: the sampling and noise of a DP step, and seeded streams for the rest.
  *
- * Batch and noise of step t are PRF(key, node key, t, digest of incoming weights and optimiser state). An identical
- * state repeats bit for bit, so a retried step releases nothing new; any other state gets a fresh batch and fresh
- * noise, so two outputs with the same noise can never be subtracted.
+ * Batch and noise of step t are PRF(key, node key, t, digest of incoming weights, optimiser state and how sums are
+ * computed). An identical digest repeats bit for bit, so a retried step releases nothing new; any other gets a fresh
+ * batch and fresh noise, so two outputs with the same noise can never be subtracted.
  *
  * Derivation: HKDF-SHA256 (RFC 5869) of the node's 32-byte key, with a length-prefixed encoding of purpose and context
  * as `info`, gives a 32-byte AES key; the stream is the AES-256-CTR keystream from counter zero. Distinct contexts give
@@ -130,7 +130,7 @@ function derive(key: Buffer, parts: readonly (string | Buffer)[]): KeyedStream {
  * @param key 32 secret bytes that belong to this node alone.
  * @param nodeKey content key of the plan node.
  * @param step number of the step, from 0.
- * @param stateDigest digest of the incoming weights and optimiser state.
+ * @param stateDigest digest of all that the step's sum depends on: incoming weights, optimiser state, computation.
  * @throws RangeError when the key has another length or the step is not a natural number.
  */
 export function stepStreams(key: Buffer, nodeKey: string, step: number, stateDigest: Buffer): StepStreams {

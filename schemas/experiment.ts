@@ -333,7 +333,7 @@ export interface FinetuneWith {
    */
   sequence?: number | Expression;
   /**
-   * Memory that training may take, about. Logical batches are cut so that it suffices; results don't depend on it but for the last bits of `method: full`.
+   * Memory that training may take, about. Logical batches are cut so that it suffices. Results depend on it in their last bits at most; where a step of DP training is repeated with another, its noise is drawn, and charged, anew.
    */
   memory?: string;
   /**

@@ -15,6 +15,7 @@ import { initialWeights } from '../../learning/decoder/weights.ts';
 import { adamUpdate, zeroState } from '../../learning/dp/adam.ts';
 import { encodeRecord, type EncodedRecord, type MicrobatchShape } from '../../learning/dp/sequences.ts';
 import { Trainer } from '../../learning/dp/trainer.ts';
+import { machine } from '../../learning/machine.ts';
 import { tf, type Tensor } from '../../learning/tensorflow.ts';
 import { seededStream } from '../../privacy/noise.ts';
 import { wholeBatches } from './mechanism.ts';
@@ -67,6 +68,7 @@ export function trainerArm(
         schedule,
         layout,
         padId: 0,
+        machine: machine(),
         mechanism: arithmetic === 'unbounded' ? { kind: 'unbounded' } : wholeBatches(batch, arithmetic),
       },
       unboundedBatch: { samplingProbability: 1, expectedBatchSize: batch, seed: 1 },

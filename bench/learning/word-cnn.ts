@@ -1,6 +1,7 @@
 /** @file DP-SGD steps of the word-CNN on made-up texts. */
 
 import { zeroState } from '../../learning/dp/adam.ts';
+import { machine } from '../../learning/machine.ts';
 import { WordCnn } from '../../learning/word-cnn/network.ts';
 import { initialWeights, type WordCnnShape } from '../../learning/word-cnn/parameters.ts';
 import { namedWeights, trainPrivately } from '../../learning/word-cnn/private-training.ts';
@@ -45,6 +46,7 @@ export function wordCnnArm(name: string, shape: WordCnnShape, lengths: readonly 
         schedule: { lr: 1e-3, warmup: 0, finalLr: 1, steps: state.step + 1 },
         mechanism: wholeBatches(batch, 'exact'),
         secret: { key: Buffer.alloc(32, 1), nodeKey: 'bench' },
+        machine: machine(),
       },
       state,
       { beforeStep: () => Promise.resolve(), between: () => Promise.resolve(), afterStep: () => Promise.resolve() },

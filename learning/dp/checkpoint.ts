@@ -32,7 +32,7 @@ export interface CheckpointIdentity {
   mechanismDigest: string | null;
 }
 
-/** How logical batches are cut. It stays as it was at the first step, since sums in floats depend on it. */
+/** How logical batches are cut: sums depend on it in their last bits, and so does the noise of a repeated step. */
 interface Layout {
   layout: readonly MicrobatchShape[];
 }
@@ -81,9 +81,15 @@ export async function writeCheckpoint(
   }
 }
 
+const isLayout = (value: unknown): value is readonly MicrobatchShape[] =>
+  Array.isArray(value) &&
+  value.every((shape: Partial<MicrobatchShape> | null) =>
+    [shape?.rows, shape?.time].every((size) => Number.isSafeInteger(size) && size! > 0),
+  );
+
 /**
  * The state to go on from, or null when there is none. A damaged file counts as none: training starts over and repeats
- * the same steps, which releases nothing new.
+ * the same steps, which releases nothing new if they are computed as before.
  *
  * @throws EpsilonflowError MECHANISM_MISMATCH when the checkpoint belongs to another mechanism or step.
  */
@@ -108,6 +114,7 @@ export async function readCheckpoint(
     );
   }
   const { layout } = stored;
+  if (!isLayout(layout)) return null;
   const state: TrainingState & Layout = {
     ...{ step: Number(found.metadata['step']), layout },
     ...{ values: {}, first: {}, second: {} },

@@ -47,7 +47,7 @@ const shown = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
 
 /**
  * The shape of each bucket: as many examples as keep the processor busy, fewer where they would not fit. Recorded in
- * checkpoints, since sums in floats depend on it in their last bits.
+ * checkpoints, since sums depend on it in their last bits.
  *
  * @param memory bytes that the process may take
  * @throws EpsilonflowError STEP_FAILED when not even one of the longest examples fits
@@ -71,6 +71,11 @@ export function microbatchShapes(
     return { time, rows: Math.max(1, Math.min(fitting, Math.floor(microbatchTokens / time))) };
   });
 }
+
+/** Whether microbatches of `layout` take no more memory than those of `allowed`, and are of the same lengths. */
+export const isWithin = (layout: readonly MicrobatchShape[], allowed: readonly MicrobatchShape[]): boolean =>
+  layout.length === allowed.length &&
+  layout.every(({ time, rows }, index) => time === allowed[index]!.time && rows <= allowed[index]!.rows);
 
 /** Bytes of `512MiB` or `4GiB`. */
 export function bytesOf(memory: string): number {

@@ -5,6 +5,9 @@
  * An example moves the sum by at most the clip norm C, so one Gaussian with standard deviation sigma * C on every
  * coordinate is the mechanism that is accounted for. In exact arithmetic sums and noise are integers on a grid: their sum
  * is the Gaussian mechanism's output rounded to the grid, and all that follows is post-processing of it.
+ *
+ * Batch and noise of a step are derived from its digest, which covers all that its sums depend on. A step that is
+ * repeated with another sum therefore has noise of its own, and is recorded, and charged, as another application.
  */
 
 import { createHash } from 'node:crypto';
@@ -35,14 +38,19 @@ export interface LoopSettings {
   secret: { key: Buffer; nodeKey: string } | null;
   /** Number of records that batches are drawn from. */
   records: number;
+  /**
+   * What sums depend on beside state, batch and node, in their last bits: how batches are cut into microbatches, rows of
+   * the programs, and the machine.
+   */
+  computation: string;
 }
 
 export interface LoopHooks {
   /**
-   * Called before the batch and noise of step `step` (from 0) are used, with the digest of the incoming state. The number
-   * of records that were drawn, `batchSize`, is private information.
+   * Called before the batch and noise of step `step` (from 0) are used, with the step's digest (see
+   * `stepDigest`). The number of records that were drawn, `batchSize`, is private information.
    */
-  beforeStep(step: number, stateDigest: Buffer, batchSize: number): Promise<void>;
+  beforeStep(step: number, digest: Buffer, batchSize: number): Promise<void>;
   /** Called after each step. `meanLoss` is private information: nats, null for an empty batch. */
   afterStep(step: number, meanLoss: number | null): Promise<void>;
 }
@@ -57,9 +65,15 @@ export interface BatchSums {
   step: number | null;
 }
 
-/** sha256 over a state's numbers: with the key and the step it decides batch and noise. */
-export function stateDigest(parameters: readonly NamedParameter[], state: TrainingState): Buffer {
-  const hash = createHash('sha256').update(`step ${state.step}\n`);
+/**
+ * sha256 over the incoming state's numbers and over how sums are computed from it: with key and node it decides batch
+ * and noise. Equal digests have equal sums.
+ */
+export function stepDigest(
+  { parameters, computation }: Pick<LoopSettings, 'computation'> & { parameters: readonly NamedParameter[] },
+  state: TrainingState,
+): Buffer {
+  const hash = createHash('sha256').update(`${JSON.stringify({ step: state.step, computation })}\n`);
   for (const part of ['values', 'first', 'second'] as const) {
     for (const { name } of parameters) {
       const values = state[part][name] as Float32Array;
@@ -87,7 +101,7 @@ export async function trainInSteps(
   const { mechanism } = settings;
   while (state.step < settings.schedule.steps) {
     const { step } = state;
-    const digest = stateDigest(settings.parameters, state);
+    const digest = stepDigest(settings, state);
     failpoint('step: reached');
     const { drawn, addNoise, expectedBatchSize } = stepDraws(settings, step, digest);
     await hooks.beforeStep(step, digest, drawn.length);

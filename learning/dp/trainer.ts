@@ -68,6 +68,8 @@ export interface TrainerSettings {
   secret: { key: Buffer; nodeKey: string } | null;
   layout: readonly MicrobatchShape[];
   padId: number;
+  /** What decides the last bits of sums beside the programs: see `machine` of `learning/machine.ts`. */
+  machine: string;
 }
 
 export interface TrainerHooks extends LoopHooks {
@@ -113,14 +115,18 @@ export class Trainer {
 
   /** Trains from `state`, which it changes, to the end of the schedule. Returns as `trainInSteps` does. */
   async train(state: TrainingState, hooks: TrainerHooks): Promise<MechanismProof | null> {
-    const { schedule, mechanism, unboundedBatch, secret, layout, padId, tuned } = this.settings;
+    const { schedule, mechanism, unboundedBatch, secret, layout, padId, tuned, machine } = this.settings;
     const parameters = this.parameters.map((each) => ({ ...each, rateMultiple: rateMultiple(tuned, each.group) }));
     const sums = (drawn: Int32Array): Promise<BatchSums> =>
       this.gradientSums(state, microbatches(this.records, drawn, layout, padId), hooks);
     const records = this.records.length;
     // When a program was first needed would tell when a record of its length was first drawn.
-    for (const shape of layout) await this.gradientFor(shape, hooks);
-    return trainInSteps({ parameters, schedule, mechanism, unboundedBatch, secret, records }, state, sums, hooks);
+    const programs: number[] = [];
+    for (const shape of layout) programs.push((await this.gradientFor(shape, hooks)).rows);
+    const cut = layout.map(({ time, rows }, index) => ({ time, rows, program: programs[index] }));
+    const computation = JSON.stringify({ machine, cut });
+    const settings = { parameters, schedule, mechanism, unboundedBatch, secret, records, computation };
+    return trainInSteps(settings, state, sums, hooks);
   }
 
   /** Frees compiled programs. */

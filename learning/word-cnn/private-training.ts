@@ -76,6 +76,8 @@ export interface PrivateSettings {
   schedule: Schedule;
   mechanism: PoissonGaussianMechanism;
   secret: { key: Buffer; nodeKey: string };
+  /** What decides the last bits of sums beside the program: see `machine` of `learning/machine.ts`. */
+  machine: string;
 }
 
 /**
@@ -90,7 +92,7 @@ export async function trainPrivately(
   hooks: PrivateHooks,
 ): Promise<MechanismProof> {
   const parameters = trainedParameters(model.shape);
-  const { schedule, mechanism, secret } = settings;
+  const { schedule, mechanism, secret, machine } = settings;
   const gradientSums = async (drawn: Int32Array): Promise<BatchSums> => {
     const clipped = new ClippedGradients(model, data, mechanism.clipNorm);
     const of = Math.ceil(drawn.length / privateMicrobatch);
@@ -104,8 +106,9 @@ export async function trainPrivately(
   // An unbounded mechanism is never run here, so how its batches are drawn plays no part.
   const unboundedBatch = { samplingProbability: 0, expectedBatchSize: 1, seed: 0 };
   const records = data.labels.length;
+  const computation = JSON.stringify({ machine, rows: privateMicrobatch });
   const proof = await trainInSteps(
-    { parameters, schedule, mechanism, unboundedBatch, secret, records },
+    { parameters, schedule, mechanism, unboundedBatch, secret, records, computation },
     state,
     gradientSums,
     {

@@ -59,6 +59,7 @@ export async function trainSmall(task: SmallTraining): Promise<{ proof: Mechanis
       unboundedBatch: { samplingProbability: 0, expectedBatchSize: 1, seed: 0 },
       secret: { key, nodeKey },
       records,
+      computation: 'chaos',
     },
     state,
     sums,

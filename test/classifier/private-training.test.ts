@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { deviationOnGrid, gridFor } from '../../learning/dp/grid.ts';
 import { zeroState } from '../../learning/dp/adam.ts';
 import { readCheckpoint, writeCheckpoint, type TrainingState } from '../../learning/dp/checkpoint.ts';
-import { stateDigest } from '../../learning/dp/outer-loop.ts';
+import { stepDigest } from '../../learning/dp/outer-loop.ts';
 import { WordCnn } from '../../learning/word-cnn/network.ts';
 import { initialWeights, wordCnnSizes, type WordCnnShape } from '../../learning/word-cnn/parameters.ts';
 import {
@@ -39,6 +39,7 @@ const settings = {
   schedule: privateSchedule({ lr: 0.05, steps: mechanism.steps }),
   mechanism,
   secret: { key: Buffer.alloc(32, 7), nodeKey: 'node' },
+  machine: 'this one',
 };
 const quiet: PrivateHooks = {
   beforeStep: () => Promise.resolve(),
@@ -65,7 +66,7 @@ function start(state?: TrainingState): { model: WordCnn; state: TrainingState } 
   return { model: new WordCnn(shape, weights), state: { ...(state ?? { step: 0, ...zeroState(values) }), values } };
 }
 
-const digest = (state: TrainingState): string => stateDigest(parameters, state).toString('hex');
+const digest = (state: TrainingState): string => stepDigest({ parameters, computation: '' }, state).toString('hex');
 
 let folder: string;
 beforeAll(async () => {
@@ -111,17 +112,35 @@ describe('DP training of the word-CNN', () => {
 
   it('adds the noise of the keyed stream once a step, over the expected batch size', async () => {
     const { model, state } = start();
-    const { noise } = stepStreams(settings.secret.key, 'node', 0, stateDigest(parameters, state));
+    const single = { ...settings, schedule: { ...settings.schedule, steps: 1 } };
+    let stated = Buffer.alloc(0);
+    const beforeStep: PrivateHooks['beforeStep'] = async (_, announced) => void (stated = Buffer.from(announced));
+    await trainPrivately(model, nothing, single, state, { ...quiet, beforeStep });
+    const { noise } = stepStreams(settings.secret.key, 'node', 0, stated);
     const grid = gridFor(mechanism.clipNorm);
     const next = roundedGaussian(noise, deviationOnGrid(mechanism.noiseMultiplier, grid));
-    const single = { ...settings, schedule: { ...settings.schedule, steps: 1 } };
-    await trainPrivately(model, nothing, single, state, quiet);
     for (const { name, shape: size } of parameters) {
       const expected = Float64Array.from({ length: size.reduce((a, b) => a * b, 1) }, () => next() * grid.step);
       // Adam's first moment after one step is 0.1 of the gradient.
       const gradient = Array.from(state.first[name]!, (value) => value * 10 * mechanism.expectedBatchSize);
       gradient.forEach((value, index) => expect(value).toBeCloseTo(expected[index]!, 5));
     }
+  });
+
+  it('has another step record and other noise on another machine', async () => {
+    const one = async (machine: string): Promise<{ stated: string; after: string }> => {
+      const { model, state } = start();
+      const single = { ...settings, machine, schedule: { ...settings.schedule, steps: 1 } };
+      let stated = '';
+      const beforeStep: PrivateHooks['beforeStep'] = async (_, announced) => void (stated = announced.toString('hex'));
+      await trainPrivately(model, nothing, single, state, { ...quiet, beforeStep });
+      return { stated, after: digest(state) };
+    };
+    const here = await one('this one');
+    expect(await one('this one')).toEqual(here);
+    const there = await one('another');
+    expect(there.stated).not.toBe(here.stated);
+    expect(there.after).not.toBe(here.after);
   });
 
   it('learns when the noise is small', async () => {

@@ -8,7 +8,7 @@ import { readCheckpoint, writeCheckpoint, type TrainingState } from '../../learn
 import { deviationOnGrid, gridFor } from '../../learning/dp/grid.ts';
 import { bucketLengths, encodeRecord, type EncodedRecord } from '../../learning/dp/sequences.ts';
 import { Trainer, unmovedGroups, type TrainerHooks, type TrainerSettings } from '../../learning/dp/trainer.ts';
-import { stateDigest } from '../../learning/dp/outer-loop.ts';
+import { stepDigest } from '../../learning/dp/outer-loop.ts';
 import type { Tensor } from '../../learning/tensorflow.ts';
 import { roundedGaussian } from '../../privacy/exact-gaussian.ts';
 import { seededStream, stepStreams } from '../../privacy/noise.ts';
@@ -41,6 +41,7 @@ const settings: TrainerSettings = {
   secret: { key, nodeKey: 'a' },
   layout,
   padId: 1,
+  machine: 'this one',
 };
 const quiet: TrainerHooks = {
   beforeStep: () => Promise.resolve(),
@@ -62,7 +63,7 @@ const initialState = (): TrainingState => {
   const values = initialValues(parameters, {}, () => stream.uniform());
   return { step: 0, values, ...zeroState(values) };
 };
-const digest = (state: TrainingState): string => stateDigest(parameters, state).toString('hex');
+const digest = (state: TrainingState): string => stepDigest({ parameters, computation: '' }, state).toString('hex');
 
 let weights: Record<string, Tensor>;
 let trainer: Trainer;
@@ -97,31 +98,44 @@ describe('DP training', () => {
     expect(unmovedGroups(parameters, initialState().values, whole.values)).toEqual([]);
   });
 
-  it('draws another batch and other noise from any other state, node or key', async () => {
+  it('draws another batch and other noise from any other state, node, key or way to compute sums', async () => {
+    const announced = new Set<string>();
     const one = async (change: Partial<TrainerSettings>, state: TrainingState): Promise<string> => {
       const single = { ...settings, ...change, schedule: { ...settings.schedule, steps: 1 } };
       // No records: what is left of the step is its noise.
       const alone = new Trainer(single, weights, []);
-      await alone.train(state, quiet);
+      await alone.train(state, {
+        ...quiet,
+        beforeStep: async (_, stated) => void announced.add(stated.toString('hex')),
+      });
+      alone.dispose();
       return digest({ ...state, values: state.first });
     };
     const base = await one({}, initialState());
     expect(await one({}, initialState())).toBe(base);
+    expect(announced.size).toBe(1);
     const moved = initialState();
     (moved.values[parameters[0]!.name] as Float32Array)[0]! += 1e-6;
     expect(await one({}, moved)).not.toBe(base);
     expect(await one({ secret: { key, nodeKey: 'b' } }, initialState())).not.toBe(base);
     expect(await one({ secret: { key: Buffer.alloc(32, 4), nodeKey: 'a' } }, initialState())).not.toBe(base);
+    // Node and key are those of a ledger entry; what else differs makes another step record there.
+    expect(announced.size).toBe(2);
+    expect(await one({ machine: 'another' }, initialState())).not.toBe(base);
+    expect(await one({ layout: layout.map((shape) => ({ ...shape, rows: 3 })) }, initialState())).not.toBe(base);
+    expect(announced.size).toBe(4);
   });
 
   it('adds noise of sigma times C once a logical batch and divides by the expected batch size, also when it is empty', async () => {
     const state = initialState();
     const single = new Trainer({ ...settings, schedule: { ...settings.schedule, steps: 1 } }, weights, []);
-    const streams = stepStreams(key, 'a', 0, stateDigest(parameters, state));
-    const grid = gridFor(mechanism.clipNorm);
-    const next = roundedGaussian(streams.noise, deviationOnGrid(mechanism.noiseMultiplier, grid));
-    await single.train(state, quiet);
+    let stated = Buffer.alloc(0);
+    await single.train(state, { ...quiet, beforeStep: async (_, announced) => void (stated = Buffer.from(announced)) });
+    single.dispose();
     expect(state.step).toBe(1);
+    const grid = gridFor(mechanism.clipNorm);
+    const { noise } = stepStreams(key, 'a', 0, stated);
+    const next = roundedGaussian(noise, deviationOnGrid(mechanism.noiseMultiplier, grid));
     for (const { name } of parameters) {
       for (const value of state.first[name] as Float32Array) {
         expect(value).toBeCloseTo((0.1 * next() * grid.step) / mechanism.expectedBatchSize, 7);
@@ -129,10 +143,13 @@ describe('DP training', () => {
     }
   });
 
-  it('has the same sum however a logical batch is cut into microbatches, noise included', async () => {
+  it('has the same sum to rounding however a logical batch is cut into microbatches', async () => {
     const after = async (rows: number): Promise<TrainingState> => {
       const state = initialState();
-      const cut = { ...settings, layout: [{ time: 8, rows }], schedule: { ...settings.schedule, steps: 1 } };
+      // All records, and noise that rounds to 0: batch and noise of other cuts are others.
+      const silent = { ...mechanism, samplingProbability: 1, noiseMultiplier: 1e-9 };
+      const schedule = { ...settings.schedule, steps: 1 };
+      const cut = { ...settings, layout: [{ time: 8, rows }], mechanism: silent, schedule };
       const one = new Trainer(cut, weights, records);
       await one.train(state, quiet);
       one.dispose();
@@ -150,14 +167,16 @@ describe('DP training', () => {
   it('announces each step with the number of records drawn before it uses them, and reports the mean loss of the batch', async () => {
     const log: string[] = [];
     const state = initialState();
-    const streams = stepStreams(key, 'a', 0, stateDigest(parameters, state));
-    const expected = poissonBatch(streams.batch, records.length, mechanism.samplingProbability).length;
+    let expected = 0;
     let microbatchCount = 0;
     await trainer.train(state, {
       ...quiet,
-      beforeStep: async (step, _digest, batchSize) => {
+      beforeStep: async (step, stated, batchSize) => {
         log.push(`before ${step}`);
-        if (step === 0) expect(batchSize).toBe(expected);
+        if (step > 0) return;
+        const { batch } = stepStreams(key, 'a', 0, stated);
+        expected = poissonBatch(batch, records.length, mechanism.samplingProbability).length;
+        expect(batchSize).toBe(expected);
       },
       between: async ({ step }) => void (step === 0 && microbatchCount++),
       afterStep: async (step, loss) => {
@@ -215,6 +234,21 @@ describe('checkpoints', () => {
     );
     await expect(readCheckpoint(directory, parameters, { ...identity, nodeKey: 'b' })).rejects.toMatchObject(refused);
     expect(await readCheckpoint(directory, parameters, identity)).toMatchObject({ step: 7, layout });
+  });
+
+  it.each([
+    [undefined],
+    [{ time: 8, rows: 4 }],
+    [[{ time: 8 }]],
+    [[{ time: 8, rows: 0 }]],
+    [[{ time: 8.5, rows: 4 }]],
+    [[{ time: '8', rows: 4 }]],
+    [[null]],
+  ])('that cut batches by %j count as none', async (wrong) => {
+    const directory = await mkdtemp(join(tmpdir(), 'checkpoint-'));
+    const spoilt = { ...identity, layout: wrong as unknown as typeof layout };
+    await writeCheckpoint(directory, parameters, initialState(), spoilt, () => Promise.resolve());
+    expect(await readCheckpoint(directory, parameters, identity)).toBeNull();
   });
 
   it('that are damaged count as none', async () => {

@@ -315,6 +315,16 @@ describe('the finetune step', () => {
     expect(observed.losses.at(-1)![1]).toBeLessThan(0.9 * observed.losses[0]![1]);
   });
 
+  it('keeps to memory that was lowered between two attempts without DP', async () => {
+    const input = await job({ mechanism: { kind: 'unbounded' }, params: { epsilon: 'inf' } });
+    const first = context();
+    first.metric = (_, __, step) => void (first.stopping = step === 3);
+    await expect(run(input, first)).rejects.toBeInstanceOf(JobCancelled);
+    expect(await readdir(input.checkpointDirectory)).toEqual(['training.safetensors']);
+    const params = { ...input.node.params, memory: '64MiB' };
+    await expect(run({ ...input, node: { ...input.node, params } }, context())).rejects.toThrow(/are allowed/);
+  });
+
   it('refuses a checkpoint of another mechanism', async () => {
     const input = await job();
     await expect(run(input, context(5))).rejects.toBeInstanceOf(JobCancelled);

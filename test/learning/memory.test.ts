@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { bytesOf, microbatchShapes } from '../../learning/dp/memory.ts';
+import { bytesOf, isWithin, microbatchShapes } from '../../learning/dp/memory.ts';
 import type { DecoderConfig } from '../../learning/decoder/config.ts';
 import { smallAdapter, smallConfig } from './small-model.ts';
 
@@ -30,6 +30,30 @@ it('says what a model that does not fit takes', () => {
   expect(() => microbatchShapes(larger, full, { sequence: 64, memory: 2 * gib })).toThrow(
     /An example of \d+ tokens takes about \d\.\d GiB of memory to train on; 2\.0 GiB are allowed\./,
   );
+});
+
+it('tells whether microbatches keep to what is allowed', () => {
+  const allowed = [
+    { time: 8, rows: 4 },
+    { time: 16, rows: 2 },
+  ];
+  const of = (first: number, second: number) => [
+    { time: 8, rows: first },
+    { time: 16, rows: second },
+  ];
+  expect(isWithin(of(4, 2), allowed)).toBe(true);
+  expect(isWithin(of(1, 1), allowed)).toBe(true);
+  expect(isWithin(of(4, 3), allowed)).toBe(false);
+  expect(isWithin(of(4, 2).slice(1), allowed)).toBe(false);
+  expect(
+    isWithin(
+      [
+        { time: 8, rows: 4 },
+        { time: 24, rows: 1 },
+      ],
+      allowed,
+    ),
+  ).toBe(false);
 });
 
 it('reads amounts of memory', () => {

@@ -1,0 +1,41 @@
+/**
+ * @file What decides the last bits of computed numbers beside the program: processor, libraries and their settings.
+ *
+ * Noise is derived from it too (see `learning/dp/outer-loop.ts`). What is named here needlessly costs at most a few
+ * steps that are charged again; what is missing could put the same noise on two sums.
+ */
+
+import { readdirSync, readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { processor } from './processor.ts';
+import { tf } from './tensorflow.ts';
+
+/** Settings by which numeric libraries choose how to compute. */
+const settingNames = /^(TF|XLA|ONEDNN|DNNL|OMP|MKL|NVIDIA|CUDA|CUDNN)_/;
+
+/** Models of NVIDIA cards, and the version of their driver. */
+function cards(): string[] {
+  const folder = '/proc/driver/nvidia';
+  try {
+    const models = readdirSync(`${folder}/gpus`).map(
+      (card) => /^Model:.*$/m.exec(readFileSync(`${folder}/gpus/${card}/information`, 'utf8'))?.[0] ?? '',
+    );
+    return [readFileSync(`${folder}/version`, 'utf8'), ...models.sort()];
+  } catch {
+    return [];
+  }
+}
+
+/** A text that is the same only where the same program computes the same numbers. */
+export function machine(): string {
+  const backend = tf.backend() as unknown as { isUsingGpuDevice: boolean; binding: { TF_Version: string } };
+  const settings = Object.entries(process.env).filter(([name]) => settingNames.test(name));
+  return JSON.stringify({
+    processor: processor(),
+    threads: availableParallelism(),
+    cards: backend.isUsingGpuDevice ? cards() : [],
+    library: [backend.binding.TF_Version, tf.version['tfjs-core'], backend.isUsingGpuDevice],
+    engine: process.versions.v8,
+    settings: settings.sort(([one], [other]) => (one < other ? -1 : 1)),
+  });
+}
