@@ -99,7 +99,7 @@ function checkFit({ config }: Model, tokenizer: Tokenizer, params: FinetuneParam
       length > 0
         ? `A prompt of ${length} and sequence ${params.sequence} exceed`
         : `sequence ${params.sequence} exceeds`;
-    throw new EpsilonflowError('STEP_FAILED', `${asked} the model's ${config.context} positions.`, {
+    throw new EpsilonflowError('MODEL_UNFIT', `${asked} the model's ${config.context} positions.`, {
       hint: 'Lower `sequence` of the finetune step.',
     });
   }

@@ -126,6 +126,11 @@ export const errorCodes = define({
     retryable: false,
     summary: 'A model folder or weight file is missing, damaged or of another architecture.',
   },
+  MODEL_UNFIT: {
+    exit: 2,
+    retryable: false,
+    summary: 'A model takes more memory than its step may, or has fewer positions than its step asks for.',
+  },
   WORKER_DIED: { exit: 1, retryable: true, summary: 'The worker of an attempt died; the step goes on elsewhere.' },
   WORKER_STOPPED: {
     exit: 1,

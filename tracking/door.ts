@@ -56,6 +56,7 @@ const tellableCodes: ReadonlySet<string> = new Set<ErrorCode>([
   'DATA_CHANGED',
   'MODEL_MISSING',
   'MODEL_INVALID',
+  'MODEL_UNFIT',
   'FENCED',
   'RECEIPT_INVALID',
   'MECHANISM_MISMATCH',

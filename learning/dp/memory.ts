@@ -50,7 +50,7 @@ const shown = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
  * checkpoints, since sums depend on it in their last bits.
  *
  * @param memory bytes that the process may take
- * @throws EpsilonflowError STEP_FAILED when not even one of the longest examples fits
+ * @throws EpsilonflowError MODEL_UNFIT when not even one of the longest examples fits
  */
 export function microbatchShapes(
   config: DecoderConfig,
@@ -63,7 +63,7 @@ export function microbatchShapes(
     const fitting = Math.floor((memory - fixed) / each);
     if (fitting < 1) {
       throw new EpsilonflowError(
-        'STEP_FAILED',
+        'MODEL_UNFIT',
         `An example of ${time} tokens takes about ${shown(fixed + each)} of memory to train on; ${shown(memory)} are allowed.`,
         { hint: 'Raise `memory` of the finetune step, lower its `sequence`, or use a smaller model.' },
       );

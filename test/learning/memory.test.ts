@@ -28,7 +28,12 @@ it('takes fewer examples of a larger model, the fewer the longer they are', () =
 it('says what a model that does not fit takes', () => {
   const full = { kind: 'full', classes: 0 } as const;
   expect(() => microbatchShapes(larger, full, { sequence: 64, memory: 2 * gib })).toThrow(
-    /An example of \d+ tokens takes about \d\.\d GiB of memory to train on; 2\.0 GiB are allowed\./,
+    expect.objectContaining({
+      code: 'MODEL_UNFIT',
+      message: expect.stringMatching(
+        /^An example of \d+ tokens takes about \d\.\d GiB of memory to train on; 2\.0 GiB are allowed\.$/,
+      ) as string,
+    }),
   );
 });
 

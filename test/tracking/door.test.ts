@@ -130,6 +130,7 @@ describe('the door', () => {
       'MECHANISM_MISMATCH',
       'MODEL_INVALID',
       'MODEL_MISSING',
+      'MODEL_UNFIT',
       'NOISE_KEY_LOST',
       'PLAN_MISSING',
       'RECEIPT_INVALID',
