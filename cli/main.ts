@@ -1,12 +1,9 @@
 /** @file The `epsilonflow` program: gathers the commands and turns wrong arguments into exit code 2. */
 
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
-
 import { Command, CommanderError } from 'commander';
 
 import { EpsilonflowError } from '../schemas/errors.ts';
-import { packageRoot } from '../stack/paths.ts';
+import { programVersion } from '../tracking/program-version.ts';
 import { exitCodeHelp, exitCodes, reportError } from './output.ts';
 import { ledgerCommand } from './ledger.ts';
 import { doctorCommand } from './doctor.ts';
@@ -48,11 +45,10 @@ const commands: ((program: Command) => void)[] = [
 ];
 
 function buildProgram(): Command {
-  const { version } = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as { version: string };
   const program = new Command('epsilonflow');
   program
     .description('Declarative, durable experiments with differentially private synthetic text.')
-    .version(version)
+    .version(programVersion())
     .showSuggestionAfterError(true)
     .exitOverride()
     // Messages are printed once, by reportError, in the form of all other errors.

@@ -4,6 +4,7 @@ import { mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'no
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
+import { planDigest } from '../../compiler/index.ts';
 import { chainRow, type EventKind } from '../../privacy/ledger/chain.ts';
 import type { ChainedRow, Ledger } from '../../privacy/ledger/index.ts';
 import type { MechanismProof } from '../../schemas/artifact.ts';
@@ -76,6 +77,41 @@ describe('evidence', () => {
     const { rows } = bundle.evidence.ledger;
     expect(rows.filter(({ kind }) => kind === 'account')).toHaveLength(1);
     await ledger.verify();
+  });
+
+  /** A bundle whose plan is another, with digests that fit. */
+  function planned(change: (node: PlanNode) => void): Bundle {
+    const changed = structuredClone(bundle);
+    for (const node of changed.plan.nodes) change(node);
+    const digest = planDigest(changed.plan);
+    Object.assign(changed.plan, { digest });
+    changed.evidence.run.planDigest = digest;
+    changed.evidence.statement.planDigest = digest;
+    return changed;
+  }
+
+  it('holds of a plan from before training had a setting for memory', async () => {
+    const older = planned(({ params }) => delete (params as { memory?: string }).memory);
+    expect(older.plan.digest).not.toBe(plan.digest);
+    expect((await verifyEvidence(older)).mismatches).toEqual([]);
+  });
+
+  it('says what of the program has changed since the plan was made', async () => {
+    const older = planned((node) => node.kind === 'generate' && (node.kindVersion = 1));
+    older.evidence.madeBy = '0.0.1';
+    const { mismatches } = await verifyEvidence(older);
+    const message = expect.stringMatching(
+      /another plan .* made by Epsilonflow 0\.0\.1, here .*; generate of version 1, here/,
+    );
+    expect(mismatches).toEqual([{ check: 'spec', subject: plan.name, message: message as string }]);
+  });
+
+  it('holds where another processor rounds the figures of the statement otherwise', async () => {
+    const rounded = structuredClone(bundle);
+    const [dataset] = rounded.evidence.statement.datasets;
+    dataset!.chargedEpsilon! *= 1 + 2 ** -50;
+    expect(dataset!.chargedEpsilon).toBeGreaterThan(bundle.evidence.statement.datasets[0]!.chargedEpsilon!);
+    expect((await verifyEvidence(rounded)).mismatches).toEqual([]);
   });
 
   it('is not written over something else', async () => {

@@ -18,7 +18,7 @@ import type { RunRecord } from '../runs.ts';
 import type { PrivacyStatement } from '../statement.ts';
 
 /** Raise when the files below change their meaning. */
-export const bundleVersion = 4;
+export const bundleVersion = 5;
 
 /** A finished result of the run. */
 export interface ResultEvidence {
@@ -37,6 +37,8 @@ export interface ResultEvidence {
 
 export interface Evidence {
   bundleVersion: typeof bundleVersion;
+  /** Version of the program that gathered it. */
+  madeBy: string;
   run: Omit<RunRecord, 'specFile'>;
   /** Ids of the released instances that it is about, the one asked for first; null: the whole run. */
   released: string[] | null;
@@ -182,6 +184,7 @@ const isObject = (value: unknown): boolean => typeof value === 'object' && value
 /** The parts that every check takes for granted; what is in them is the checks' matter. */
 function lackingPart({ evidence, plan }: Bundle): string | undefined {
   const parts: [string, boolean][] = [
+    ['version of its program', typeof evidence.madeBy === 'string'],
     ['run', isObject(evidence.run)],
     ['word on what was released', evidence.released === null || Array.isArray(evidence.released)],
     ['ledger', isObject(evidence.ledger) && typeof evidence.ledger.identity === 'string'],

@@ -8,6 +8,7 @@ import { EpsilonflowError } from '../../schemas/errors.ts';
 import type { Plan, PlanNode } from '../../schemas/plan.ts';
 import type { Store } from '../../store/index.ts';
 import { mayLeave } from '../door.ts';
+import { programVersion } from '../program-version.ts';
 import { collectArtifacts } from '../results.ts';
 import { specCopy, type RunFolder } from '../runs.ts';
 import { privacyStatement, type PrivacyStatement } from '../statement.ts';
@@ -73,7 +74,7 @@ async function bundleOf(
   const rows = await ledger.rowsBehind(record.workflowId, paidBy);
   const ledgerEvidence = { identity: await ledger.identity(), head: await ledger.head(), rows };
   return {
-    evidence: { bundleVersion, run: record, ledger: ledgerEvidence, ...found },
+    evidence: { bundleVersion, madeBy: programVersion(), run: record, ledger: ledgerEvidence, ...found },
     plan,
     spec: readSpecCopy(run),
   };

@@ -3,8 +3,6 @@
  * ledger's rows and proofs, the statement from the plan. Needs neither data nor ledger nor network. Reports what differs.
  */
 
-import { isDeepStrictEqual } from 'node:util';
-
 import { compile, planDigest, type CompileHost } from '../../compiler/index.ts';
 import { composedEpsilon } from '../../privacy/accounting/index.ts';
 import { calibrateNoiseMultiplier } from '../../privacy/calibration.ts';
@@ -12,8 +10,10 @@ import { mechanismEvent, sealMechanism } from '../../privacy/ledger/index.ts';
 import { accountOf, chargeNameOf, chargesOf } from '../../schemas/charges.ts';
 import { SpecFaults } from '../../schemas/errors.ts';
 import { lineageOf } from '../../schemas/lineage.ts';
-import type { NodeCharge, Plan } from '../../schemas/plan.ts';
+import type { NodeCharge, Plan, PlanNode } from '../../schemas/plan.ts';
+import { programVersion } from '../program-version.ts';
 import { privacyStatement } from '../statement.ts';
+import { agree, close } from './agreement.ts';
 import type { Bundle } from './bundle.ts';
 import { Findings, type Verdict } from './findings.ts';
 import { ownEntries, paidEntries } from './statement-entries.ts';
@@ -21,9 +21,6 @@ import { checkRows, type LedgerEvidence } from './verify-entries.ts';
 import { checkAllCharged, checkResults } from './verify-results.ts';
 
 export type { Verdict } from './findings.ts';
-
-/** Agreement of two evaluations of one formula, which other processors may round otherwise. */
-const close = (a: number, b: number): boolean => Math.abs(a - b) <= 1e-9 * Math.max(1, Math.abs(a), Math.abs(b));
 
 /** Checks a bundle against itself. Linear in nodes and rows but for one accounting of each different mechanism. */
 export async function verifyEvidence(bundle: Bundle): Promise<Verdict> {
@@ -39,7 +36,7 @@ export async function verifyEvidence(bundle: Bundle): Promise<Verdict> {
 }
 
 /** Compiles the spec again, with what the plan says of data and models in place of the files. */
-async function checkSpec({ spec, plan }: Bundle, findings: Findings): Promise<void> {
+async function checkSpec({ evidence, spec, plan }: Bundle, findings: Findings): Promise<void> {
   const host: CompileHost = {
     readSpec: () => Promise.resolve(spec),
     inspectDataset: ({ name }) => {
@@ -57,12 +54,41 @@ async function checkSpec({ spec, plan }: Bundle, findings: Findings): Promise<vo
   let difference: string | null;
   try {
     const { plan: again } = await compile({ file: plan.spec.file, profile: plan.spec.profile ?? undefined }, host);
-    difference = again.digest === plan.digest ? null : `compiles to another plan (${again.digest.slice(0, 12)})`;
+    const digest = planDigest(asRecorded(again, plan));
+    difference =
+      digest === plan.digest
+        ? null
+        : `compiles to another plan (${digest.slice(0, 12)})${changedSince(evidence.madeBy, again, plan)}`;
   } catch (error) {
     const faults = error instanceof SpecFaults ? error.faults : [error as Error];
     difference = `does not compile: ${faults.map(({ message }) => message).join('; ')}`;
   }
   findings.add('spec', plan.name, difference);
+}
+
+/**
+ * A plan made again, without the settings that change no result and that plans did not have when `recorded` was made:
+ * how much memory training may take.
+ */
+const asRecorded = (again: Plan, recorded: Plan): Plan => ({
+  ...again,
+  nodes: again.nodes.map((node, place): PlanNode => {
+    const params = { ...(node.params as unknown as Record<string, unknown>) };
+    if (!Object.hasOwn(recorded.nodes[place]?.params ?? {}, 'memory')) delete params['memory'];
+    return { ...node, params: params as unknown as PlanNode['params'] } as PlanNode;
+  }),
+});
+
+/** What of the program is another than when the plan was made, which explains that it compiles otherwise; or nothing. */
+function changedSince(madeBy: string, again: Plan, recorded: Plan): string {
+  const versions = new Map(again.nodes.map(({ kind, kindVersion }) => [kind, kindVersion]));
+  const kinds = recorded.nodes.flatMap(({ kind, kindVersion }) => {
+    const now = versions.get(kind);
+    return now === undefined || now === kindVersion ? [] : [`${kind} of version ${kindVersion}, here ${now}`];
+  });
+  const program = madeBy === programVersion() ? [] : [`Epsilonflow ${madeBy}, here ${programVersion()}`];
+  const changed = [...program, ...new Set(kinds)];
+  return changed.length === 0 ? '' : `; it was made by ${changed.join('; ')}: verify it with the version that made it`;
 }
 
 function checkPlan(plan: Plan, findings: Findings): void {
@@ -140,8 +166,7 @@ function checkStatement({ evidence, plan }: Bundle, { entries }: LedgerEvidence,
           paying.map(([id, entry]) => [id, { nodeKey: entry.node_key, mechanismDigest: entry.mechanism_digest }]),
         ),
   );
-  // What was read from JSON has no undefined members.
-  const same = isDeepStrictEqual(JSON.parse(JSON.stringify(again)), JSON.parse(JSON.stringify(evidence.statement)));
+  const same = agree(again, evidence.statement);
   const planDigestsAgree = evidence.run.planDigest === plan.digest;
   findings.add('statement', evidence.run.name, same ? null : 'it says other than what plan and entries give');
   findings.add('plan', evidence.run.name, planDigestsAgree ? null : 'the run was started with another plan');
