@@ -13,6 +13,9 @@ import { tf } from './tensorflow.ts';
 /** Settings by which numeric libraries choose how to compute. */
 const settingNames = /^(TF|XLA|ONEDNN|DNNL|OMP|MKL|NVIDIA|CUDA|CUDNN)_/;
 
+/** Where compiled programs are kept: another folder changes no number. */
+const cacheFolder = /--tf_xla_persistent_cache_directory=('[^']*'|\S*)/;
+
 /** Models of NVIDIA cards, and the version of their driver. */
 function cards(): string[] {
   const folder = '/proc/driver/nvidia';
@@ -29,7 +32,9 @@ function cards(): string[] {
 /** A text that is the same only where the same program computes the same numbers. */
 export function machine(): string {
   const backend = tf.backend() as unknown as { isUsingGpuDevice: boolean; binding: { TF_Version: string } };
-  const settings = Object.entries(process.env).filter(([name]) => settingNames.test(name));
+  const settings = Object.entries(process.env)
+    .filter(([name]) => settingNames.test(name))
+    .map(([name, value]) => [name, value?.replace(cacheFolder, '')] as const);
   return JSON.stringify({
     processor: processor(),
     threads: availableParallelism(),
