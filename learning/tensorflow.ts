@@ -34,11 +34,12 @@ function setEnvironment(): void {
 
 /**
  * On an NVIDIA card: sums in a fixed order, so that a step repeats bit for bit. XLA reads its flags at the first
- * compilation.
+ * compilation; before it this is called, and not at import, which would start TensorFlow for those who only read files.
  */
-function setCardFlags(): void {
-  if (!(tf.backend() as unknown as { isUsingGpuDevice: boolean }).isUsingGpuDevice) return;
+export function setCardFlags(): void {
   const flags = '--xla_gpu_deterministic_ops=true';
+  if (!(tf.backend() as unknown as { isUsingGpuDevice: boolean }).isUsingGpuDevice) return;
+  if (process.env['XLA_FLAGS']?.includes(flags)) return;
   process.env['XLA_FLAGS'] = [process.env['XLA_FLAGS'], flags].filter(Boolean).join(' ');
 }
 
@@ -54,7 +55,6 @@ restoreUtilFunctions();
 
 export const tf = require('@tensorflow/tfjs-node-gpu') as typeof Tensorflow;
 tf.enableProdMode();
-setCardFlags();
 
 export type Tensor = Tensorflow.Tensor;
 export type DataType = 'float32' | 'int32' | 'bool';

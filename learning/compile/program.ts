@@ -1,6 +1,6 @@
 /** @file One captured program: a function for one set of input shapes and types, loaded into TensorFlow. */
 
-import type { Tensor } from '../tensorflow.ts';
+import { setCardFlags, type Tensor } from '../tensorflow.ts';
 import { nativeBackend } from './backend.ts';
 import type { TensorSpec } from './op-shapes.ts';
 import { record, refuse, type Recording } from './recorder.ts';
@@ -49,6 +49,7 @@ export function captureProgram<O extends TensorTree>(
   const graph = graphBytes(recording);
   const again = record(inputs, trace);
   if (!graphBytes(again).equals(graph)) refuseDifference(recording, again);
+  setCardFlags();
   const id = loadGraph(graph);
   const infos = inputs.map(({ dtype }, index) => ({
     name: `input${index}:0`,

@@ -83,6 +83,7 @@ interface Row {
   kind: string;
   entry_id: string;
   payload: string;
+  private_payload: string | null;
 }
 
 /**
@@ -93,8 +94,9 @@ function begunBy(rows: readonly Row[]): { all: Set<string>; tight: Set<string> }
   const workflows = new Map<string, string>();
   const open = new Map<string, Set<string>>();
   const [admitted, all, tight] = [new Set<string>(), new Set<string>(), new Set<string>()];
-  for (const { kind, entry_id: id, payload } of rows) {
-    const { workflowId, admittedBy } = JSON.parse(payload) as { workflowId?: string; admittedBy?: string };
+  for (const { kind, entry_id: id, payload, private_payload: hidden } of rows) {
+    const { admittedBy } = JSON.parse(payload) as { admittedBy?: string };
+    const { workflowId } = JSON.parse(hidden ?? '{}') as { workflowId?: string };
     if (kind === 'reserved') {
       workflows.set(id, workflowId!);
       open.set(workflowId!, (open.get(workflowId!) ?? new Set()).add(id));
@@ -135,7 +137,7 @@ describe.each(ledgerDatabases('random lives of entries'))('on $name', (database)
 
     const rows = (await database.execute(
       url,
-      'select kind, entry_id, payload from ledger_rows order by sequence',
+      'select kind, entry_id, payload, private_payload from ledger_rows order by sequence',
     )) as unknown as Row[];
     for (const { kind, payload } of rows) {
       seen.add(kind);
