@@ -25,7 +25,8 @@ import {
 import { bytesOf, isWithin, microbatchShapes } from '../learning/dp/memory.ts';
 import { encodeRecord, type EncodedRecord, type MicrobatchShape } from '../learning/dp/sequences.ts';
 import { Trainer, unmovedGroups } from '../learning/dp/trainer.ts';
-import { checkModelUnchanged, copyTokenizer, readModel, readTokenizer, type Model } from '../learning/formats/model.ts';
+import { checkModelUnchanged } from '../learning/formats/model-digest.ts';
+import { copyTokenizer, readModel, readTokenizer, type Model } from '../learning/formats/model.ts';
 import { machine } from '../learning/machine.ts';
 import type { Tokenizer } from '../learning/tokenizer/index.ts';
 import { seededStream, type KeyedStream } from '../privacy/noise.ts';

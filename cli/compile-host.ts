@@ -22,7 +22,7 @@ import { openStore } from '../store/index.ts';
 import { PublicDataCheck } from './public-data-check.ts';
 import { accountsAsked, registrationOf, type Registrations } from './registrations.ts';
 import { fetchHubModel } from '../learning/formats/hub.ts';
-import { modelDigest } from '../learning/formats/model.ts';
+import { modelDigest } from '../learning/formats/model-digest.ts';
 
 export interface OfflineOptions {
   /** Also check the rows of private datasets; what is found is then non-private. */

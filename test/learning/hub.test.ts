@@ -5,7 +5,8 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { disposeTree } from '../../learning/compile/index.ts';
 import { fetchHubModel } from '../../learning/formats/hub.ts';
-import { modelDigest, readModel } from '../../learning/formats/model.ts';
+import { modelDigest } from '../../learning/formats/model-digest.ts';
+import { readModel } from '../../learning/formats/model.ts';
 import { serveHub, type HubModel, type HubServer } from './hub-server.ts';
 
 const fixture = new URL('fixtures/models/llama-untied/', import.meta.url).pathname;
