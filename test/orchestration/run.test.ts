@@ -116,8 +116,8 @@ describe('epsilonflow run', () => {
     const { code, counts, failures, errors } = await runSpec(file);
     expect(code).toBe(1);
     expect(counts).toMatchObject({ failed: 1, skipped: 3 });
-    expect(failures).toMatchObject([{ node: 'generator[epsilon=3]', code: 'STEP_FAILED' }]);
-    expect(errors).toMatchObject([{ code: 'STEP_FAILED' }]);
+    expect(failures).toMatchObject([{ node: 'generator[epsilon=3]', code: 'MODEL_UNFIT' }]);
+    expect(errors).toMatchObject([{ code: 'MODEL_UNFIT' }]);
   }, 120_000);
 
   it('refuses a run over budget with exit code 3 and starts nothing', async () => {
