@@ -4,7 +4,7 @@
  */
 
 import type { TextRecord } from '../datasets/index.ts';
-import { labelPrefix, writeGenerator } from '../learning/adapter/files.ts';
+import { labelPrefix, writeGenerator } from '../learning/tuning/files.ts';
 import {
   initialValues,
   promptName,
@@ -12,8 +12,8 @@ import {
   trainedParameters,
   type Parameter,
   type TunedShape,
-} from '../learning/adapter/parameters.ts';
-import { initialPrompt } from '../learning/adapter/prompt.ts';
+} from '../learning/tuning/parameters.ts';
+import { initialPrompt } from '../learning/tuning/prompt.ts';
 import { disposeTree } from '../learning/compile/index.ts';
 import { zeroState } from '../learning/dp/adam.ts';
 import {

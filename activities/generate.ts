@@ -6,8 +6,8 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { labelPrefix, readGenerator, type Generator, type GeneratorDescription } from '../learning/adapter/files.ts';
-import { classBias, classInput, classOutput, promptName, trainedParameters } from '../learning/adapter/parameters.ts';
+import { labelPrefix, readGenerator, type Generator, type GeneratorDescription } from '../learning/tuning/files.ts';
+import { classBias, classInput, classOutput, promptName, trainedParameters } from '../learning/tuning/parameters.ts';
 import type { DecoderConfig } from '../learning/decoder/config.ts';
 import type { Weights } from '../learning/decoder/weights.ts';
 import type { DecodedModel } from '../learning/decoding/block-decoder.ts';

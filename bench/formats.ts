@@ -7,9 +7,9 @@ import { mkdtemp, mkdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { adapted } from '../learning/adapter/apply.ts';
-import { writeGenerator, type GeneratorDescription } from '../learning/adapter/files.ts';
-import { sizeOf, trainedParameters, type AdapterShape, type TunedShape } from '../learning/adapter/parameters.ts';
+import { adapted } from '../learning/tuning/apply.ts';
+import { writeGenerator, type GeneratorDescription } from '../learning/tuning/files.ts';
+import { sizeOf, trainedParameters, type AdapterShape, type TunedShape } from '../learning/tuning/parameters.ts';
 import { disposeTree } from '../learning/compile/index.ts';
 import { linearNames, type DecoderConfig, type Gpt2Config, type LlamaConfig } from '../learning/decoder/config.ts';
 import { forward } from '../learning/decoder/forward.ts';

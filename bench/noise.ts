@@ -8,7 +8,7 @@
 
 import { join } from 'node:path';
 
-import { initialValues, sizeOf, trainedParameters, type AdapterShape } from '../learning/adapter/parameters.ts';
+import { initialValues, sizeOf, trainedParameters, type AdapterShape } from '../learning/tuning/parameters.ts';
 import { disposeTree } from '../learning/compile/index.ts';
 import { linearNames } from '../learning/decoder/config.ts';
 import { zeroState } from '../learning/dp/adam.ts';

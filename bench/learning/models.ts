@@ -1,6 +1,6 @@
 /** @file The decoders that are measured. */
 
-import type { LoraShape } from '../../learning/adapter/parameters.ts';
+import type { LoraShape } from '../../learning/tuning/parameters.ts';
 import type { DecoderConfig } from '../../learning/decoder/config.ts';
 import type { LoraWork } from './training.ts';
 

@@ -1,12 +1,7 @@
 /** @file Training steps: those of the engine with DP in both arithmetics and without, and a LoRA step without any trace of it. */
 
-import { loraHook } from '../../learning/adapter/apply.ts';
-import {
-  initialValues,
-  trainedParameters,
-  type LoraShape,
-  type TunedShape,
-} from '../../learning/adapter/parameters.ts';
+import { loraHook } from '../../learning/tuning/apply.ts';
+import { initialValues, trainedParameters, type LoraShape, type TunedShape } from '../../learning/tuning/parameters.ts';
 import { compile, disposeTree } from '../../learning/compile/index.ts';
 import type { DecoderConfig } from '../../learning/decoder/config.ts';
 import { flatLogits } from '../../learning/decoder/forward.ts';

@@ -6,8 +6,8 @@
  * one call from JavaScript serves the whole block.
  */
 
-import { classConditioning } from '../adapter/apply.ts';
-import { classBias, classInput, classOutput } from '../adapter/parameters.ts';
+import { classConditioning } from '../tuning/apply.ts';
+import { classBias, classInput, classOutput } from '../tuning/parameters.ts';
 import { compile, disposeTree, type CompiledFunction } from '../compile/index.ts';
 import { headDim, weightShapes, type DecoderConfig } from '../decoder/config.ts';
 import type { Attention } from '../decoder/blocks.ts';

@@ -2,7 +2,7 @@
 
 import { linearPath, type DecoderConfig } from '../decoder/config.ts';
 import type { Weights } from '../decoder/weights.ts';
-import { loraName, type LoraShape } from '../adapter/parameters.ts';
+import { loraName, type LoraShape } from '../tuning/parameters.ts';
 import { tf, type Tensor } from '../tensorflow.ts';
 
 /**

@@ -3,7 +3,7 @@
  * lies in plain arrays is easy to digest, to store and to repeat bit for bit.
  */
 
-import type { ParameterGroup, TrainedValues, TunedShape } from '../adapter/parameters.ts';
+import type { ParameterGroup, TrainedValues, TunedShape } from '../tuning/parameters.ts';
 
 export const adam = { beta1: 0.9, beta2: 0.98, epsilon: 1e-8 } as const;
 

@@ -7,7 +7,7 @@ import { open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { EpsilonflowError } from '../../schemas/errors.ts';
 import { failpoint } from '../../schemas/failpoints.ts';
-import type { TrainedValues } from '../adapter/parameters.ts';
+import type { TrainedValues } from '../tuning/parameters.ts';
 import { readSafetensorsFile, writeSafetensors, type HostTensors } from '../formats/safetensors.ts';
 import type { OptimiserState } from './adam.ts';
 import type { MicrobatchShape } from './sequences.ts';

@@ -5,7 +5,7 @@
  * In float arithmetic only: norms that are never written down can't bound what is truncated to a grid.
  */
 
-import { classBias, classInput, classOutput, trainedParameters, type TunedShape } from '../adapter/parameters.ts';
+import { classBias, classInput, classOutput, trainedParameters, type TunedShape } from '../tuning/parameters.ts';
 import { compile, disposeTree } from '../compile/index.ts';
 import type { Layers } from '../decoder/blocks.ts';
 import { weightShapes, type DecoderConfig } from '../decoder/config.ts';

@@ -21,7 +21,7 @@ import {
   type AdapterShape,
   type Parameter,
   type ParameterGroup,
-} from '../adapter/parameters.ts';
+} from '../tuning/parameters.ts';
 import { weightShapes, type DecoderConfig } from '../decoder/config.ts';
 import type { LinearHook } from '../decoder/blocks.ts';
 import { flatLogits, type Conditioning } from '../decoder/forward.ts';

@@ -1,7 +1,7 @@
 /** @file How many examples of a microbatch fit into memory: an estimate, on the large side, from the model's shape. */
 
 import { EpsilonflowError } from '../../schemas/errors.ts';
-import { sizeOf, trainedParameters, type TunedShape } from '../adapter/parameters.ts';
+import { sizeOf, trainedParameters, type TunedShape } from '../tuning/parameters.ts';
 import { linearNames, linearShape, parameterCount, type DecoderConfig } from '../decoder/config.ts';
 import { bucketLengths, microbatchTokens, type MicrobatchShape } from './sequences.ts';
 

@@ -7,7 +7,7 @@
  * so each program is asked on the machine it runs on, with made-up examples.
  */
 
-import { sizeOf, trainedParameters, type TunedShape } from '../adapter/parameters.ts';
+import { sizeOf, trainedParameters, type TunedShape } from '../tuning/parameters.ts';
 import { disposeTree } from '../compile/index.ts';
 import type { DecoderConfig } from '../decoder/config.ts';
 import { tf, type Tensor } from '../tensorflow.ts';

@@ -13,7 +13,7 @@ import {
   type Parameter,
   type ParameterGroup,
   type TunedShape,
-} from '../adapter/parameters.ts';
+} from '../tuning/parameters.ts';
 import { disposeTree } from '../compile/index.ts';
 import type { DecoderConfig } from '../decoder/config.ts';
 import { tf, type Tensor } from '../tensorflow.ts';

@@ -6,7 +6,7 @@
  * whole vocabulary, and each text goes through loops of its own.
  */
 
-import { type TrainedValues } from '../adapter/parameters.ts';
+import { type TrainedValues } from '../tuning/parameters.ts';
 import type { Schedule } from '../dp/adam.ts';
 import type { TrainingState } from '../dp/checkpoint.ts';
 import { gridFor, type Grid } from '../dp/grid.ts';

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 
-import { adapted } from '../../learning/adapter/apply.ts';
+import { adapted } from '../../learning/tuning/apply.ts';
 import {
   classBias,
   classInput,
@@ -11,7 +11,7 @@ import {
   sizeOf,
   trainedParameters,
   type AdapterShape,
-} from '../../learning/adapter/parameters.ts';
+} from '../../learning/tuning/parameters.ts';
 import type { DecoderConfig } from '../../learning/decoder/config.ts';
 import { forward } from '../../learning/decoder/forward.ts';
 import { initialWeights } from '../../learning/decoder/weights.ts';

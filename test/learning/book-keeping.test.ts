@@ -1,5 +1,5 @@
 import { afterAll, describe, expect, it, vi } from 'vitest';
-import { classConditioning } from '../../learning/adapter/apply.ts';
+import { classConditioning } from '../../learning/tuning/apply.ts';
 import {
   classBias,
   classInput,
@@ -7,7 +7,7 @@ import {
   sizeOf,
   trainedParameters,
   type ParameterGroup,
-} from '../../learning/adapter/parameters.ts';
+} from '../../learning/tuning/parameters.ts';
 import { compile, disposeTree } from '../../learning/compile/index.ts';
 import type { DecoderConfig } from '../../learning/decoder/config.ts';
 import { flatLogits } from '../../learning/decoder/forward.ts';

@@ -2,7 +2,7 @@ import { mkdtemp, readFile, writeFile, readdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { initialValues, trainedParameters } from '../../learning/adapter/parameters.ts';
+import { initialValues, trainedParameters } from '../../learning/tuning/parameters.ts';
 import { adam, adamUpdate, learningRate, rateMultiple, zeroState } from '../../learning/dp/adam.ts';
 import { readCheckpoint, writeCheckpoint, type TrainingState } from '../../learning/dp/checkpoint.ts';
 import { deviationOnGrid, gridFor } from '../../learning/dp/grid.ts';

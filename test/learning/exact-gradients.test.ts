@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { trainedParameters, type ParameterGroup } from '../../learning/adapter/parameters.ts';
+import { trainedParameters, type ParameterGroup } from '../../learning/tuning/parameters.ts';
 import {
   compileMicrobatchGradient,
   microbatchTensors,

@@ -6,7 +6,7 @@ import { beforeAll, describe, expect, it, vi } from 'vitest';
 import { run } from '../../activities/finetune.ts';
 import { JobCancelled, type JobContext, type JobInput } from '../../activities/job.ts';
 import { readDigested } from '../../datasets/index.ts';
-import { readGenerator } from '../../learning/adapter/files.ts';
+import { readGenerator } from '../../learning/tuning/files.ts';
 import { disposeTree } from '../../learning/compile/index.ts';
 import type { DecoderConfig, LinearName } from '../../learning/decoder/config.ts';
 import { writeModelFolder } from '../../learning/formats/model-folder.ts';

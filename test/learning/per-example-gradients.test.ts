@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { adapted } from '../../learning/adapter/apply.ts';
-import { trainedParameters, type AdapterShape } from '../../learning/adapter/parameters.ts';
+import { adapted } from '../../learning/tuning/apply.ts';
+import { trainedParameters, type AdapterShape } from '../../learning/tuning/parameters.ts';
 import { linearNames, type DecoderConfig } from '../../learning/decoder/config.ts';
 import { flatLogits } from '../../learning/decoder/forward.ts';
 import { crossEntropy } from '../../learning/decoder/loss.ts';

@@ -1,5 +1,5 @@
 import { expect, it, vi } from 'vitest';
-import { initialValues, trainedParameters } from '../../learning/adapter/parameters.ts';
+import { initialValues, trainedParameters } from '../../learning/tuning/parameters.ts';
 import { zeroState } from '../../learning/dp/adam.ts';
 import { rowsAreIndependent } from '../../learning/dp/row-independence.ts';
 import { encodeRecord } from '../../learning/dp/sequences.ts';

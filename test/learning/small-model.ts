@@ -1,4 +1,4 @@
-import type { AdapterShape, Parameter } from '../../learning/adapter/parameters.ts';
+import type { AdapterShape, Parameter } from '../../learning/tuning/parameters.ts';
 import type { DecoderConfig, Gpt2Config } from '../../learning/decoder/config.ts';
 import { initialWeights } from '../../learning/decoder/weights.ts';
 import { tf, type Tensor } from '../../learning/tensorflow.ts';
