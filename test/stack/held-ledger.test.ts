@@ -4,7 +4,7 @@ import { join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
-import { headOf, type Ledger, type RememberedHead } from '../../privacy/ledger/index.ts';
+import { headOf, type KnownHead, type Ledger, type RememberedHead } from '../../privacy/ledger/index.ts';
 import { statePaths } from '../../stack/paths.ts';
 import {
   acknowledgeLedger,
@@ -45,6 +45,17 @@ const forgetRunState = (): void => rmSync(statePaths.ledgerHeads());
 
 const copyTo = (name: string): void => cpSync(join(folder, 'ledger'), join(folder, name), { recursive: true });
 
+/** Puts a copy in the ledger's place that lacks its last rows. Returns the head that it had. */
+async function putOlderCopy(): Promise<KnownHead> {
+  const ledger = await held.use();
+  await spend(ledger, 'first');
+  copyTo('copy');
+  await spend(ledger, 'second');
+  const head = await headOf(ledger);
+  exchange('copy');
+  return head;
+}
+
 const refused = {
   code: 'LEDGER_ROLLED_BACK',
   message: expect.stringMatching(/lacks row \d+, which an earlier activity of this run names/) as string,
@@ -72,12 +83,7 @@ describe('a ledger that a worker holds', () => {
   });
 
   it('is refused when an older copy was put in its place, by what the run state or a history remembers', async () => {
-    const ledger = await held.use();
-    await spend(ledger, 'first');
-    copyTo('copy');
-    await spend(ledger, 'second');
-    const head = await headOf(ledger);
-    exchange('copy');
+    const head = await putOlderCopy();
     await expect(held.use()).rejects.toMatchObject({ code: 'LEDGER_ROLLED_BACK' });
     forgetRunState();
     await expect(held.use(head)).rejects.toMatchObject(refused);
@@ -87,12 +93,7 @@ describe('a ledger that a worker holds', () => {
   });
 
   it('is refused for a history until the loss is acknowledged', async () => {
-    const ledger = await held.use();
-    await spend(ledger, 'first');
-    copyTo('copy');
-    await spend(ledger, 'second');
-    const head = await headOf(ledger);
-    exchange('copy');
+    const head = await putOlderCopy();
     await expect(held.use(head)).rejects.toMatchObject({ code: 'LEDGER_ROLLED_BACK' });
     const restored = await openUnchecked();
     expect(await acknowledgeLedger(restored, null, { author: 'board', reason: 'backup' })).toHaveLength(1);
