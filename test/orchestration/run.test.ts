@@ -117,7 +117,7 @@ describe('epsilonflow run', () => {
     expect(code).toBe(1);
     expect(counts).toMatchObject({ failed: 1, skipped: 3 });
     expect(failures).toMatchObject([{ node: 'generator[epsilon=3]', code: 'MODEL_UNFIT' }]);
-    expect(errors).toMatchObject([{ code: 'MODEL_UNFIT' }]);
+    expect(errors).toMatchObject([{ code: 'STEP_FAILED' }]);
   }, 120_000);
 
   it('refuses a run over budget with exit code 3 and starts nothing', async () => {
