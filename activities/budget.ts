@@ -99,12 +99,17 @@ export function createBudgetActivities({ store, ledger }: WorkerParts): BudgetAc
   };
 }
 
-/** Folders of the run's steps on this host, with what they know of their entries' records. */
+/** Folders of the run's steps on this host, with how many records their entries have had: none, also, is known. */
 async function keptRecordsOf({
   workflowId,
 }: RunIdentity): Promise<{ work: WorkFolder; counts: Map<string, number> }[]> {
   const own = (await privateWorkFolders()).filter((folder) => folder.workflowId === workflowId);
-  return Promise.all(own.map(async ({ work }) => ({ work, counts: await keptRecordCounts(work) })));
+  return Promise.all(
+    own.map(async ({ work, receipts }) => {
+      const none = receipts.map(({ entryId }) => [entryId, 0] as const);
+      return { work, counts: new Map([...none, ...(await keptRecordCounts(work))]) };
+    }),
+  );
 }
 
 async function hasRecords(ledger: Ledger, counts: Map<string, number>): Promise<boolean> {

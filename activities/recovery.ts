@@ -9,7 +9,14 @@ import type { ErrorCode } from '../schemas/error-codes.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import { decodeProcess, isProcessAlive, killProcess } from './process-identity.ts';
 import { isAnyClosed } from '../privacy/ledger/index.ts';
-import { closeWorkFolder, deadClaims, destroyWorkFolder, dropClaim, privateWorkFolders } from './work-folder.ts';
+import {
+  closeWorkFolder,
+  deadClaims,
+  destroyWorkFolder,
+  dropClaim,
+  keptRecordCounts,
+  privateWorkFolders,
+} from './work-folder.ts';
 import type { WorkerParts } from './worker-parts.ts';
 
 /** @returns ids of the nodes whose attempts were given back to Temporal */
@@ -59,7 +66,9 @@ async function closeEndedSteps(client: Client, ledger: WorkerParts['ledger']): P
       if (error instanceof WorkflowNotFoundError) continue;
       throw error;
     }
-    await closeWorkFolder(work);
+    // Nobody will release them now. What had records is of use to whoever looks into an older copy of the ledger.
+    const hadRecords = (await keptRecordCounts(work)).size > 0;
+    await (hadRecords ? closeWorkFolder(work) : destroyWorkFolder(work));
   }
 }
 

@@ -204,12 +204,11 @@ export async function hasNoiseKey(work: WorkFolder): Promise<boolean> {
   return handle !== null;
 }
 
-/** Ends a step whose entries are open: as below, but what is known of their records stays until the run is released. */
+/** Ends a step whose entries are open: as below, but whose it was and how many records it had stays for their release. */
 export async function closeWorkFolder(work: WorkFolder): Promise<void> {
-  if ((await keptRecordCounts(work)).size === 0) return destroyWorkFolder(work);
   await destroyNoiseKey(work.noiseKeyFile);
   const kept = [ownerFile(work.directory), recordsFile(work.directory)];
-  for (const name of await readdir(work.directory)) {
+  for (const name of await readdir(work.directory).catch(ifAbsent<string[]>([]))) {
     const path = join(work.directory, name);
     if (!kept.includes(path)) await rm(path, { recursive: true, force: true, maxRetries: 5, retryDelay: 50 });
   }

@@ -10,7 +10,8 @@ import type { EntryRow, LedgerTransaction, LedgerWriter } from './writer.ts';
  *
  * An account that ever admitted anything by its tight figure alone gives nothing back once something has begun there:
  * see docs/privacy.md. Of a begun entry only the steps that no attempt recorded can be given back, and only where all
- * of its steps were recorded from the first on. One that had more records, by `known`, has used more than it can tell.
+ * of its steps were recorded from the first on. `known` is how many records entries have had, by those who asked for
+ * them: an entry with fewer has used more than it can tell, and one without records must be known to have had none.
  */
 export async function giveBack(
   writer: LedgerWriter,
@@ -35,7 +36,7 @@ export async function giveBack(
         entry.state === 'reserved'
           ? await release(writer, entry, keepsAll)
           : await reduce(writer, await endAttempts(writer, entry), {
-              keepsAll: keepsAll || (known.get(entry.id) ?? 0) > entry.records,
+              keepsAll: keepsAll || mayLackRecords(entry, known),
             });
       if (gaveBack) concerned += 1;
     }
@@ -48,6 +49,11 @@ export async function giveBack(
     }
   }
   return concerned;
+}
+
+function mayLackRecords({ id, records }: EntryRow, known: ReadonlyMap<string, number>): boolean {
+  const had = known.get(id);
+  return had === undefined ? records === 0 : had > records;
 }
 
 async function release(writer: LedgerWriter, entry: EntryRow, keepsAll: boolean): Promise<true> {
@@ -81,11 +87,11 @@ async function reduce(writer: LedgerWriter, entry: EntryRow, { keepsAll }: { kee
 }
 
 /**
- * Mechanisms that are not announced step by step have no records, and count whole. So does what may have used steps
- * that are not recorded; how many records there are says nothing of that, for steps are repeated.
+ * What may have used steps that are not recorded counts whole; how many records there are says nothing of that, for
+ * steps are repeated. A mechanism without bound has no records.
  */
 async function isRecordedFromTheFirst(transaction: LedgerTransaction, entry: EntryRow): Promise<boolean> {
-  if (entry.records === 0 || mechanismOf(entry).kind === 'unbounded') return false;
+  if (mechanismOf(entry).kind === 'unbounded') return false;
   return (await stepsRecorded(transaction, entry)) === entry.steps_started;
 }
 

@@ -286,7 +286,8 @@ export interface Ledger {
    * that no attempt recorded, where those recorded have no gap. `reserve` takes them up again. Returns the number of
    * entries that gave something back. Idempotent.
    *
-   * @param known how many records entries had, by id, as remembered outside: one that has fewer now gives nothing back
+   * @param known how many records entries had, by id, as remembered outside: one that has fewer now gives nothing back,
+   *   nor does one without records that is not said to have had none
    */
   release(workflowId: string, known?: ReadonlyMap<string, number>): Promise<number>;
   /** Changes an account's budget, up or down; null: recorded only. Throws ARGUMENT_INVALID for an unknown account. */

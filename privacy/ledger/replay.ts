@@ -229,7 +229,7 @@ function chargeFault(state: LedgerState, row: ChainedRow, entry: ReplayedEntry, 
     case 'reduced':
       if (charged > entry.charged) return change;
       if (charged < records) return `charges ${charged}, fewer than its ${records} step records`;
-      if (records === 0 || mechanism.kind === 'unbounded') return 'gives back steps that nobody recorded';
+      if (mechanism.kind === 'unbounded') return 'gives back steps that nobody counts';
       return charged < entry.charged && keepsWhole(state, entry.account) ? 'gives back what its account keeps' : null;
     case 'released': {
       if (state.isPart) return charged === 0 || charged === entry.charged ? null : change;

@@ -143,7 +143,7 @@ function judgeEntry(
   if (state === 'released' && charged > 0 && !isKept) problems.push(`charged although never begun: ${describe}`);
   // What a process had in hand when it died, at most one step each; and all that may still be used.
   const whole = Math.max(plannedUses(mechanism), announced);
-  const mayGoOn = !ended || announced === 0 || isKept;
+  const mayGoOn = !ended || isKept;
   const most = state === 'committed' || !mayGoOn ? spent + deaths : whole;
   if (charged > Math.min(most, whole)) {
     finding.overCounted += charged - Math.min(most, whole);

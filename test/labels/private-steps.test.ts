@@ -21,6 +21,7 @@ import { recoverDeadAttempts } from '../../activities/recovery.ts';
 import { createStepActivities } from '../../activities/run-step.ts';
 import {
   createNoiseKey,
+  destroyWorkFolder,
   hasNoiseKey,
   keepRecordCount,
   keptRecordCounts,
@@ -345,6 +346,22 @@ it('a run that ends leaves nothing of its closed steps', async () => {
   await activities.releaseBudget(run, null);
   expect(readdirSync(join(statePaths.privateStore(), 'work'))).toEqual([]);
   expect((await ledger.accountSummary('people'))?.experiments[0]?.entries.begun).toBe(1);
+});
+
+it('a step that failed before its first noise is charged nothing, without its folder all', async () => {
+  for (const left of ['folder', 'nothing']) {
+    const receipts = await reserve(training);
+    await activities.openPrivateStep(run, receipts, null);
+    await takeAuthority(parts, training, receipts, 1);
+    await activities.closePrivateStep(run, receipts);
+    expect(await hasNoiseKey(privateWorkFolder(receipts))).toBe(false);
+    const whole = (await ledger.accountSummary('people'))?.total;
+    expect(whole).toBeGreaterThan(0);
+    if (left === 'nothing') await destroyWorkFolder(privateWorkFolder(receipts));
+    await activities.releaseBudget(run, null);
+    expect((await ledger.accountSummary('people'))?.total).toBe(left === 'folder' ? 0 : whole);
+    expect(readdirSync(join(statePaths.privateStore(), 'work'))).toEqual([]);
+  }
 });
 
 describe('paymentOf', () => {

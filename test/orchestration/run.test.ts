@@ -118,6 +118,17 @@ describe('epsilonflow run', () => {
     expect(counts).toMatchObject({ failed: 1, skipped: 3 });
     expect(failures).toMatchObject([{ node: 'generator[epsilon=3]', code: 'MODEL_UNFIT' }]);
     expect(errors).toMatchObject([{ code: 'STEP_FAILED' }]);
+    // It began, and failed before its first noise.
+    const ledger = await openLedger(ledgerUrl());
+    const account = await ledger.accountSummary('weather');
+    expect(account?.experiments.map(({ entries }) => entries)).toContainEqual({
+      reserved: 0,
+      begun: 1,
+      committed: 0,
+      released: 0,
+    });
+    expect(account?.reserved).toBe(0);
+    await ledger.close();
   }, 120_000);
 
   it('refuses a run over budget with exit code 3 and starts nothing', async () => {

@@ -295,7 +295,23 @@ describe.each(ledgerDatabases('step records'))('on $name', (database) => {
     await ledger.commit(receipt, token, proof);
   }
 
-  test('an entry that began without a record of its steps gives nothing back, and its attempt ends', async () => {
+  test('an entry that began gives all back where it is known to have had no record', async () => {
+    await start(10);
+    expect(await ledger.release('w', new Map([[receipt.entryId, 0]]))).toBe(1);
+    expect(await lastRow()).toMatchObject({ kind: 'reduced', charged: 0, records: 0 });
+    expect(await total()).toBe(0);
+    await expect(record(0, 1)).rejects.toMatchObject({ code: 'FENCED' });
+    await ledger.verify();
+
+    await reserve('w', ['a'], 10);
+    token = await ledger.begin(receipt, 2, null);
+    await record(0, steps);
+    await ledger.commit(receipt, token, proof);
+    expect(await total()).toBe(filteredOf(steps));
+    await ledger.verify();
+  });
+
+  test('an entry without records gives nothing back where that is all that is known, and its attempt ends', async () => {
     await start(10);
     await endsWhole();
     expect(await total()).toBe(epsilonOf(steps));

@@ -43,6 +43,7 @@ describe('replay', () => {
     ...row,
     payload: { ...(row.payload as object), ...change },
   });
+  const unbounded = changed(reserved, { mechanism: { kind: 'unbounded' }, charged: 1 });
   const begun = of('begun', { token: 1, records: 0, recordsHash: '' });
   const stopped = of('ended', { token: 2, records: 4, recordsHash: 'h' });
   const reduced = of('reduced', { token: 2, charged: 4, records: 4, recordsHash: 'h' });
@@ -59,6 +60,10 @@ describe('replay', () => {
       [opened, tight, { ...tight, entryId: 'f' }, begun, { ...of('released', { charged: 1000 }), entryId: 'f' }],
     ],
     ['a plan that never began', [opened, tight, of('released', { charged: 0 })]],
+    [
+      'what began and used no noise',
+      [opened, reserved, begun, changed(stopped, { records: 0 }), changed(reduced, { charged: 0, records: 0 })],
+    ],
   ] satisfies [string, LedgerFact[]][])('takes %s', (_, facts) => {
     expect(replay(...facts)).toBeNull();
   });
@@ -97,9 +102,15 @@ describe('replay', () => {
       'row 5 charges 3, fewer than its 4 step records',
     ],
     [
-      'a reduction without records',
-      [opened, reserved, begun, changed(reduced, { charged: 0, records: 0 })],
-      'row 4 gives back steps that nobody recorded',
+      'a reduction of what has no bound',
+      [
+        opened,
+        unbounded,
+        begun,
+        changed(stopped, { records: 0 }),
+        of('reduced', { token: 2, charged: 0, records: 0, recordsHash: '' }),
+      ],
+      'row 5 gives back steps that nobody counts',
     ],
     [
       'a reduction where the account keeps all',
