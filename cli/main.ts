@@ -8,6 +8,7 @@ import { exitCodeHelp, exitCodes, reportError } from './output.ts';
 import { ledgerCommand } from './ledger.ts';
 import { doctorCommand } from './doctor.ts';
 import { downCommand } from './down.ts';
+import { explainCommand } from './explain.ts';
 import { exportCommand } from './export.ts';
 import { planCommand } from './plan.ts';
 import { privacyCommand } from './privacy.ts';
@@ -42,6 +43,7 @@ const commands: ((program: Command) => void)[] = [
   exportCommand,
   verifyCommand,
   publishCommand,
+  explainCommand,
 ];
 
 function buildProgram(): Command {

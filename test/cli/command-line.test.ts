@@ -51,6 +51,22 @@ const faulty = workspace.write(
   spec('').replace('uses: finetune', 'uses: finetun').replace('data: reviews', 'data: revews'),
 );
 
+describe('explain', () => {
+  it('tells what a code means and what to do, whatever its case', () => {
+    const { code, stdout } = epsilonflow(['explain', 'budget-refused']);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/^BUDGET_REFUSED: .*\n\n`epsilonflow plan SPEC` shows/);
+    expect(json(epsilonflow(['explain', 'BUDGET_REFUSED', '--json']))).toMatchObject({ exit: 3, retryable: false });
+  });
+
+  it('lists all, and proposes one for a code that there is not', () => {
+    expect(epsilonflow(['explain']).stdout).toContain('SERVICE_UNREACHABLE');
+    const { code, stderr } = epsilonflow(['explain', 'BUDGET_REFUSE']);
+    expect(code).toBe(2);
+    expect(stderr).toContain('Did you mean BUDGET_REFUSED?');
+  });
+});
+
 describe('help', () => {
   const commands = [...epsilonflow(['--help']).stdout.matchAll(/^ {2}([a-z]+) (?:\[|<)/gm)].map((match) => match[1]!);
 
