@@ -10,6 +10,7 @@ import { doctorCommand } from './doctor.ts';
 import { downCommand } from './down.ts';
 import { explainCommand } from './explain.ts';
 import { exportCommand } from './export.ts';
+import { gcCommand } from './gc.ts';
 import { planCommand } from './plan.ts';
 import { privacyCommand } from './privacy.ts';
 import { upCommand } from './up.ts';
@@ -43,6 +44,7 @@ const commands: ((program: Command) => void)[] = [
   exportCommand,
   verifyCommand,
   publishCommand,
+  gcCommand,
   explainCommand,
 ];
 

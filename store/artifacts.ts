@@ -32,6 +32,14 @@ export interface Damage {
   problem: 'missing' | 'wrong size' | 'altered';
 }
 
+/** A folder of the store that a content key names, complete or not. */
+export interface StoredArtifact {
+  key: string;
+  directory: string;
+  /** Null where the artifact is damaged: nothing finds it. */
+  manifest: ArtifactManifest | null;
+}
+
 export type UnpublishedManifest = Omit<ArtifactManifest, 'files' | 'createdAt'>;
 
 export class ArtifactStore {
@@ -112,6 +120,31 @@ export class ArtifactStore {
       await syncPath(join(destination, '..'));
       return { nodeId: manifest.nodeId, key: manifest.key, directory: destination, manifest };
     }
+  }
+
+  /** All that lies in the store, damaged results too. */
+  async list(): Promise<StoredArtifact[]> {
+    const found: StoredArtifact[] = [];
+    for (const root of [this.roots.shared, this.roots.private]) {
+      for (const start of await namesIn(join(root, 'artifacts'))) {
+        for (const key of await namesIn(join(root, 'artifacts', start))) {
+          const directory = folderOf(root, key);
+          found.push({ key, directory, manifest: (await openArtifact(directory, key))?.manifest ?? null });
+        }
+      }
+    }
+    return found;
+  }
+
+  /** Moves a result out of sight, for a sweep to remove; the answer puts it back unless another lies there by then. */
+  async moveAside(directory: string, key: string): Promise<() => Promise<void>> {
+    const staging = join(directory, '..', '..', '..', 'staging');
+    await mkdir(staging, { recursive: true });
+    const aside = join(staging, `removed-${key}.${randomBytes(4).toString('hex')}`);
+    const isMoved = await renameUnless('ENOENT', directory, aside);
+    return async () => {
+      if (isMoved) await renameUnless('ENOTEMPTY', aside, directory);
+    };
   }
 
   async discard(stage: Stage): Promise<void> {

@@ -36,6 +36,16 @@ export async function writeDurably(path: string, content: string | Uint8Array, m
   await syncPath(dirname(path));
 }
 
+/** Bytes of a file, or of all files below a folder; 0 where there is none. */
+export async function sizeOf(path: string): Promise<number> {
+  const found = await stat(path).catch(() => null);
+  if (found === null) return 0;
+  if (!found.isDirectory()) return found.size;
+  let bytes = 0;
+  for (const file of await listFiles(path)) bytes += (await stat(join(path, file)).catch(() => null))?.size ?? 0;
+  return bytes;
+}
+
 /** Paths of all files under a folder, relative to it, sorted. Throws STEP_FAILED on anything but files and folders. */
 export async function listFiles(root: string): Promise<string[]> {
   const found: string[] = [];

@@ -6,6 +6,7 @@ import { statePaths } from '../stack/paths.ts';
 import { ArtifactStore } from './artifacts.ts';
 import { loadPlan, savePlan } from './plans.ts';
 
+export { findGarbage, removeGarbage, type Garbage, type Wanted } from './garbage.ts';
 export { ArtifactStore, isPaidBy, type UnpublishedManifest } from './artifacts.ts';
 
 /** What those need who only read results. */

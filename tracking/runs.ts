@@ -9,6 +9,7 @@ import {
   readFileSync,
   readdirSync,
   renameSync,
+  rmSync,
   writeSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -73,6 +74,12 @@ export function readRun(directory: string): RunRecord {
   throw new EpsilonflowError('RUN_UNKNOWN', `${directory} holds no run.json.`, {
     hint: 'Start a run with: epsilonflow run SPEC.',
   });
+}
+
+/** Removes a run's folder: its record first, so that what is left of an interrupted removal is no run. */
+export function removeRun(directory: string): void {
+  rmSync(recordFile(directory), { force: true });
+  rmSync(directory, { recursive: true, force: true });
 }
 
 /** Every run known here, newest first. */

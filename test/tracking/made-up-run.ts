@@ -32,6 +32,7 @@ export interface MadeUpRun {
 
 export interface Wishes {
   name?: string;
+  number?: number;
   sensitivity?: Sensitivity;
   seeds?: number[];
   epsilons?: (number | 'inf')[];
@@ -68,8 +69,8 @@ export async function makeUpRun(wishes: Wishes = {}): Promise<MadeUpRun> {
   await store.savePlan(plan);
   const record: RunRecord = {
     name: plan.name,
-    number: 1,
-    workflowId: `epsilonflow/${plan.name}/1`,
+    number: wishes.number ?? 1,
+    workflowId: `epsilonflow/${plan.name}/${wishes.number ?? 1}`,
     planDigest: plan.digest,
     specFile: '/home/reviewer/experiments/made-up.yaml',
     startedAt: new Date(start).toISOString(),

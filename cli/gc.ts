@@ -1,0 +1,115 @@
+/** @file `epsilonflow gc`: removes runs beyond the newest ones, and results and plans that no run refers to. */
+
+import type { Command } from 'commander';
+import type { RunFolder } from '../tracking/runs.ts';
+import type { Garbage, Store, Wanted } from '../store/index.ts';
+import { EpsilonflowError } from '../schemas/errors.ts';
+import { action, printJson, printLine } from './output.ts';
+
+interface GcOptions {
+  keepLast?: string;
+  paid?: boolean;
+  dryRun?: boolean;
+  json?: boolean;
+}
+
+export function gcCommand(program: Command): void {
+  program
+    .command('gc')
+    .description('Remove stored results that no run refers to. What is private leaves the disk; no budget comes back.')
+    .option('--keep-last <n>', 'also remove ended runs, but for the newest n of each experiment')
+    .option('--paid', 'also results that spent privacy: to make them again is charged again')
+    .option('--dry-run', 'show what would be removed, and remove nothing')
+    .option('--json', 'print one JSON object')
+    .addHelpText('after', '\nExample:\n  epsilonflow gc --keep-last 3 --dry-run')
+    .action(action(gc));
+}
+
+async function gc({ keepLast, paid = false, dryRun = false, json }: GcOptions): Promise<void> {
+  const { openStore, findGarbage, removeGarbage } = await import('../store/index.ts');
+  const { statePaths } = await import('../stack/paths.ts');
+  const { removeRun } = await import('../tracking/runs.ts');
+  const store = openStore();
+  const plans = statePaths.plans();
+  const dropped = keepLast === undefined ? [] : await endedBeyond(countOf(keepLast));
+  const wanted = (): Promise<Wanted> => wantedBy(store, new Set(dropped.map(({ directory }) => directory)));
+  const garbage = await findGarbage(store.artifacts, plans, await wanted(), { paid });
+  if (!dryRun) {
+    // Runs first: interrupted after that, the next call finds what they alone referred to.
+    for (const { directory } of dropped) removeRun(directory);
+    await removeGarbage(store.artifacts, plans, garbage, wanted);
+  }
+  const runs = dropped.map(({ record }) => `${record.name}/${record.number}`);
+  if (json) printJson(summary(runs, garbage, !dryRun));
+  else printGarbage(runs, garbage, dryRun);
+}
+
+function countOf(text: string): number {
+  const count = Number(text);
+  if (Number.isInteger(count) && count >= 1) return count;
+  throw new EpsilonflowError('ARGUMENT_INVALID', `--keep-last is a number of runs from 1, not ${text}.`, {
+    hint: 'The newest run of an experiment always stays.',
+  });
+}
+
+/** Runs that have ended and are not among the newest of their experiment. */
+async function endedBeyond(kept: number): Promise<RunFolder[]> {
+  const { listRuns } = await import('../tracking/runs.ts');
+  const { summaryOf } = await import('./run-outcome.ts');
+  const seen = new Map<string, number>();
+  return listRuns()
+    .sort((a, b) => b.record.number - a.record.number)
+    .filter(({ record: { name } }) => {
+      seen.set(name, (seen.get(name) ?? 0) + 1);
+      return seen.get(name)! > kept;
+    })
+    .filter(({ directory }) => summaryOf(directory).status !== 'running');
+}
+
+/** What the plans of all runs but those in the given folders name. */
+async function wantedBy({ loadPlan }: Pick<Store, 'loadPlan'>, without: ReadonlySet<string>): Promise<Wanted> {
+  const { listRuns } = await import('../tracking/runs.ts');
+  const keys = new Set<string>();
+  const plans = new Set<string>();
+  for (const { directory, record } of listRuns()) {
+    if (without.has(directory) || plans.has(record.planDigest)) continue;
+    plans.add(record.planDigest);
+    const plan = await loadPlan(record.planDigest).catch((error: unknown) => {
+      // A run whose plan is gone can't be gone on with; which results were its, nobody knows.
+      if (error instanceof EpsilonflowError && error.code === 'PLAN_MISSING') return null;
+      throw error;
+    });
+    for (const { key } of plan?.nodes ?? []) keys.add(key);
+  }
+  return { keys, plans };
+}
+
+const bytesOf = (entries: readonly { bytes: number }[]): number => entries.reduce((sum, { bytes }) => sum + bytes, 0);
+
+const summary = (runs: readonly string[], { results, plans, keptPaid }: Garbage, removed: boolean): object => ({
+  removed,
+  runs,
+  results: results.map(({ key, manifest, bytes }) => ({ key, instance: manifest?.nodeId ?? null, bytes })),
+  plans: plans.map(({ digest }) => digest),
+  bytes: bytesOf(results) + bytesOf(plans),
+  keptPaid: keptPaid.map(({ key, manifest, bytes }) => ({ key, instance: manifest?.nodeId ?? null, bytes })),
+});
+
+const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;
+
+const counted = (count: number, what: string): string => `${count} ${what}${count === 1 ? '' : 's'}`;
+
+function printGarbage(runs: readonly string[], { results, plans, keptPaid }: Garbage, dryRun: boolean): void {
+  for (const run of runs) printLine(`  run     ${run}`);
+  for (const { key, manifest, bytes } of results) {
+    printLine(`  result  ${manifest?.nodeId ?? `${key.slice(0, 12)} (damaged)`}, ${megabytes(bytes)}`);
+  }
+  const what = [counted(runs.length, 'run'), counted(results.length, 'result'), counted(plans.length, 'plan')];
+  const total = megabytes(bytesOf(results) + bytesOf(plans));
+  printLine(`${dryRun ? 'Would remove' : 'Removed'} ${what.join(', ')}: ${total}.`);
+  if (keptPaid.length === 0) return;
+  printLine(
+    `Kept ${counted(keptPaid.length, 'result')} that spent privacy (${megabytes(bytesOf(keptPaid))}): ` +
+      'to make them again is charged again. --paid removes them.',
+  );
+}
