@@ -11,6 +11,7 @@ import { downCommand } from './down.ts';
 import { explainCommand } from './explain.ts';
 import { exportCommand } from './export.ts';
 import { gcCommand } from './gc.ts';
+import { initCommand } from './init.ts';
 import { planCommand } from './plan.ts';
 import { privacyCommand } from './privacy.ts';
 import { upCommand } from './up.ts';
@@ -27,6 +28,7 @@ import { workerCommand } from './worker.ts';
 
 /** Each adds its command to the program. Work is imported inside the actions, so that `--help` stays quick. */
 const commands: ((program: Command) => void)[] = [
+  initCommand,
   validateCommand,
   planCommand,
   workerCommand,
