@@ -4,7 +4,7 @@
  */
 
 import { gaussLegendre, type Quadrature } from './gauss-legendre.ts';
-import type { LossMeasure } from './loss-measure.ts';
+import type { LossDensity, LossMeasure } from './loss-measure.ts';
 
 /** Masses at the losses (first + i) * step, and at infinite loss. */
 export interface LossGrid {
@@ -63,6 +63,62 @@ export function raiseLowest(measure: LossMeasure, tilt: number, cumulant: number
   }
 }
 
+/** Cells that share the nodes of `blockRule`, and the part of a panel that they may take. */
+const BLOCK = 16;
+const BLOCK_PANEL = 1e-2;
+const blockRule = gaussLegendre(6);
+
+/** Cells from `from` on, whole blocks of them, over which the law is integrated in the loss itself. */
+function lossBlocks(measure: LossMeasure, step: number): { from: number; blocks: number } {
+  if (measure.lossDensity === undefined) return { from: 0, blocks: 0 };
+  const { from, to } = measure.lossDensity.within(BLOCK * step, BLOCK_PANEL * measure.panel);
+  const first = Math.ceil(Math.max(from, measure.loss(measure.from)) / step);
+  const last = Math.floor(Math.min(to, measure.loss(measure.to)) / step);
+  return { from: first, blocks: Math.max(0, Math.floor((last - first) / BLOCK)) };
+}
+
+/** Lagrange's polynomial that is 1 at node `n` and 0 at the others. */
+const lagrange = (nodes: Float64Array, n: number, x: number): number =>
+  nodes.reduce((product, node, i) => (i === n ? product : (product * (x - node)) / (nodes[n]! - node)), 1);
+
+/**
+ * What the density at each of a block's nodes gives to each of its grid points, [BLOCK + 1, nodes]: the density between
+ * is the nodes' polynomial, and cells lie alike in every block.
+ */
+function blockParts(step: number): Float64Array {
+  const { nodes } = blockRule;
+  const parts = new Float64Array((BLOCK + 1) * nodes.length);
+  for (let cell = 0; cell < BLOCK; cell += 1) {
+    for (let i = 0; i < shortRule.nodes.length; i += 1) {
+      const part = (1 + shortRule.nodes[i]!) / 2;
+      const up = Math.expm1(-part * step) / Math.expm1(-step);
+      for (let n = 0; n < nodes.length; n += 1) {
+        const mass = 0.5 * step * shortRule.weights[i]! * lagrange(nodes, n, (2 * (cell + part)) / BLOCK - 1);
+        const low = cell * nodes.length + n;
+        const high = low + nodes.length;
+        parts[low] = parts[low]! + mass * (1 - up);
+        parts[high] = parts[high]! + mass * up;
+      }
+    }
+  }
+  return parts;
+}
+
+/** Adds the blocks of cells from `cell` on; masses[0] is that cell's lower end. */
+function spreadOverLoss(density: LossDensity, step: number, cell: number, blocks: number, masses: Float64Array): void {
+  const parts = blockParts(step);
+  const offsets = blockRule.nodes.map((node) => (BLOCK * (1 + node)) / 2);
+  const values = new Float64Array(offsets.length);
+  for (let start = 0; start < BLOCK * blocks; start += BLOCK) {
+    for (let n = 0; n < values.length; n += 1) values[n] = density.at((cell + start + offsets[n]!) * step);
+    for (let i = 0; i <= BLOCK; i += 1) {
+      let mass = masses[start + i]!;
+      for (let n = 0; n < values.length; n += 1) mass += parts[i * values.length + n]! * values[n]!;
+      masses[start + i] = mass;
+    }
+  }
+}
+
 /**
  * Moves each mass at a loss l in [a, a + step] to both ends of the cell, so that its mass under P and under Q
  * (mass times exp(-l)) stay the same. The hockey-stick curve of the result is the chord of the true, convex one
@@ -80,14 +136,14 @@ export function discretise(measure: LossMeasure, step: number): LossGrid {
   };
   for (const { mass, loss } of measure.atoms) put(Math.floor(loss / step), mass, loss);
 
-  const { from, to, panel } = measure;
-  let x = from;
-  let cell = Math.floor(measure.loss(from) / step);
-  masses[cell + 1 - first] = masses[cell + 1 - first]! + measure.below(from);
+  const { panel } = measure;
   const lastCell = Math.floor(highest / step);
-  while (x < to) {
-    const end = cell >= lastCell ? to : Math.min(to, measure.inverse((cell + 1) * step));
-    if (end > x) {
+  /** Integrates over x. */
+  const spread = (from: number, to: number): void => {
+    let x = from;
+    for (let cell = Math.floor(measure.loss(from) / step); x < to; cell += 1) {
+      const end = cell >= lastCell ? to : Math.min(to, measure.inverse((cell + 1) * step));
+      if (end <= x) continue;
       const panels = Math.ceil((end - x) / panel);
       const width = (end - x) / panels;
       const { nodes, weights } = ruleFor(width, panel);
@@ -100,7 +156,16 @@ export function discretise(measure: LossMeasure, step: number): LossGrid {
       }
       x = end;
     }
-    cell += 1;
+  };
+  const cell = Math.floor(measure.loss(measure.from) / step);
+  masses[cell + 1 - first] = masses[cell + 1 - first]! + measure.below(measure.from);
+  const { from, blocks } = lossBlocks(measure, step);
+  if (blocks > 0) {
+    spread(measure.from, measure.inverse(from * step));
+    spreadOverLoss(measure.lossDensity!, step, from, blocks, masses.subarray(from - first));
+    spread(measure.inverse((from + BLOCK * blocks) * step), measure.to);
+  } else {
+    spread(measure.from, measure.to);
   }
   return { count: measure.count, step, first, masses, infinity: measure.above };
 }

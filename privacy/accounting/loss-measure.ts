@@ -27,6 +27,15 @@ export interface LossMeasure {
   below(x: number): number;
   /** Mass of losses above loss(to), left out of the density and counted as infinite loss. */
   above: number;
+  /** Where a law has a density over the loss itself that is quick to tell. */
+  lossDensity?: LossDensity;
+}
+
+/** Density under P of the loss, precise on the losses that `within` tells. */
+export interface LossDensity {
+  at(loss: number): number;
+  /** Losses between which `step` of loss takes at most `width` of x. */
+  within(step: number, width: number): { from: number; to: number };
 }
 
 /** Logarithms of the masses that may be cut off a law's ends. */
@@ -50,6 +59,35 @@ function mixtureExponent(q: number, logMixture: number): number {
   if (logMixture > 30) return logMixture - Math.log(q) + Math.log1p((q - 1) * Math.exp(-logMixture));
   const inner = Math.expm1(logMixture) / q;
   return inner > -1 ? Math.log1p(inner) : -Infinity;
+}
+
+/** Largest loss for which one normal density may stand for both of a mixture. */
+const MODERATE = 30;
+
+/**
+ * The density over the loss of Poisson-sampled Gaussian noise. With A = exp(l) - 1 under `remove`, exp(-l) - 1 under
+ * `add`, the likelihood ratio of the noise alone is 1 + A / q, and dx/dl = sigma^2 (1 + A) / (q + A).
+ */
+function gaussianLossDensity(q: number, sigma: number, direction: Direction): LossDensity {
+  const variance = sigma * sigma;
+  const sign = direction === 'remove' ? 1 : -1;
+  const scale = sigma * INVERSE_SQRT_TWO_PI;
+  const at = (loss: number): number => {
+    const change = Math.expm1(sign * loss);
+    const x = (variance * Math.log1p(change / q) + 0.5) / sigma;
+    const stretched = (scale * Math.exp(-0.5 * x * x) * (1 + change)) / (q + change);
+    return direction === 'remove' ? stretched * (1 + change) : stretched;
+  };
+  return {
+    at,
+    within: (step, width) => {
+      // dx/dl falls as A grows. Where the ratio is near 0, A / q says too little of it.
+      const steepest = (variance * step) / width;
+      const least = steepest < 1 ? Math.log1p(-q) - Math.log1p(-steepest) : Infinity;
+      const from = Math.max(Math.log1p(-0.9 * q), least);
+      return direction === 'remove' ? { from, to: MODERATE } : { from: -MODERATE, to: -from };
+    },
+  };
 }
 
 const quantile = (logTail: number): number => normalTailQuantile(Math.min(-1, logTail));
@@ -78,6 +116,7 @@ function poissonGaussian(q: number, sigma: number, count: number, cut: Cut, dire
   const panel = Math.min(sigma / 4, variance / 2);
   const normal = (x: number): number => (INVERSE_SQRT_TWO_PI / sigma) * Math.exp(-0.5 * (x / sigma) ** 2);
   const from = -sigma * quantile(cut.low);
+  const lossDensity = gaussianLossDensity(q, sigma, direction);
   if (direction === 'add') {
     // x is minus the mechanism's output, so that the loss increases in it.
     const to = sigma * quantile(cut.high);
@@ -92,6 +131,7 @@ function poissonGaussian(q: number, sigma: number, count: number, cut: Cut, dire
       panel,
       below: (x) => tail(-x / sigma),
       above: tail(to / sigma),
+      lossDensity,
     };
   }
   const high = cut.high - Math.LN2;
@@ -107,6 +147,7 @@ function poissonGaussian(q: number, sigma: number, count: number, cut: Cut, dire
     panel,
     below: (x) => (1 - q) * tail(-x / sigma) + q * tail((1 - x) / sigma),
     above: (1 - q) * tail(to / sigma) + q * tail((to - 1) / sigma),
+    lossDensity,
   };
 }
 
