@@ -17,6 +17,8 @@ import type { MechanismEvent } from './mechanism-event.ts';
 
 /** What the grid may add to epsilon, relative to epsilon or, where that is larger, to the scale of the losses. */
 const GRID_TOLERANCE = 1e-4;
+/** Times as much is granted where a coarse figure may prove a direction to be the lesser. */
+const COARSER = 25;
 /** Part of the composed loss's deviation below which epsilon's relative error no longer matters. */
 const SMALLEST_SCALE = 0.02;
 /** Epsilons guessed before the grid fits; heavy tails need a few. */
@@ -327,6 +329,10 @@ export function directedEpsilon(
   let floor = SMALLEST_SCALE * Math.sqrt(variance);
   let guess = mean;
   let best = Infinity;
+  if (irrelevant > 0) {
+    const { epsilon } = pass(plan, delta, tilt, guess, COARSER * GRID_TOLERANCE * Math.max(guess, floor));
+    if (epsilon <= irrelevant) return epsilon;
+  }
   for (let round = 0; round < MOST_ROUNDS; round += 1) {
     const scale = Math.max(guess, floor);
     const { epsilon, clipped } = pass(plan, delta, tilt, guess, GRID_TOLERANCE * scale);
