@@ -56,3 +56,49 @@ export const extremeQueries: Record<string, Query[]> = {
   ),
   'the corners': corners(),
 };
+
+/** Two of noise, steps and sampling probability, and the one that a target epsilon asks for; that is 0 here. */
+export interface CalibrationTarget {
+  asked: 'noise multiplier' | 'steps' | 'sampling probability';
+  targetEpsilon: number;
+  delta: number;
+  noiseMultiplier: number;
+  steps: number;
+  samplingProbability: number;
+}
+
+const grid = {
+  targetEpsilon: [0.001, 0.1, 10, 1000],
+  noiseMultiplier: [0.3, 50],
+  steps: [1, 1e5],
+  samplingProbability: [1e-6, 1e-3, 1],
+};
+
+function targets(asked: CalibrationTarget['asked'], open: 'noiseMultiplier' | 'steps' | 'samplingProbability') {
+  const { targetEpsilon: epsilons, ...rest } = { ...grid, [open]: [0] };
+  return epsilons.flatMap((targetEpsilon) =>
+    rest.noiseMultiplier.flatMap((noiseMultiplier) =>
+      rest.steps.flatMap((steps) =>
+        rest.samplingProbability.map((samplingProbability): CalibrationTarget => {
+          return { asked, targetEpsilon, delta: 1e-5, noiseMultiplier, steps, samplingProbability };
+        }),
+      ),
+    ),
+  );
+}
+
+export const extremeTargets: CalibrationTarget[] = [
+  ...targets('noise multiplier', 'noiseMultiplier'),
+  ...targets('steps', 'steps'),
+  ...targets('sampling probability', 'samplingProbability'),
+];
+
+/** Laplace noise of which hardly anything is left, and a great deal of it. */
+export const extremeMechanisms: MechanismEvent[] = [0.01, 50].flatMap((scale) =>
+  [1, 1e5].flatMap((count): MechanismEvent[] => [
+    { mechanism: 'laplace', scale, count },
+    { mechanism: 'discrete-laplace', scale, count },
+    { mechanism: 'poisson-laplace', samplingProbability: 1e-6, scale, count },
+    { mechanism: 'poisson-laplace', samplingProbability: 0.3, scale, count },
+  ]),
+);
