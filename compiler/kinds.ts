@@ -11,15 +11,15 @@ interface KindInfo {
 }
 
 export const kinds: Record<StepKind, KindInfo> = {
-  pretrain: { version: 1, inputs: { corpus: { accepts: ['dataset'], split: 'train' } } },
+  pretrain: { version: 2, inputs: { corpus: { accepts: ['dataset'], split: 'train' } } },
   finetune: {
-    version: 3,
+    version: 4,
     inputs: {
       model: { accepts: ['model', 'pretrain'] },
       data: { accepts: ['dataset'], split: 'train', labelled: true },
     },
   },
-  generate: { version: 2, inputs: { generator: { accepts: ['finetune'] } } },
+  generate: { version: 3, inputs: { generator: { accepts: ['finetune'] } } },
   'train-classifier': {
     version: 2,
     inputs: {

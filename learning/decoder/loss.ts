@@ -1,6 +1,7 @@
 /** @file Cross-entropy with integer targets. */
 
 import { tf, type Tensor } from '../tensorflow.ts';
+import { withOwnGradient } from './own-gradient.ts';
 
 /**
  * weights_n * -log softmax(logits_n)[target_n] for each row, in nats. Stable: the largest logit is taken off first.
@@ -13,24 +14,19 @@ import { tf, type Tensor } from '../tensorflow.ts';
  */
 export function crossEntropy(logits: Tensor, targets: Tensor, weights: Tensor): Tensor {
   const [rows, vocab] = logits.shape as [number, number];
-  const oneHot = (ids: Tensor): Tensor => tf.oneHot(ids as never, vocab, 1, 0, 'float32');
-  const loss = tf.customGrad((input, save) => {
-    const scores = input as Tensor;
-    const shifted = scores.sub(scores.max(-1, true));
-    const logSum = shifted.exp().sum(-1, true).log();
-    // tfjs disposes what the forward pass made, unless it is saved.
-    (save as (tensors: Tensor[]) => void)([shifted, logSum, targets, weights]);
-    const picked = shifted.mul(oneHot(targets)).sum(-1);
-    const value = logSum.reshape([rows]).sub(picked).mul(weights);
-    const gradFunc = (dy: Tensor, saved: Tensor[]): Tensor => {
-      const [logits, normaliser, ids, scale] = saved as [Tensor, Tensor, Tensor, Tensor];
-      return logits
-        .sub(normaliser)
-        .exp()
-        .sub(oneHot(ids))
-        .mul(dy.mul(scale).reshape([rows, 1]));
-    };
-    return { value, gradFunc };
+  return withOwnGradient([logits], {
+    forward(logits) {
+      const most = logits.max(-1, true) as Tensor;
+      const logSum = logits.sub(most).exp().sum(-1, true).log() as Tensor;
+      const places = tf.stack([tf.range(0, rows, 1, 'int32'), targets], 1);
+      const picked = tf.gatherND(logits, places).reshape([rows, 1]);
+      const value = most.add(logSum).sub(picked).reshape([rows]).mul(weights) as Tensor;
+      return { value, saved: [logits, most, logSum, targets, weights] };
+    },
+    backward(dy, [logits, most, logSum, targets, weights]) {
+      const oneHot = tf.oneHot(targets as never, vocab, 1, 0, 'float32');
+      const probabilities = logits.sub(most).sub(logSum).exp();
+      return [probabilities.sub(oneHot).mul(dy.mul(weights).reshape([rows, 1]))];
+    },
   });
-  return loss(logits);
 }

@@ -2,6 +2,7 @@
 
 import { tf, type Tensor } from '../tensorflow.ts';
 import type { RopeScaling } from './config.ts';
+import { withOwnGradient } from './own-gradient.ts';
 
 export interface RotaryTables {
   /** Broadcast against [batch, time, heads, headDim / 2]. */
@@ -74,13 +75,8 @@ function rotatePairs(x: Tensor, cos: Tensor, sin: Tensor, direction: 1 | -1): Te
  *
  * @param x [batch, time, heads, headDim]
  */
-export function rotate(x: Tensor, { cos, sin }: RotaryTables): Tensor {
-  const rotation = tf.customGrad((input, save) => {
-    (save as (tensors: Tensor[]) => void)([cos, sin]);
-    return {
-      value: rotatePairs(input as Tensor, cos, sin, 1),
-      gradFunc: (dy: Tensor, saved: Tensor[]) => rotatePairs(dy, saved[0] as Tensor, saved[1] as Tensor, -1),
-    };
+export const rotate = (x: Tensor, { cos, sin }: RotaryTables): Tensor =>
+  withOwnGradient([x], {
+    forward: (x) => ({ value: rotatePairs(x, cos, sin, 1), saved: [cos, sin] }),
+    backward: (dy, [cos, sin]) => [rotatePairs(dy, cos, sin, -1)],
   });
-  return rotation(x);
-}

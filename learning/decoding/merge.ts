@@ -1,8 +1,9 @@
 /** @file Base weights with an adapter worked into them, so that decoding pays nothing for it. */
 
-import { linearPath, type DecoderConfig } from '../decoder/config.ts';
+import type { DecoderConfig } from '../decoder/config.ts';
 import type { Weights } from '../decoder/weights.ts';
-import { loraName, type LoraShape } from '../tuning/parameters.ts';
+import { loraPair, mergedMatrix } from '../tuning/apply.ts';
+import { loraPlaces, type LoraShape } from '../tuning/parameters.ts';
 import { tf, type Tensor } from '../tensorflow.ts';
 
 /**
@@ -17,18 +18,11 @@ export function mergeAdapter(
 ): { weights: Weights; merged: Tensor[] } {
   const weights: Record<string, Tensor> = { ...base };
   const merged: Tensor[] = [];
-  for (let layer = 0; layer < config.layers; layer++) {
-    for (const target of adapter.targets) {
-      const path = linearPath(config, layer, target);
-      const name = `${path}.weight`;
-      const sum = tf.tidy(() => {
-        const up = tensors[loraName(path, 'B')] as Tensor;
-        const down = tensors[loraName(path, 'A')] as Tensor;
-        return (base[name] as Tensor).add(tf.matMul(up, down).mul(adapter.alpha / adapter.rank)) as Tensor;
-      });
-      weights[name] = sum;
-      merged.push(sum);
-    }
+  for (const { path } of loraPlaces(config, adapter)) {
+    const name = `${path}.weight`;
+    const sum = tf.tidy(() => mergedMatrix(base[name] as Tensor, loraPair(adapter, tensors, path)));
+    weights[name] = sum;
+    merged.push(sum);
   }
   return { weights, merged };
 }

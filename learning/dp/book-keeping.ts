@@ -12,6 +12,7 @@
 import type { Layers } from '../decoder/blocks.ts';
 import { embeddingName, positionsName, weightShapes, type DecoderConfig } from '../decoder/config.ts';
 import { linear } from '../decoder/layers.ts';
+import { withOwnGradient } from '../decoder/own-gradient.ts';
 import { weight, type Weights } from '../decoder/weights.ts';
 import { tf, type Tensor } from '../tensorflow.ts';
 
@@ -49,7 +50,6 @@ type Slots = (kind: Book['kind'], name: string) => Tensor[];
 
 /** Layers of which the "gradients" for the slots, which are never read, are the contents of the books. */
 function bookLayers(weights: Weights, rows: number, slots: Slots): Layers {
-  type Save = (tensors: Tensor[]) => void;
   /** Sum over an example's positions: [rows * time, width] -> [rows, width]. */
   const byExample = (flat: Tensor): Tensor => {
     const width = flat.shape[1] as number;
@@ -61,39 +61,26 @@ function bookLayers(weights: Weights, rows: number, slots: Slots): Layers {
       const [slot] = slots('embedding', name) as [Tensor];
       return slot.add(tf.gather(weight(weights, name), ids as never));
     },
-    linear: (name, x) => {
+    linear(name, x) {
       const matrix = weight(weights, name);
-      const product = tf.customGrad((...args) => {
-        const [input, , , save] = args as unknown as [Tensor, Tensor, Tensor, Save];
-        save([input, matrix]);
-        const gradFunc = (dy: Tensor, saved: Tensor[]): Tensor[] => {
-          const [input, matrix] = saved as [Tensor, Tensor];
-          return [tf.matMul(dy, matrix), input.clone(), dy.clone()];
-        };
-        return { value: linear(input, matrix), gradFunc };
+      return withOwnGradient([x, ...slots('linear', name)], {
+        forward: (x) => ({ value: linear(x, matrix), saved: [x] }),
+        backward: (dy, [x]) => [tf.matMul(dy, matrix), x.clone(), dy.clone()],
       });
-      return product(x, ...slots('linear', name));
     },
-    gain: (name, x) => {
+    gain(name, x) {
       const vector = weight(weights, name);
-      const product = tf.customGrad((...args) => {
-        const [input, , save] = args as unknown as [Tensor, Tensor, Save];
-        save([input, vector]);
-        const gradFunc = (dy: Tensor, saved: Tensor[]): Tensor[] => {
-          const [input, vector] = saved as [Tensor, Tensor];
-          return [dy.mul(vector), byExample(dy.mul(input))];
-        };
-        return { value: input.mul(vector), gradFunc };
+      return withOwnGradient([x, ...slots('vector', name)], {
+        forward: (x) => ({ value: x.mul(vector) as Tensor, saved: [x] }),
+        backward: (dy, [x]) => [dy.mul(vector), byExample(dy.mul(x))],
       });
-      return product(x, ...slots('vector', name));
     },
-    bias: (name, x) => {
+    bias(name, x) {
       const vector = weight(weights, name);
-      const sum = tf.customGrad((...args) => {
-        const [input] = args as unknown as [Tensor];
-        return { value: input.add(vector), gradFunc: (dy: Tensor): Tensor[] => [dy.clone(), byExample(dy)] };
+      return withOwnGradient([x, ...slots('vector', name)], {
+        forward: (x) => ({ value: x.add(vector) as Tensor, saved: [] }),
+        backward: (dy) => [dy.clone(), byExample(dy)],
       });
-      return sum(x, ...slots('vector', name));
     },
   };
 }

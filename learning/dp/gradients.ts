@@ -14,7 +14,7 @@ import {
   classBias,
   classInput,
   classOutput,
-  loraName,
+  isLoraUp,
   promptName,
   sizeOf,
   trainedParameters,
@@ -23,11 +23,10 @@ import {
   type ParameterGroup,
 } from '../tuning/parameters.ts';
 import { weightShapes, type DecoderConfig } from '../decoder/config.ts';
-import type { LinearHook } from '../decoder/blocks.ts';
 import { flatLogits, type Conditioning } from '../decoder/forward.ts';
-import { linear } from '../decoder/layers.ts';
 import { crossEntropy } from '../decoder/loss.ts';
 import { tf, type Tensor } from '../tensorflow.ts';
+import { loraLayers } from './lora-layers.ts';
 import type { Microbatch } from './sequences.ts';
 
 type TensorRecord = Record<string, Tensor>;
@@ -58,7 +57,7 @@ export type MicrobatchInputs = {
 export type MicrobatchOutputs = {
   /**
    * Sum over examples of clipped gradients, read with `addSums`: by group [size] of the LoRA matrices one after the
-   * other, [length * dim] of a prompt, [classes, size] of class rows side by side; the model's weights by name. A group
+   * other, B transposed, [length * dim] of a prompt, [classes, size] of class rows side by side; the model's weights by name. A group
    * without parameters is absent. int32, in steps, in exact arithmetic, float32 otherwise.
    */
   sums: TensorRecord;
@@ -68,44 +67,11 @@ export type MicrobatchOutputs = {
 
 export type MicrobatchGradient = CompiledFunction<MicrobatchInputs, MicrobatchOutputs>;
 
-/**
- * A low-rank update whose gradient goes to one pair of matrices for each example: `ownDown` [rows, rank, in] and `ownUp`
- * [rows, out, rank] stand for the examples' copies and are never read.
- */
-function perExampleLora(
-  shared: { down: Tensor; up: Tensor; scale: number },
-  x: Tensor,
-  ownDown: Tensor,
-  ownUp: Tensor,
-): Tensor {
-  const { scale } = shared;
-  const rows = ownDown.shape[0] as number;
-  const time = (x.shape[0] as number) / rows;
-  const byExample = (flat: Tensor): Tensor => flat.reshape([rows, time, flat.shape[1] as number]);
-  const product = tf.customGrad((...args) => {
-    const [input, , , save] = args as unknown as [Tensor, Tensor, Tensor, (tensors: Tensor[]) => void];
-    const inner = linear(input, shared.down);
-    save([input, inner, shared.down, shared.up]);
-    const gradFunc = (dy: Tensor, saved: Tensor[]): Tensor[] => {
-      const [input, inner, down, up] = saved as [Tensor, Tensor, Tensor, Tensor];
-      const scaled = dy.mul(scale) as Tensor;
-      const innerGradient = tf.matMul(scaled, up);
-      return [
-        tf.matMul(innerGradient, down),
-        tf.matMul(byExample(innerGradient), byExample(input), true, false),
-        tf.matMul(byExample(scaled), byExample(inner), true, false),
-      ];
-    };
-    return { value: linear(inner, shared.up).mul(scale) as Tensor, gradFunc };
-  });
-  return product(x, ownDown, ownUp);
-}
-
 /** Copies of the parameters, one for each example: what the gradient of an example's loss is taken by. */
 function ownCopies(parameters: readonly Parameter[], { adapter, labels }: MicrobatchInputs): Tensor[] {
   const rows = labels.size;
   return parameters.map(({ name, shape, group }): Tensor => {
-    if (group === 'lora') return tf.zeros([rows, ...shape]);
+    if (group === 'lora') return tf.zeros([rows, ...(isLoraUp({ name }) ? shape.toReversed() : shape)]);
     const shared = adapter[name] as Tensor;
     return group === 'prompt' ? tf.tile(shared.expandDims(0), [rows, 1, 1]) : tf.gather(shared, labels as never);
   });
@@ -124,18 +90,14 @@ function exampleGradients(
   const place = new Map(parameters.map(({ name }, index) => [name, index]));
   const losses = (...list: Tensor[]): Tensor => {
     const ownOf = (name: string): Tensor => list[place.get(name) as number] as Tensor;
-    const adapt: LinearHook = (path, name, x, output) => {
-      if (adapter.kind !== 'lora' || !adapter.targets.includes(name)) return output;
-      const [a, b] = [loraName(path, 'A'), loraName(path, 'B')];
-      const shared = { down: inputs.adapter[a] as Tensor, up: inputs.adapter[b] as Tensor };
-      return output.add(perExampleLora({ ...shared, scale: adapter.alpha / adapter.rank }, x, ownOf(a), ownOf(b)));
-    };
+    const layers =
+      adapter.kind === 'lora' ? loraLayers(config, weights, { ...adapter, tensors: inputs.adapter, ownOf }) : undefined;
     const conditioning: Conditioning | undefined =
       adapter.classes > 0
         ? { input: ownOf(classInput), output: ownOf(classOutput), bias: ownOf(classBias) }
         : undefined;
     const prompt = adapter.kind === 'prompt' ? ownOf(promptName) : undefined;
-    const logits = flatLogits(config, weights, tokens.slice([0, 0], [rows, time]), { adapt, conditioning, prompt });
+    const logits = flatLogits(config, weights, tokens.slice([0, 0], [rows, time]), { layers, conditioning, prompt });
     const targets = tokens.slice([0, 1], [rows, time]).reshape([rows * time]);
     return crossEntropy(logits, targets, lossWeights.reshape([rows * time]))
       .reshape([rows, time])
@@ -240,6 +202,17 @@ export function microbatchGradient(
 export const classSums = (rows: Tensor, labels: Tensor, classes: number): Tensor =>
   tf.matMul(tf.oneHot(labels as never, classes, 1, 0, rows.dtype as 'int32'), rows as never, true, false);
 
+/** Adds to a matrix [height, width] what lies in `values` column by column. */
+function addTransposed(total: Float64Array, shape: readonly number[], values: ArrayLike<number>, from: number): void {
+  const [height, width] = shape as [number, number];
+  for (let column = 0; column < width; column++) {
+    for (let row = 0; row < height; row++) {
+      const at = row * width + column;
+      total[at] = (total[at] as number) + (values[from + column * height + row] as number);
+    }
+  }
+}
+
 /** Adds a microbatch's sums to the parameters' totals. */
 export function addSums(
   parameters: readonly Parameter[],
@@ -265,7 +238,8 @@ export function addSums(
     for (let piece = 0; piece < pieces; piece++) {
       for (const member of members) {
         const width = isClass ? member.shape[1]! : sizeOf(member);
-        add(member.name, piece * width, flat, from, width);
+        if (isLoraUp(member)) addTransposed(totals[member.name] as Float64Array, member.shape, flat, from);
+        else add(member.name, piece * width, flat, from, width);
         from += width;
       }
     }

@@ -20,11 +20,24 @@ export type AdapterTensors = Readonly<Record<string, Tensor>>;
 export function loraHook(adapter: LoraShape, tensors: AdapterTensors): LinearHook {
   return (path, name, x, output) => {
     if (!adapter.targets.includes(name)) return output;
-    const down = tensors[loraName(path, 'A')] as Tensor;
-    const up = tensors[loraName(path, 'B')] as Tensor;
-    return output.add(linear(linear(x, down), up).mul(adapter.alpha / adapter.rank));
+    const { up, down } = loraPair(adapter, tensors, path);
+    return output.add(linear(linear(x, down), up));
   };
 }
+
+/** alpha / rank * B, and A. */
+export function loraPair(
+  { alpha, rank }: LoraShape,
+  tensors: AdapterTensors,
+  path: string,
+): { up: Tensor; down: Tensor } {
+  const [down, up] = [tensors[loraName(path, 'A')] as Tensor, tensors[loraName(path, 'B')] as Tensor];
+  return { up: up.mul(alpha / rank), down };
+}
+
+/** A target's matrix with its update: W + alpha / rank * B A. */
+export const mergedMatrix = (matrix: Tensor, { up, down }: { up: Tensor; down: Tensor }): Tensor =>
+  matrix.add(tf.matMul(up, down));
 
 /** Vectors and bias of each row's class. @param labels [batch] int32, each in [0, classes) */
 export function classConditioning(tensors: AdapterTensors, labels: Tensor): Conditioning {

@@ -63,18 +63,26 @@ export const promptName = 'prompt_embeddings';
 export const loraName = (module: string, matrix: 'A' | 'B'): string =>
   `base_model.model.${module}.lora_${matrix}.weight`;
 
-function loraParameters(config: DecoderConfig, { rank, targets }: LoraShape): Parameter[] {
-  const parameters: Parameter[] = [];
-  for (const target of targets) linearModule(config, target);
-  for (let layer = 0; layer < config.layers; layer++) {
-    for (const linear of linearNames(config).filter((name) => targets.includes(name))) {
-      const [outputs, inputs] = linearShape(config, linear);
-      const path = linearPath(config, layer, linear);
-      parameters.push({ name: loraName(path, 'A'), shape: [rank, inputs], group: 'lora' });
-      parameters.push({ name: loraName(path, 'B'), shape: [outputs, rank], group: 'lora' });
-    }
-  }
-  return parameters;
+/** Whether a parameter is the second matrix of a pair. */
+export const isLoraUp = ({ name }: { name: string }): boolean => name.endsWith('.lora_B.weight');
+
+/** The adapted linear layers, in the order of their parameters. */
+export const loraPlaces = (config: DecoderConfig, { targets }: LoraShape): { path: string; linear: LinearName }[] =>
+  Array.from({ length: config.layers }, (_, layer) =>
+    linearNames(config)
+      .filter((name) => targets.includes(name))
+      .map((linear) => ({ path: linearPath(config, layer, linear), linear })),
+  ).flat();
+
+function loraParameters(config: DecoderConfig, lora: LoraShape): Parameter[] {
+  for (const target of lora.targets) linearModule(config, target);
+  return loraPlaces(config, lora).flatMap(({ path, linear }): Parameter[] => {
+    const [outputs, inputs] = linearShape(config, linear);
+    return [
+      { name: loraName(path, 'A'), shape: [lora.rank, inputs], group: 'lora' },
+      { name: loraName(path, 'B'), shape: [outputs, lora.rank], group: 'lora' },
+    ];
+  });
 }
 
 function methodParameters(config: DecoderConfig, tuned: TunedShape): Parameter[] {
