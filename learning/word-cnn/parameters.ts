@@ -31,38 +31,43 @@ export function wordCnnSizes(shape: WordCnnShape): WordCnnSizes {
   };
 }
 
-/** Views into one vector. */
-export interface WordCnnWeights {
-  /** All weights, in the order of the views below. */
-  flat: Float32Array;
-  /** [buckets, embedding]; row 0 (padding) is zero. */
-  embedding: Float32Array;
+/** Views into one vector with a number for each weight. */
+export interface WordCnnViews<Numbers extends Float32Array | Float64Array> {
+  /** All of them, in the order of the views below. */
+  flat: Numbers;
+  /** [buckets, embedding]; row 0 (padding) is zero in weights. */
+  embedding: Numbers;
   /** [rows, embedding]. */
-  convolution: Float32Array;
+  convolution: Numbers;
   /** [features]. */
-  convolutionBias: Float32Array;
+  convolutionBias: Numbers;
   /** [features, classes]. */
-  dense: Float32Array;
+  dense: Numbers;
   /** [classes]. */
-  denseBias: Float32Array;
+  denseBias: Numbers;
 }
 
-export function wordCnnWeights(shape: WordCnnShape, flat?: Float32Array): WordCnnWeights {
+export type WordCnnWeights = WordCnnViews<Float32Array>;
+
+function viewLengths(shape: WordCnnShape): number[] {
   const { features, rows } = wordCnnSizes(shape);
-  const lengths = [
-    shape.buckets * shape.embedding,
-    rows * shape.embedding,
-    features,
-    features * shape.classes,
-    shape.classes,
-  ] as const;
-  const total = lengths.reduce((sum, length) => sum + length, 0);
-  const vector = flat ?? new Float32Array(total);
-  if (vector.length !== total) throw new RangeError(`${vector.length} weights for a shape that has ${total}`);
+  return [shape.buckets * shape.embedding, rows * shape.embedding, features, features * shape.classes, shape.classes];
+}
+
+/** Number of all weights. */
+export const wordCnnLength = (shape: WordCnnShape): number =>
+  viewLengths(shape).reduce((sum, length) => sum + length, 0);
+
+export function wordCnnViews<Numbers extends Float32Array | Float64Array>(
+  shape: WordCnnShape,
+  flat: Numbers,
+): WordCnnViews<Numbers> {
+  const total = wordCnnLength(shape);
+  if (flat.length !== total) throw new RangeError(`${flat.length} weights for a shape that has ${total}`);
   let start = 0;
-  const views = lengths.map((length) => vector.subarray(start, (start += length)));
+  const views = viewLengths(shape).map((length) => flat.subarray(start, (start += length)) as Numbers);
   return {
-    flat: vector,
+    flat,
     embedding: views[0]!,
     convolution: views[1]!,
     convolutionBias: views[2]!,
@@ -70,6 +75,9 @@ export function wordCnnWeights(shape: WordCnnShape, flat?: Float32Array): WordCn
     denseBias: views[4]!,
   };
 }
+
+export const zeroWeights = (shape: WordCnnShape): WordCnnWeights =>
+  wordCnnViews(shape, new Float32Array(wordCnnLength(shape)));
 
 /**
  * Random start: embeddings N(0, vectorNorm^2 / embedding), so that a word's vector has about the given norm; convolution
@@ -79,7 +87,7 @@ export function wordCnnWeights(shape: WordCnnShape, flat?: Float32Array): WordCn
  * @param vectorNorm small where few noisy steps must outweigh the random start.
  */
 export function initialWeights(shape: WordCnnShape, stream: KeyedStream, vectorNorm = 1): WordCnnWeights {
-  const weights = wordCnnWeights(shape);
+  const weights = zeroWeights(shape);
   const { features } = wordCnnSizes(shape);
   stream.fillGaussian(weights.embedding, vectorNorm / Math.sqrt(shape.embedding));
   weights.embedding.fill(0, 0, shape.embedding);

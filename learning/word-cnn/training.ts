@@ -1,7 +1,7 @@
 /** @file Training of the word-CNN without DP: Adam, dropout, early stopping on a part of the training data. */
 
 import { seededStream, type KeyedStream } from '../../privacy/noise.ts';
-import { initialWeights, type WordCnnShape, wordCnnWeights } from './parameters.ts';
+import { initialWeights, type WordCnnShape, wordCnnViews } from './parameters.ts';
 import { type BatchGradient, WordCnn, type WordTable } from './network.ts';
 import type { EncodedTexts } from './words.ts';
 
@@ -86,7 +86,7 @@ export async function trainWordCnn(
     }
   }
   if (best.accuracy < 0) return { model, validationAccuracy: null, epochs: settings.epochs };
-  model.weights = wordCnnWeights(shape, best.flat);
+  model.weights = wordCnnViews(shape, best.flat);
   return { model, validationAccuracy: best.accuracy, epochs: best.epochs };
 }
 
