@@ -6,6 +6,8 @@
  * whole vocabulary, and each text goes through loops of its own.
  */
 
+import { availableParallelism } from 'node:os';
+
 import { type TrainedValues } from '../tuning/parameters.ts';
 import type { Schedule } from '../dp/adam.ts';
 import type { TrainingState } from '../dp/checkpoint.ts';
@@ -13,11 +15,13 @@ import { gridFor } from '../dp/grid.ts';
 import { trainInSteps, type BatchSums, type LoopHooks, type LoopParameter } from '../dp/outer-loop.ts';
 import type { MechanismProof } from '../../schemas/artifact.ts';
 import type { PoissonGaussianMechanism } from '../../schemas/plan.ts';
+import { ClippingThreads } from './clipping-threads.ts';
 import type { WordCnn } from './network.ts';
 import {
   type WordCnnShape,
   wordCnnSizes,
   type WordCnnViews,
+  wordCnnLength,
   wordCnnViews,
   type WordCnnWeights,
   zeroWeights,
@@ -27,6 +31,14 @@ import type { LabelledTexts } from './training.ts';
 
 /** Records between two reports of progress. */
 export const privateMicrobatch = 256;
+
+/**
+ * Texts of a whole training from which on threads share the work. A thread starts in the time of some 2,000 texts, and
+ * two of them have won that back after twice as many.
+ */
+const textsWorthThreads = 10_000;
+/** Texts of a batch that a thread is worth: adding its sums to the others' takes the time of a few. */
+const textsAThread = 64;
 
 /**
  * Norm of a word's vector at the start of private training. A random start of norm 1 is noise of its own that some 60
@@ -93,13 +105,17 @@ export async function trainPrivately(
 ): Promise<MechanismProof> {
   const parameters = trainedParameters(model.shape);
   const { schedule, mechanism, secret, machine } = settings;
+  const threads = threadsFor(model, data, mechanism, schedule.steps - state.step);
   const gradientSums = async (drawn: Int32Array): Promise<BatchSums> => {
-    const clipped = new ClippedGradients(model, data, mechanism.clipNorm);
     const of = Math.ceil(drawn.length / privateMicrobatch);
+    const between = (microbatch: number): Promise<void> => hooks.between({ step: state.step, microbatch, of });
+    const { views, sums } = zeroSums(model.shape, mechanism.clipNorm);
+    if (of === 0) return sums;
+    if (threads) return { ...sums, loss: await threads.add(drawn, views.flat, privateMicrobatch, between) };
+    const clipped = new ClippedGradients(model, data, mechanism.clipNorm);
     for (let microbatch = 0; microbatch < of; microbatch++) {
-      const chosen = drawn.subarray(microbatch * privateMicrobatch, (microbatch + 1) * privateMicrobatch);
-      clipped.add(chosen);
-      await hooks.between({ step: state.step, microbatch: microbatch + 1, of });
+      clipped.add(drawn.subarray(microbatch * privateMicrobatch, (microbatch + 1) * privateMicrobatch));
+      await between(microbatch + 1);
     }
     return clipped.sums;
   };
@@ -107,20 +123,42 @@ export async function trainPrivately(
   const unboundedBatch = { samplingProbability: 0, expectedBatchSize: 1, seed: 0 };
   const records = data.labels.length;
   const computation = JSON.stringify({ machine, rows: privateMicrobatch });
-  const proof = await trainInSteps(
-    { parameters, schedule, mechanism, unboundedBatch, secret, records, computation },
-    state,
-    gradientSums,
-    {
-      beforeStep: (step, digest, batchSize) => hooks.beforeStep(step, digest, batchSize),
-      afterStep: async (step, meanLoss) => {
-        // Noise falls on the padding word's row too; its vector is defined as zero, which is post-processing.
-        model.weights.embedding.fill(0, 0, model.shape.embedding);
-        await hooks.afterStep(step, meanLoss);
+  try {
+    const proof = await trainInSteps(
+      { parameters, schedule, mechanism, unboundedBatch, secret, records, computation },
+      state,
+      gradientSums,
+      {
+        beforeStep: (step, digest, batchSize) => hooks.beforeStep(step, digest, batchSize),
+        afterStep: async (step, meanLoss) => {
+          // Noise falls on the padding word's row too; its vector is defined as zero, which is post-processing.
+          model.weights.embedding.fill(0, 0, model.shape.embedding);
+          await hooks.afterStep(step, meanLoss);
+        },
       },
-    },
-  );
-  return proof!;
+    );
+    return proof!;
+  } finally {
+    await threads?.end();
+  }
+}
+
+/** Threads for the steps that are left, by numbers of the plan alone; null when they would not be worth their start. */
+function threadsFor(
+  model: WordCnn,
+  data: LabelledTexts,
+  { expectedBatchSize, clipNorm }: PoissonGaussianMechanism,
+  steps: number,
+): ClippingThreads | null {
+  if (steps * expectedBatchSize < textsWorthThreads) return null;
+  const threads = Math.max(1, Math.min(availableParallelism(), Math.floor(expectedBatchSize / textsAThread)));
+  return new ClippingThreads(model, data, { clipNorm, threads });
+}
+
+/** Sums over no text. */
+function zeroSums(shape: WordCnnShape, clipNorm: number): { views: WordCnnViews<Float64Array>; sums: BatchSums } {
+  const views = wordCnnViews(shape, new Float64Array(wordCnnLength(shape)));
+  return { views, sums: { sums: namedWeights(views), loss: 0, clipNorm, step: gridFor(clipNorm).step } };
 }
 
 /** Sums of clipped per-example gradients at one state of the weights, in whole steps of the grid. */
@@ -131,9 +169,9 @@ export class ClippedGradients {
   constructor(model: WordCnn, data: LabelledTexts, clipNorm: number) {
     const { words: places, starts } = data.texts;
     const table = { places, starts, products: model.vocabularyProducts() };
-    const sums = wordCnnViews(model.shape, new Float64Array(model.weights.flat.length));
-    this.clipper = new TextClipper(model, table, data.labels, clipNorm, sums);
-    this.sums = { sums: namedWeights(sums), loss: 0, clipNorm, step: gridFor(clipNorm).step };
+    const { views, sums } = zeroSums(model.shape, clipNorm);
+    this.clipper = new TextClipper(model, table, data.labels, clipNorm, views);
+    this.sums = sums;
   }
 
   /** Adds the clipped gradients of some records. */
