@@ -158,6 +158,7 @@ async function wordCnn(batch: number, options: MeasureOptions) {
         ),
     };
   } finally {
+    await ours.dispose();
     await closePeer();
   }
 }

@@ -27,29 +27,59 @@ export function madeUpLengths(batch: number): number[] {
   return Array.from({ length: batch }, () => 10 + Math.floor(stream.uniform() * 30));
 }
 
-/** Whole steps by the training that the classifier step uses, all texts in each batch. */
-export function wordCnnArm(name: string, shape: WordCnnShape, lengths: readonly number[]): Arm {
-  const batch = lengths.length;
+/** Thrown into a training that is over. */
+class Stopped extends Error {
+  override readonly name = 'Stopped';
+}
+
+/** Steps of one training, all texts in each batch; it stands still between them, and its threads start before the first. */
+export function wordCnnArm(
+  name: string,
+  shape: WordCnnShape,
+  lengths: readonly number[],
+): Arm & { dispose(): Promise<void> } {
   const weights = initialWeights(shape, seededStream(3, 'bench weights'), 0.05);
-  const model = new WordCnn(shape, weights);
   const data = {
     texts: madeUpTexts(lengths, shape.buckets),
     labels: Int32Array.from(lengths, (_, index) => index % shape.classes),
   };
   const values = namedWeights(weights);
-  const state = { step: 0, values, ...zeroState(values) };
-  return localArm(name, async () => {
-    await trainPrivately(
-      model,
+  let training: Promise<unknown> | null = null;
+  let pause: { goOn: () => void; stop: (reason: Error) => void } | null = null;
+  let finished = (): void => undefined;
+  const begin = (): Promise<unknown> =>
+    trainPrivately(
+      new WordCnn(shape, weights),
       data,
       {
-        schedule: { lr: 1e-3, warmup: 0, finalLr: 1, steps: state.step + 1 },
-        mechanism: wholeBatches(batch, 'exact'),
+        schedule: { lr: 1e-3, warmup: 0, finalLr: 1, steps: 1_000_000 },
+        mechanism: wholeBatches(lengths.length, 'exact'),
         secret: { key: Buffer.alloc(32, 1), nodeKey: 'bench' },
         machine: machine(),
       },
-      state,
-      { beforeStep: () => Promise.resolve(), between: () => Promise.resolve(), afterStep: () => Promise.resolve() },
+      { step: 0, values, ...zeroState(values) },
+      {
+        beforeStep: () => Promise.resolve(),
+        between: () => Promise.resolve(),
+        afterStep: () => {
+          finished();
+          return new Promise((goOn, stop) => (pause = { goOn, stop }));
+        },
+      },
     );
+  const arm = localArm(name, async () => {
+    const step = new Promise<void>((resolve) => (finished = resolve));
+    training ??= begin();
+    pause?.goOn();
+    await Promise.race([step, training]);
   });
+  return {
+    ...arm,
+    dispose: async () => {
+      pause?.stop(new Stopped());
+      await training?.catch((error: unknown) => {
+        if (!(error instanceof Stopped)) throw error;
+      });
+    },
+  };
 }
