@@ -140,11 +140,15 @@ async function lookUp(nodes: PlanNode[], host: CompileHost): Promise<void> {
 }
 
 function usedResources(nodes: PlanNode[]): { datasets: Set<string>; models: Set<string> } {
-  const inputs = nodes.flatMap((node) => Object.values(node.inputs));
-  return {
-    datasets: new Set(inputs.flatMap((input) => ('dataset' in input ? [input.dataset] : []))),
-    models: new Set(inputs.flatMap((input) => ('model' in input ? [input.model] : []))),
-  };
+  const datasets = new Set<string>();
+  const models = new Set<string>();
+  for (const { inputs } of nodes) {
+    for (const input of Object.values(inputs)) {
+      if ('dataset' in input) datasets.add(input.dataset);
+      else if ('model' in input) models.add(input.model);
+    }
+  }
+  return { datasets, models };
 }
 
 /** @throws SpecFaults when there are refusals. */

@@ -8,7 +8,7 @@ import { kinds } from './kinds.ts';
 import type { Combination, Matrix } from './matrix.ts';
 import { instanceId, slugger } from './naming.ts';
 import { NodeContext, type Instance, type Resources } from './node-context.ts';
-import { type Source, type SourceScalar, toPlain } from './source.ts';
+import { type Source, type SourceEntry, type SourceScalar, toPlain } from './source.ts';
 import { checkParameters, withDefaults } from './spec-schema.ts';
 import type { InputTemplate, StepTemplate } from './steps.ts';
 
@@ -46,6 +46,8 @@ class InstanceBuilder {
   readonly #byId = new Map<string, Instance>();
   readonly #groups = new Map<string, Map<string, Instance[]>>();
   readonly #slug = slugger();
+  readonly #varying = new Map<Source, boolean>();
+  readonly #axisOfExpression = new Map<SourceScalar, number | undefined>();
   /** Steps that lack instances because of faults; what needs those is not to blame. */
   readonly #faulty = new Set<string>();
 
@@ -92,8 +94,10 @@ class InstanceBuilder {
       step.axes.map((axis, place) => [axes[axis]!.name, axes[axis]!.values[combination[place]!]!.label]),
     );
     const id = instanceId(step.name, shownAxes);
-    const params = withDefaults(step.kind, plain) as { [key: string]: JsonValue };
-    for (const role of Object.keys(kinds[step.kind].inputs)) delete params[role];
+    const { inputs: roles } = kinds[step.kind];
+    const params = Object.fromEntries(
+      Object.entries(withDefaults(step.kind, plain) as { [key: string]: JsonValue }).filter(([key]) => !(key in roles)),
+    );
     const node = {
       id,
       slug: this.#slug(id),
@@ -119,25 +123,48 @@ class InstanceBuilder {
     return instance;
   }
 
-  /** The tree with its matrix expressions replaced; what names steps stays. */
+  /** The tree with its matrix expressions replaced; what names steps stays. Parts without any are shared. */
   #substitute<S extends Source>(source: S, values: ReadonlyMap<number, number>): S;
   #substitute(source: Source, values: ReadonlyMap<number, number>): Source {
+    if (source.type === 'scalar') return this.#value(source, values);
+    if (!this.#varies(source)) return source;
     if (source.type === 'list') return { ...source, items: source.items.map((item) => this.#substitute(item, values)) };
-    if (source.type === 'map') {
-      const entries = [...source.entries].map(
-        ([key, entry]) => [key, { key: entry.key, value: this.#substitute(entry.value, values) }] as const,
-      );
-      return { ...source, entries: new Map(entries) };
+    const entries = new Map<string, SourceEntry>();
+    for (const [name, { key, value }] of source.entries) {
+      entries.set(name, { key, value: this.#substitute(value, values) });
     }
-    return isExpression(source) ? this.#value(source, values) : source;
+    return { ...source, entries };
+  }
+
+  /** Whether a matrix expression stands anywhere in it. */
+  #varies(source: Source): boolean {
+    if (source.type === 'scalar') return this.#axisOf(source) !== undefined;
+    let varies = this.#varying.get(source);
+    if (varies === undefined) {
+      const parts = source.type === 'list' ? source.items : [...source.entries.values()].map(({ value }) => value);
+      // All parts are read, so that each malformed expression is a fault.
+      varies = parts.map((part) => this.#varies(part)).includes(true);
+      this.#varying.set(source, varies);
+    }
+    return varies;
   }
 
   #value(source: SourceScalar, values: ReadonlyMap<number, number>): Source {
-    const expression = parseExpression(source, this.#faults);
-    if (expression?.type !== 'matrix') return source;
-    const axis = this.#matrix.axes.findIndex(({ name }) => name === expression.axis);
-    const value = values.get(axis);
-    return value === undefined ? source : this.#matrix.axes[axis]!.values[value]!.value;
+    const axis = this.#axisOf(source);
+    const value = axis === undefined ? undefined : values.get(axis);
+    return value === undefined ? source : this.#matrix.axes[axis!]!.values[value]!.value;
+  }
+
+  /** Index of the axis that a matrix expression names; undefined for all else. */
+  #axisOf(source: SourceScalar): number | undefined {
+    if (!isExpression(source)) return undefined;
+    if (!this.#axisOfExpression.has(source)) {
+      const expression = parseExpression(source, this.#faults);
+      const axis =
+        expression?.type === 'matrix' ? this.#matrix.axes.findIndex(({ name }) => name === expression.axis) : -1;
+      this.#axisOfExpression.set(source, axis < 0 ? undefined : axis);
+    }
+    return this.#axisOfExpression.get(source);
   }
 
   #input(

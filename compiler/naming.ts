@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto';
 
 const longestId = 120;
 const longestSlug = 100;
+const ambiguous = /[^\w.+:@/-]/g;
 
 const short = (text: string): string => createHash('sha256').update(text).digest('hex').slice(0, 12);
 
@@ -12,15 +13,13 @@ const short = (text: string): string => createHash('sha256').update(text).digest
  * would make it ambiguous become `_`; such an id, and one beyond 120 characters, ends in `~` and a digest.
  */
 export function instanceId(step: string, axes: Record<string, string | number>): string {
-  const pairs = Object.entries(axes).map(([axis, value]) => `${axis}=${value}`);
-  if (pairs.length === 0) return step.length <= longestId ? step : cut(step, step, longestId, '~');
-  const plain = `${step}[${pairs.join(',')}]`;
-  const cleaned = Object.entries(axes).map(
-    ([axis, value]) => `${axis}=${String(value).replaceAll(/[^\w.+:@/-]/g, '_')}`,
-  );
+  const entries = Object.entries(axes);
+  if (entries.length === 0) return step.length <= longestId ? step : cut(step, step, longestId, '~');
+  const cleaned = entries.map(([axis, value]) => `${axis}=${String(value).replaceAll(ambiguous, '_')}`);
   const id = `${step}[${cleaned.join(',')}]`;
-  if (id === plain && id.length <= longestId) return id;
-  return cut(id, JSON.stringify([step, Object.entries(axes)]), longestId, '~');
+  const isClean = entries.every(([, value]) => String(value).search(ambiguous) < 0);
+  if (isClean && id.length <= longestId) return id;
+  return cut(id, JSON.stringify([step, entries]), longestId, '~');
 }
 
 const cut = (text: string, identity: string, length: number, mark: string): string =>

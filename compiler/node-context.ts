@@ -80,9 +80,15 @@ export class NodeContext {
         break;
     }
     if (classes === undefined) return undefined;
+    return { node: this.#node, combination, epsilons: this.#epsilons(upstream), classes };
+  }
+
+  #epsilons(upstream: Instance[]): ReadonlySet<Epsilon> {
+    const own = this.#node.privacy?.targetEpsilon;
+    // Most nodes have one source, and share its set.
+    if (own === undefined && upstream.length === 1) return upstream[0]!.epsilons;
     const epsilons = new Set(upstream.flatMap((instance) => [...instance.epsilons]));
-    if (this.#node.privacy !== undefined) epsilons.add(this.#node.privacy.targetEpsilon);
-    return { node: this.#node, combination, epsilons, classes };
+    return own === undefined ? epsilons : epsilons.add(own);
   }
 
   #dataset(input: PlanInput | undefined): PlanDataset | undefined {
@@ -215,9 +221,8 @@ export class NodeContext {
    */
   #evaluate(test: PlanDataset): boolean {
     const node = this.#node;
-    const params = node.params as TrainClassifierParams;
-    const { release } = params;
-    delete params.release;
+    const { release, ...params } = node.params as TrainClassifierParams;
+    node.params = params;
     if (test.sensitivity === 'public') return true;
     if (test.sensitivity === 'benchmark' || this.#resources.waivers.has('test-metrics')) {
       if (test.sensitivity === 'private') this.#waive('test-metrics');
@@ -233,7 +238,7 @@ export class NodeContext {
     }
     const charge = this.#mechanism(['release', 'epsilon'], () => this.#resources.planner.release(test, epsilon));
     if (charge === undefined) return false;
-    params.release = { epsilon };
+    node.params = { ...params, release: { epsilon } };
     node.release = charge;
     node.label = joinLabels([node.label, 'dp']);
     return true;

@@ -25,7 +25,16 @@ interface Schema {
 const definitions = experimentSchema.definitions as Record<string, Schema>;
 const expressionPath = '#/definitions/expression';
 
-const ajv = new Ajv({ allErrors: true, discriminator: true, verbose: true, allowUnionTypes: true });
+// The schema is checked where it is generated, and code that runs for milliseconds is not worth optimising.
+const ajv = new Ajv({
+  allErrors: true,
+  discriminator: true,
+  verbose: true,
+  allowUnionTypes: true,
+  meta: false,
+  validateSchema: false,
+  code: { optimize: false },
+});
 ajv.addSchema(experimentSchema);
 
 const validators = new Map<string, ValidateFunction>();
@@ -290,8 +299,30 @@ const bounds = ({ keyword, instancePath }: ErrorObject): string | undefined =>
     ? 'Epsilon is above 0; .inf stands for no differential privacy.'
     : undefined;
 
-const resolve = (schema: Schema): Schema =>
-  schema.$ref === undefined ? schema : { ...definitions[schema.$ref.split('/').at(-1)!]!, ...schema };
+const resolved = new WeakMap<Schema, Schema>();
+
+function resolve(schema: Schema): Schema {
+  if (schema.$ref === undefined) return schema;
+  let whole = resolved.get(schema);
+  if (whole === undefined) {
+    whole = { ...definitions[schema.$ref.split('/').at(-1)!]!, ...schema };
+    resolved.set(schema, whole);
+  }
+  return whole;
+}
+
+const filledDefaults = new WeakMap<Schema, JsonValue>();
+
+/** What stands where a property is left out, itself filled in; undefined when it has no default. Not to be changed. */
+function defaultOf(property: Schema): JsonValue | undefined {
+  if (property.default === undefined) return undefined;
+  let filled = filledDefaults.get(property);
+  if (filled === undefined) {
+    filled = fill(property, property.default);
+    filledDefaults.set(property, filled);
+  }
+  return filled;
+}
 
 /**
  * Fills in what the schema gives as default, deep into mappings. The schema is the only place where a default stands.
@@ -318,8 +349,8 @@ function fill(unresolved: Schema, value: JsonValue): JsonValue {
   const filled: { [key: string]: JsonValue } = {};
   for (const [key, unresolvedProperty] of Object.entries(schema.properties)) {
     const property = resolve(unresolvedProperty);
-    const given = key in value ? value[key]! : property.default;
-    if (given !== undefined) filled[key] = fill(property, given);
+    const there = key in value ? fill(property, value[key]!) : defaultOf(property);
+    if (there !== undefined) filled[key] = there;
   }
   for (const key of Object.keys(value)) if (!(key in filled)) filled[key] = value[key]!;
   return filled;
