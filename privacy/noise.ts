@@ -77,13 +77,8 @@ class CounterModeStream implements KeyedStream {
   }
 
   uniform(): number {
-    if (this.block.length - this.position < 8) {
-      const word = this.bytes(8);
-      return combine(word.readUInt32LE(0), word.readUInt32LE(4));
-    }
-    const value = combine(this.block.readUInt32LE(this.position), this.block.readUInt32LE(this.position + 4));
-    this.position += 8;
-    return value;
+    const low = this.word();
+    return combine(low, this.word());
   }
 
   fillGaussian(out: Float32Array, standardDeviation: number): void {

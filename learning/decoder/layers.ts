@@ -4,7 +4,7 @@ import { tf, type Tensor } from '../tensorflow.ts';
 import { withOwnGradient } from './own-gradient.ts';
 
 /** Sums of rows: [rows, width] -> [rows, 1]. By a product, since XLA takes several times as long for a reduction. */
-const rowSums = (x: Tensor): Tensor => tf.matMul(x, tf.ones([x.shape[1] as number, 1]));
+export const rowSums = (x: Tensor): Tensor => tf.matMul(x, tf.ones([x.shape[1] as number, 1]));
 
 /** x / rms(x) over the last axis (Zhang and Sennrich 2019), before the gain. @param x [rows, width] */
 export function rmsNorm(x: Tensor, epsilon: number): Tensor {

@@ -1,7 +1,7 @@
 /**
  * @file Clipped sums of the examples' gradients of all weights, from one forward and one backward pass (book-keeping,
- * Bu et al. 2023, arXiv:2210.00038). An example's gradient of a matrix is made for its norm only where it takes no more
- * memory than what replaces it.
+ * Bu et al. 2023, arXiv:2210.00038). An example's gradient of a matrix is made only where it takes no more memory than
+ * what it is made of.
  *
  * The backward pass hands out what each layer's gradient consists of: its input x and the gradient dy of its output. The
  * gradient of a matrix is sum_t dy_t x_t^T for an example, so its squared norm is the sum over t, t' of (x_t . x_t')
@@ -11,7 +11,7 @@
 
 import type { Layers } from '../decoder/blocks.ts';
 import { embeddingName, positionsName, weightShapes, type DecoderConfig } from '../decoder/config.ts';
-import { linear } from '../decoder/layers.ts';
+import { linear, rowSums } from '../decoder/layers.ts';
 import { withOwnGradient } from '../decoder/own-gradient.ts';
 import { weight, type Weights } from '../decoder/weights.ts';
 import { tf, type Tensor } from '../tensorflow.ts';
@@ -20,13 +20,15 @@ import { tf, type Tensor } from '../tensorflow.ts';
 export type Book =
   /** Matrix [out, in]: x [rows, time, in], dy [rows, time, out]. */
   | { kind: 'linear'; x: Tensor; dy: Tensor }
+  /** The same as gradients of the examples, [rows, out, in] or transposed; `error`: of their squared norms, [rows]. */
+  | { kind: 'matrix'; own: Tensor; isTransposed: boolean; error: Tensor }
   /** Gradient of a gain or a bias for each example: [rows, width]. */
   | { kind: 'vector'; own: Tensor }
   /** Gradient of the rows that ids [rows, time] select: dy [rows, time, dim]. */
   | { kind: 'embedding'; ids: Tensor; dy: Tensor };
 
 interface Place {
-  kind: Book['kind'];
+  kind: Exclude<Book['kind'], 'matrix'>;
   weight: string;
   /** Shapes of what the backward pass hands out. */
   shapes: number[][];
@@ -46,7 +48,7 @@ function placesOf(config: DecoderConfig, rows: number, time: number): Place[] {
   return config.tied ? [...places, { kind: 'linear', weight: embeddingName(config), shapes: head }] : places;
 }
 
-type Slots = (kind: Book['kind'], name: string) => Tensor[];
+type Slots = (kind: Place['kind'], name: string) => Tensor[];
 
 /** Layers of which the "gradients" for the slots, which are never read, are the contents of the books. */
 function bookLayers(weights: Weights, rows: number, slots: Slots): Layers {
@@ -137,7 +139,7 @@ export function keepBooks(
         ? { kind, own: first }
         : kind === 'embedding'
           ? { kind, ids: name === positionsName ? positions : tokens, dy: byExample(first) }
-          : { kind, x: byExample(first), dy: byExample(second) };
+          : linearBook(byExample(first), byExample(second), config.tied && name === embeddingName(config));
     books.set(name, [...(books.get(name) ?? []), book]);
   });
   return { losses: value as Tensor, books, others: grads.slice(count) as Tensor[] };
@@ -148,13 +150,18 @@ const gram = (vectors: Tensor, others: Tensor = vectors): Tensor => tf.matMul(ve
 
 /** [rows, ...] -> [rows], added up over one axis after the other: rounding grows with their lengths, not the product. */
 function sumEach(values: Tensor): Tensor {
-  let sum = values;
-  while (sum.rank > 1) sum = sum.sum(-1);
-  return sum;
+  const width = values.shape.at(-1) as number;
+  const sums = rowSums(values.reshape([values.size / width, width])).reshape(values.shape.slice(0, -1));
+  return sums.rank > 1 ? sumEach(sums) : sums;
 }
 
 /** Norms of an example's vectors: [rows, time, width] -> [rows, time]. */
-const lengths = (vectors: Tensor): Tensor => vectors.square().sum(-1).sqrt();
+function lengths(vectors: Tensor): Tensor {
+  const [rows, time, width] = vectors.shape as [number, number, number];
+  return rowSums(vectors.square().reshape([rows * time, width]))
+    .sqrt()
+    .reshape([rows, time]);
+}
 
 /**
  * Sum over positions of |x_t| |dy_t|, [rows]: what the norm would be if nothing cancelled. Rounding errors of the squared
@@ -170,22 +177,32 @@ const uncancelled = (book: Book & { kind: 'linear' | 'embedding' }): Tensor =>
  */
 const roundingOf = (count: number): number => 4 * Math.sqrt(count) * 2 ** -24;
 
+/** Error of the squared norm of a gradient sum_t dy_t x_t^T, [rows], however it is computed. */
+function errorOf(book: Book & { kind: 'linear' }): Tensor {
+  const [, time, inputs] = book.x.shape as [number, number, number];
+  const outputs = book.dy.shape[2] as number;
+  return uncancelled(book)
+    .square()
+    .mul(roundingOf(inputs + outputs + 2 * time));
+}
+
+/** @param asParts whether x and dy are read on their own */
+export function linearBook(x: Tensor, dy: Tensor, asParts: boolean): Book {
+  const book = { kind: 'linear', x, dy } as const;
+  const [, time, inputs] = x.shape as [number, number, number];
+  const outputs = dy.shape[2] as number;
+  if (asParts || inputs * outputs > time * (inputs + outputs)) return book;
+  // The left factor is copied for the product, so that it had better be the narrow one.
+  const isTransposed = inputs < outputs;
+  const own = isTransposed ? tf.matMul(x, dy, true, false) : tf.matMul(dy, x, true, false);
+  return { kind: 'matrix', own, isTransposed, error: errorOf(book) };
+}
+
 /** Squared norm [rows] of what a book holds, with its rounding error on top. */
 function squaredNorm(book: Book): Tensor {
   if (book.kind === 'vector') return sumEach(book.own.square());
-  if (book.kind === 'linear') {
-    const { x, dy } = book;
-    const [, time, inputs] = x.shape as [number, number, number];
-    const outputs = dy.shape[2] as number;
-    // For a small matrix the gradient itself takes no more memory than the products of t and t', and no longer.
-    const isSmall = inputs * outputs <= Math.min(2 * time * time, time * (inputs + outputs));
-    const square = sumEach(isSmall ? tf.matMul(dy, x, true, false).square() : gram(x).mul(gram(dy)));
-    return square.add(
-      uncancelled(book)
-        .square()
-        .mul(roundingOf(inputs + outputs + 2 * time)),
-    );
-  }
+  if (book.kind === 'matrix') return sumEach(book.own.square()).add(book.error);
+  if (book.kind === 'linear') return sumEach(gram(book.x).mul(gram(book.dy))).add(errorOf(book));
   const { ids, dy } = book;
   const [rows, time, dim] = dy.shape as [number, number, number];
   const same = tf.equal(ids.reshape([rows, time, 1]), ids.reshape([rows, 1, time]));
@@ -231,6 +248,10 @@ export function weightedSum(book: Book, factors: Tensor, counts: Tensor, shape: 
     return values.reshape([values.size / width, width]);
   };
   if (book.kind === 'vector') return scaled(book.own).sum(0);
+  if (book.kind === 'matrix') {
+    const sum = scaled(book.own).sum(0) as Tensor;
+    return book.isTransposed ? sum.transpose() : sum;
+  }
   if (book.kind === 'linear') return tf.matMul(flat(scaled(book.dy)), flat(kept(book.x)), true, false);
   return tf.unsortedSegmentSum(flat(scaled(book.dy)), book.ids.reshape([book.ids.size]) as never, shape[0] as number);
 }

@@ -12,7 +12,7 @@ import { compile, disposeTree } from '../../learning/compile/index.ts';
 import type { DecoderConfig } from '../../learning/decoder/config.ts';
 import { flatLogits } from '../../learning/decoder/forward.ts';
 import { crossEntropy } from '../../learning/decoder/loss.ts';
-import { keepBooks, squaredNormOf } from '../../learning/dp/book-keeping.ts';
+import { keepBooks, linearBook, squaredNormOf } from '../../learning/dp/book-keeping.ts';
 import { compileFullGradient, lossesOf } from '../../learning/dp/full-gradient.ts';
 import {
   addSums,
@@ -251,7 +251,7 @@ describe('norms of gradients whose parts cancel', () => {
       const { x, dy, norm } = cancelling(seed, sizes);
       const found = tf.tidy(
         () =>
-          squaredNormOf([{ kind: 'linear', x, dy }])
+          squaredNormOf([linearBook(x, dy, false)])
             .sqrt()
             .dataSync()[0]!,
       );
