@@ -58,3 +58,13 @@ tf.enableProdMode();
 
 export type Tensor = Tensorflow.Tensor;
 export type DataType = 'float32' | 'int32' | 'bool';
+
+/**
+ * A tensor whose values TensorFlow has at once. tfjs hands them over at the first use, where they are copied unless they
+ * happen to be aligned: those of a whole model would lie in memory twice while the first step is compiled.
+ */
+export function ownedTensor(values: Float32Array, shape: readonly number[]): Tensor {
+  const tensor = tf.tensor(values, [...shape]) as Tensor;
+  (tf.backend() as unknown as { getInputTensorIds(tensors: Tensor[]): number[] }).getInputTensorIds([tensor]);
+  return tensor;
+}

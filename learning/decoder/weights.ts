@@ -1,7 +1,7 @@
 /** @file A decoder's weights: a record of tensors under Hugging Face names. */
 
 import { EpsilonflowError } from '../../schemas/errors.ts';
-import { tf, type Tensor } from '../tensorflow.ts';
+import { ownedTensor, tf, type Tensor } from '../tensorflow.ts';
 import { linearModule, weightShapes, type DecoderConfig } from './config.ts';
 
 export type Weights = Readonly<Record<string, Tensor>>;
@@ -28,7 +28,7 @@ export function initialWeights(
     const scale = residual.some((suffix) => name.endsWith(suffix)) ? 1 / Math.sqrt(2 * config.layers) : 1;
     const values = new Float32Array(shape.reduce((a, b) => a * b, 1));
     fillNormal(values, 0.02 * scale);
-    return [name, tf.tensor(values, shape)];
+    return [name, ownedTensor(values, shape)];
   });
   return Object.fromEntries(entries);
 }

@@ -8,13 +8,13 @@ import { join } from 'node:path';
 import { EpsilonflowError } from '../../schemas/errors.ts';
 import { headName, linearModule, linearNames, weightShapes, type DecoderConfig } from '../decoder/config.ts';
 import { checkWeights, type Weights } from '../decoder/weights.ts';
-import { tf, type Tensor } from '../tensorflow.ts';
+import { ownedTensor, type Tensor } from '../tensorflow.ts';
 import { configJson, parseConfig, type SpecialTokens } from './config-json.ts';
 import { readJsonFile } from './json-reader.ts';
 import { readSafetensors, writeSafetensors, type HostTensor, type HostTensors } from './safetensors.ts';
 
 export const toTensors = (host: HostTensors): Record<string, Tensor> =>
-  Object.fromEntries(Object.entries(host).map(([name, { shape, values }]) => [name, tf.tensor(values, shape)]));
+  Object.fromEntries(Object.entries(host).map(([name, { shape, values }]) => [name, ownedTensor(values, shape)]));
 
 export const toHost = (tensors: Weights): HostTensors =>
   Object.fromEntries(
