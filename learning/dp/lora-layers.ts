@@ -19,10 +19,7 @@ export interface OwnLora extends LoraShape {
   ownOf(name: string): Tensor;
 }
 
-/**
- * Layers with the updates worked into the matrices, as in decoding: an example's own gradient is all that is made of the
- * low-rank products.
- */
+/** Layers with the updates worked into the matrices, as in decoding, where a copy takes no more memory than the input. */
 export function loraLayers(config: DecoderConfig, weights: Weights, lora: OwnLora): Layers {
   const plain = plainLayers(weights);
   const paths = new Map(loraPlaces(config, lora).map(({ path }) => [`${path}.weight`, path]));
@@ -36,17 +33,23 @@ export function loraLayers(config: DecoderConfig, weights: Weights, lora: OwnLor
 }
 
 function adaptedLinear(matrix: Tensor, path: string, lora: OwnLora, x: Tensor): Tensor {
-  const { up, down } = loraPair(lora, lora.tensors, path);
-  const merged = mergedMatrix(matrix, { up, down });
+  const pair = loraPair(lora, lora.tensors, path);
+  const isMerged = matrix.size <= x.size;
+  const shared = isMerged ? mergedMatrix(matrix, pair) : matrix;
   const [ownDown, ownUp] = [lora.ownOf(loraName(path, 'A')), lora.ownOf(loraName(path, 'B'))];
   const rows = ownDown.shape[0] as number;
   const byExample = (flat: Tensor): Tensor => flat.reshape([rows, flat.shape[0]! / rows, flat.shape[1]!]);
   return withOwnGradient([x, ownDown, ownUp], {
-    forward: (x, _ownDown, _ownUp) => ({ value: linear(x, merged), saved: [x, merged, up, down] }),
-    backward(dy, [x, merged, up, down]) {
+    forward(x, _ownDown, _ownUp) {
+      const product = linear(x, shared);
+      const value = isMerged ? product : (product.add(linear(linear(x, pair.down), pair.up)) as Tensor);
+      return { value, saved: [x, shared, pair.up, pair.down] };
+    },
+    backward(dy, [x, shared, up, down]) {
       const [inner, innerGradient] = [linear(x, down), tf.matMul(dy, up)];
+      const product = tf.matMul(dy, shared);
       return [
-        tf.matMul(dy, merged),
+        isMerged ? product : product.add(tf.matMul(innerGradient, down)),
         tf.matMul(byExample(innerGradient), byExample(x), true, false),
         tf.matMul(byExample(inner), byExample(dy), true, false).mul(lora.alpha / lora.rank),
       ];
