@@ -22,7 +22,8 @@ export interface StepExpression {
   at: Position;
 }
 
-const forms = 'Write ${{ matrix.AXIS }}, ${{ steps.STEP }} or ${{ steps.STEP[AXIS=VALUE] }}.';
+/** How an expression is written. */
+export const expressionForms = 'Write ${{ matrix.AXIS }}, ${{ steps.STEP }} or ${{ steps.STEP[AXIS=VALUE] }}.';
 const grammar = /^(matrix|steps)\.([A-Za-z][\w-]*)\s*(?:\[([^\]]*)\])?$/;
 
 /** Whether a scalar looks like an expression, well formed or not. */
@@ -34,12 +35,12 @@ export function parseExpression(source: SourceScalar, faults: FaultList): Expres
   const text = String(source.value);
   const inner = /^\s*\$\{\{(.*)\}\}\s*$/.exec(text)?.[1];
   if (inner === undefined || inner.includes('${{')) {
-    faults.add('SPEC_EXPRESSION', `An expression must be the whole value: "${text}"`, at, forms);
+    faults.add('SPEC_EXPRESSION', `An expression must be the whole value: "${text}"`, at, expressionForms);
     return undefined;
   }
   const [, root, name, brackets] = grammar.exec(inner.trim()) ?? [];
   if (root === undefined || name === undefined || (root === 'matrix' && brackets !== undefined)) {
-    faults.add('SPEC_EXPRESSION', `Malformed expression "${text.trim()}"`, at, forms);
+    faults.add('SPEC_EXPRESSION', `Malformed expression "${text.trim()}"`, at, expressionForms);
     return undefined;
   }
   if (root === 'matrix') return { type: 'matrix', axis: name, at };
@@ -47,7 +48,7 @@ export function parseExpression(source: SourceScalar, faults: FaultList): Expres
   for (const part of brackets === undefined ? [] : brackets.split(',')) {
     const [, axis, value] = /^\s*([A-Za-z][\w-]*)\s*=\s*(.*?)\s*$/.exec(part) ?? [];
     if (axis === undefined || value === undefined || value === '' || pins.has(axis)) {
-      faults.add('SPEC_EXPRESSION', `Malformed pin "${part.trim()}" in "${text.trim()}"`, at, forms);
+      faults.add('SPEC_EXPRESSION', `Malformed pin "${part.trim()}" in "${text.trim()}"`, at, expressionForms);
       return undefined;
     }
     pins.set(axis, value === '.inf' || (axis === 'epsilon' && value === 'none') ? 'inf' : value);

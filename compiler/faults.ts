@@ -17,14 +17,17 @@ export function didYouMean(name: string, candidates: Iterable<string>): string |
   return best;
 }
 
+/** All parameters of a step kind, and not a long axis. */
+const MOST_SHOWN = 24;
+
 /** "Did you mean X?", or the list of what there is, or undefined when there is nothing. */
 export function suggestion(name: string, candidates: Iterable<string>, what: string): string | undefined {
   const known = [...candidates];
   const guess = didYouMean(name, known);
   if (guess !== undefined) return `Did you mean "${guess}"?`;
   if (known.length === 0) return `There is no ${what} here.`;
-  const shown = known.slice(0, 12).map((candidate) => `"${candidate}"`);
-  return `Known: ${shown.join(', ')}${known.length > 12 ? ', ...' : ''}.`;
+  const shown = known.slice(0, MOST_SHOWN).map((candidate) => `"${candidate}"`);
+  return `Known: ${shown.join(', ')}${known.length > MOST_SHOWN ? ', ...' : ''}.`;
 }
 
 /** All faults found so far; a fault is kept once, however many instances run into it. */

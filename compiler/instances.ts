@@ -8,8 +8,9 @@ import { kinds } from './kinds.ts';
 import type { Combination, Matrix } from './matrix.ts';
 import { instanceId, slugger } from './naming.ts';
 import { NodeContext, type Instance, type Resources } from './node-context.ts';
+import { withDefaults } from './schema-defaults.ts';
 import { type Source, type SourceEntry, type SourceScalar, toPlain } from './source.ts';
-import { checkParameters, withDefaults } from './spec-schema.ts';
+import { checkParameters } from './spec-schema.ts';
 import type { InputTemplate, StepTemplate } from './steps.ts';
 
 /** More instances than this are taken for a mistake. */

@@ -162,7 +162,10 @@ function finishDataset(
   const size = draft.size === undefined || draft.size === 'counted' ? trainRecords : draft.size;
   // Without a train split nothing is trained on it, and nothing is charged.
   if (size === null) return dataset;
+  // What is declared too small, or as a delta that is none, was reported by the schema.
+  if (draft.delta !== undefined && draft.delta <= 0) return undefined;
   if (size < 2) {
+    if (!counted) return undefined;
     faults.add('SPEC_PRIVACY', `Dataset "${name}" is too small for a privacy guarantee: ${size} records`, draft.at);
     return undefined;
   }

@@ -11,11 +11,11 @@ import {
   type Pair,
   parseDocument,
   Scalar,
-  type YAMLError,
 } from 'yaml';
 
 import { EpsilonflowError, type Position } from '../schemas/errors.ts';
 import type { JsonValue } from '../schemas/plan.ts';
+import { duplicateKey, yamlFault } from './yaml-faults.ts';
 
 export type Source = SourceScalar | SourceList | SourceMap;
 
@@ -64,7 +64,7 @@ const tabWidths = [2, 4, 8];
 export function parseSource(text: string, file: string): ParsedSource {
   const tabs = expandTabs(text);
   const counter = new LineCounter();
-  const document = parseDocument(tabs.text, { lineCounter: counter, prettyErrors: false, logLevel: 'silent' });
+  const document = parseDocument(tabs.text, { lineCounter: counter, prettyErrors: false, logLevel: 'error' });
   const positionAt = (offset: number): Position => {
     const { line, col } = counter.linePos(Math.min(offset, tabs.text.length));
     return { file, line, column: Math.max(1, col - (tabs.added.get(line) ?? 0)) };
@@ -85,7 +85,8 @@ export function parseSource(text: string, file: string): ParsedSource {
     const duplicate = error.code === 'DUPLICATE_KEY';
     // An error at the end of the file is often the end of something opened long before.
     if (!duplicate) brokenFrom = Math.min(brokenFrom, position.line);
-    syntax.add(duplicate ? duplicateKey(tabs.text, error, position) : yamlFault(error, position, lines));
+    const fault = duplicate ? duplicateKey(tabs.text, error, position) : yamlFault(error, position, lines);
+    syntax.add(fault, error.message.startsWith('Unexpected'));
   }
   const builder = new TreeBuilder(document, positionAt);
   const root = builder.build(document.contents, { file, line: 1, column: 1 }, false);
@@ -98,9 +99,9 @@ class SyntaxFaults {
   readonly #lines = new Set<number>();
   #unexpected = false;
 
-  add(fault: EpsilonflowError): void {
+  /** @param unexpected the parser met a token where none may be. */
+  add(fault: EpsilonflowError, unexpected = false): void {
     const line = fault.position?.line ?? 0;
-    const unexpected = fault.message.startsWith('Unexpected');
     const duplicate = fault.code === 'SPEC_DUPLICATE_KEY';
     if (!duplicate && (this.#lines.has(line) || (unexpected && this.#unexpected))) return;
     this.#lines.add(line);
@@ -149,27 +150,6 @@ function expandTabs(text: string): ExpandedTabs {
 const countErrors = (text: string): number =>
   parseDocument(text, { prettyErrors: false, logLevel: 'silent' }).errors.length;
 
-function duplicateKey(text: string, error: YAMLError, position: Position): EpsilonflowError {
-  const key = /^[^:\s]+/.exec(text.slice(error.pos[0]))?.[0] ?? '';
-  return new EpsilonflowError('SPEC_DUPLICATE_KEY', `Key "${key}" stands twice in the same mapping`, {
-    hint: 'Keep one of the two.',
-    position,
-  });
-}
-
-function yamlFault(error: YAMLError, position: Position, lines: string[]): EpsilonflowError {
-  const content = lines[position.line - 1] ?? '';
-  const bareExpression = /[{[].*(?<!["'])\$\{\{/.test(content);
-  const hint = bareExpression
-    ? 'Inside { } or [ ] an expression stands in quotes: "${{ matrix.axis }}".'
-    : /unresolved alias/i.test(error.message)
-      ? 'Define the anchor (&name) before its alias (*name).'
-      : 'See https://yaml.org/spec/1.2.2 for the syntax; most often quotes or indentation are wrong.';
-  const near = content.trim().slice(0, 60);
-  const shown = near === '' ? '' : `, near "${near}"`;
-  return new EpsilonflowError('SPEC_SYNTAX', `${error.message.replace(/[\s.]+$/, '')}${shown}`, { hint, position });
-}
-
 class TreeBuilder {
   readonly faults: EpsilonflowError[] = [];
   readonly #document: Document;
@@ -204,7 +184,8 @@ class TreeBuilder {
       const keyNode = isScalar(pair.key) ? pair.key : null;
       const keyAt = keyNode?.range ? this.#positionAt(keyNode.range[0]) : at;
       if (keyNode === null) {
-        this.#fault('A key must be a plain word', keyAt);
+        const hint = 'An expression is written "${{ steps.STEP }}", with the dollar and in quotes.';
+        this.#fault('A key must be a plain word', keyAt, isMap(pair.key) ? hint : undefined);
         continue;
       }
       const name = keyNode.value === null ? '' : String(keyNode.value);
@@ -225,9 +206,13 @@ class TreeBuilder {
   ): Source {
     const at = node.range ? this.#positionAt(node.range[0]) : fallback;
     const target = (node as unknown as { resolve(document: Document): Node | undefined }).resolve(this.#document);
-    if (target === undefined) this.#fault(`Alias *${node.source} names no anchor before it`, at);
-    else if (this.#open.has(target)) this.#fault(`Alias *${node.source} contains itself`, at);
-    else {
+    if (target === undefined) {
+      const hint = `Define &${node.source} before it; a text that begins with * stands in quotes.`;
+      this.#fault(`Alias *${node.source} names no anchor before it`, at, hint);
+    } else if (this.#open.has(target)) {
+      const hint = `What &${node.source} names can't hold *${node.source}: write this value out.`;
+      this.#fault(`Alias *${node.source} contains itself`, at, hint);
+    } else {
       this.#open.add(target);
       const source = this.build(target, at, epsilon);
       this.#open.delete(target);
@@ -250,8 +235,10 @@ class TreeBuilder {
     return String(value);
   }
 
-  #fault(message: string, position: Position): void {
-    this.faults.push(new EpsilonflowError('SPEC_SYNTAX', message, { position }));
+  #fault(message: string, position: Position, hint?: string): void {
+    this.faults.push(
+      new EpsilonflowError('SPEC_SYNTAX', message, { position, ...(hint === undefined ? {} : { hint }) }),
+    );
   }
 }
 

@@ -1,28 +1,13 @@
-/** @file Checks a spec against its JSON Schema and says what is wrong where; fills in the schema's defaults. */
+/** @file Checks a spec against its JSON Schema and says what is wrong where. */
 
 import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv';
 
 import type { JsonValue, StepKind } from '../schemas/plan.ts';
 import experimentSchema from '../schemas/experiment.schema.json' with { type: 'json' };
 import { didYouMean, type FaultList, suggestion } from './faults.ts';
+import { definitions, resolve, type Schema } from './schema-defaults.ts';
 import { child, entriesOf, locate, type Source, toPlain } from './source.ts';
 
-interface Schema {
-  $ref?: string;
-  type?: string | string[];
-  const?: JsonValue;
-  enum?: JsonValue[];
-  default?: JsonValue;
-  title?: string;
-  properties?: Record<string, Schema>;
-  anyOf?: Schema[];
-  oneOf?: Schema[];
-  discriminator?: { propertyName: string };
-  minimum?: number;
-  exclusiveMinimum?: number;
-}
-
-const definitions = experimentSchema.definitions as Record<string, Schema>;
 const expressionPath = '#/definitions/expression';
 
 // The schema is checked where it is generated, and code that runs for milliseconds is not worth optimising.
@@ -142,7 +127,7 @@ function report(error: ErrorObject, root: Source, faults: FaultList): void {
         'SPEC_UNKNOWN_KEY',
         `Unknown key "${unknown}" ${where}`,
         entry?.key.at ?? value.at,
-        suggestion(unknown, known, 'key'),
+        keyHint(unknown, known),
       );
       return;
     }
@@ -198,18 +183,15 @@ function report(error: ErrorObject, root: Source, faults: FaultList): void {
       return;
     }
     case 'anyOf':
-      faults.add('SPEC_SCHEMA', `${called} must be ${expected(error.parentSchema as Schema)}, not ${shown}`, value.at);
-      return;
-    case 'type':
-      faults.add(
-        'SPEC_SCHEMA',
-        `${called} must be ${expected({ type: parameters['type'] as string })}, not ${shown}`,
-        value.at,
-      );
-      return;
     case 'const':
-      faults.add('SPEC_SCHEMA', `${called} must be ${expected(error.parentSchema as Schema)}, not ${shown}`, value.at);
+    case 'type': {
+      const wanted = expected(
+        error.keyword === 'type' ? { type: parameters['type'] as string } : (error.parentSchema as Schema),
+      );
+      const hint = rewriting(error.data, wanted, error.parentSchema as Schema) ?? epsilonHint(error.instancePath);
+      faults.add('SPEC_SCHEMA', `${called} must be ${wanted}, not ${shown}`, value.at, hint);
       return;
+    }
     case 'minItems':
     case 'minProperties':
       {
@@ -285,6 +267,7 @@ function expected(schema: Schema): string {
 }
 
 function describe(error: ErrorObject, key: string): string | undefined {
+  if (key === 'uses') return `uses: the kind of the step, one of ${stepKinds.join(', ')}.`;
   const property = (error.parentSchema as { properties?: Record<string, { description?: string }> }).properties?.[key];
   if (property?.description === undefined) return undefined;
   return `${key}: ${property.description}`;
@@ -294,64 +277,35 @@ function tagValues(schema: Schema, tag: string): string[] {
   return (schema.oneOf ?? []).map((branch) => String(resolve(branch).properties?.[tag]?.const));
 }
 
-const bounds = ({ keyword, instancePath }: ErrorObject): string | undefined =>
-  keyword.endsWith('inimum') && /epsilon$/.test(instancePath)
-    ? 'Epsilon is above 0; .inf stands for no differential privacy.'
-    : undefined;
-
-const resolved = new WeakMap<Schema, Schema>();
-
-function resolve(schema: Schema): Schema {
-  if (schema.$ref === undefined) return schema;
-  let whole = resolved.get(schema);
-  if (whole === undefined) {
-    whole = { ...definitions[schema.$ref.split('/').at(-1)!]!, ...schema };
-    resolved.set(schema, whole);
-  }
-  return whole;
+function bounds({ keyword, instancePath, params }: ErrorObject): string | undefined {
+  const { limit } = params as { limit?: number };
+  if (keyword === 'exclusiveMinimum') return epsilonHint(instancePath) ?? `Give a number above ${limit}.`;
+  return keyword === 'minimum' ? `Give ${limit} or more.` : undefined;
 }
 
-const filledDefaults = new WeakMap<Schema, JsonValue>();
+const epsilonHint = (pointer: string): string | undefined =>
+  /\/epsilon(\/\d+)?$/.test(pointer) ? 'Epsilon is above 0; .inf stands for no differential privacy.' : undefined;
 
-/** What stands where a property is left out, itself filled in; undefined when it has no default. Not to be changed. */
-function defaultOf(property: Schema): JsonValue | undefined {
-  if (property.default === undefined) return undefined;
-  let filled = filledDefaults.get(property);
-  if (filled === undefined) {
-    filled = fill(property, property.default);
-    filledDefaults.set(property, filled);
+/** How to write a value of the wrong type as one of a right type, where that is plain. */
+function rewriting(value: unknown, wanted: string, { properties }: Schema): string | undefined {
+  if (wanted === 'a mapping') {
+    if (Array.isArray(value)) return 'Write each entry as "key: value", without brackets and dashes.';
+    if (value === null) return 'What belongs to it stands below it, indented.';
+    return properties === undefined ? undefined : `Its keys: ${Object.keys(properties).join(', ')}.`;
   }
-  return filled;
+  const isScalar = (part: unknown): boolean => typeof part === 'string' || typeof part === 'number';
+  const wantsList = wanted.includes('a list');
+  if (isScalar(value) && wantsList) return `Write it in brackets: [${String(value)}].`;
+  if (Array.isArray(value) && value.length === 1 && isScalar(value[0]) && !wantsList) {
+    return `Write it without brackets: ${String(value[0])}.`;
+  }
+  const isNumber = typeof value === 'string' && value.trim() !== '' && Number.isFinite(Number(value));
+  return isNumber && /number|^\d+$/.test(wanted) ? `Write it without quotes: ${value}.` : undefined;
 }
 
-/**
- * Fills in what the schema gives as default, deep into mappings. The schema is the only place where a default stands.
- *
- * @param definition name of the definition that `value` is an instance of, such as a step kind.
- */
-export function withDefaults(definition: string, value: JsonValue): JsonValue {
-  return fill(definitions[definition]!, value);
-}
-
-function fill(unresolved: Schema, value: JsonValue): JsonValue {
-  const schema = resolve(unresolved);
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
-  if (schema.anyOf !== undefined) {
-    const branch = schema.anyOf.map(resolve).find(({ type, oneOf }) => type === 'object' || oneOf !== undefined);
-    return branch === undefined ? value : fill(branch, value);
-  }
-  if (schema.oneOf !== undefined && schema.discriminator !== undefined) {
-    const tag = schema.discriminator.propertyName;
-    const branch = schema.oneOf.map(resolve).find(({ properties }) => properties?.[tag]?.const === value[tag]);
-    return branch === undefined ? value : fill(branch, value);
-  }
-  if (schema.properties === undefined) return value;
-  const filled: { [key: string]: JsonValue } = {};
-  for (const [key, unresolvedProperty] of Object.entries(schema.properties)) {
-    const property = resolve(unresolvedProperty);
-    const there = key in value ? fill(property, value[key]!) : defaultOf(property);
-    if (there !== undefined) filled[key] = there;
-  }
-  for (const key of Object.keys(value)) if (!(key in filled)) filled[key] = value[key]!;
-  return filled;
+function keyHint(key: string, known: string[]): string | undefined {
+  if (/^\d+$/.test(key)) return 'Numbers are written without commas: 20000.';
+  if (key === '<<') return 'Merge keys are not read: write the keys out.';
+  const bare = known.find((name) => key.startsWith(`${name}:`));
+  return bare === undefined ? suggestion(key, known, 'key') : `Put a space after the colon of "${bare}".`;
 }

@@ -2,8 +2,8 @@
 
 import type { Position } from '../schemas/errors.ts';
 import type { StepKind } from '../schemas/plan.ts';
-import { isExpression, parseExpression } from './expressions.ts';
-import { type FaultList, suggestion } from './faults.ts';
+import { expressionForms, isExpression, parseExpression } from './expressions.ts';
+import { didYouMean, type FaultList, suggestion } from './faults.ts';
 import { type InputKind, kinds } from './kinds.ts';
 import { type Axis, findValue } from './matrix.ts';
 import { child, entriesOf, itemsOf, type Source, type SourceMap, type SourceScalar, stringOf } from './source.ts';
@@ -123,8 +123,10 @@ class StepReader {
     for (const [, entry] of entriesOf(value)) this.#parameter(entry.value);
     if (value.type !== 'scalar' || !isExpression(value)) return;
     const expression = parseExpression(value, this.#faults);
-    if (expression?.type === 'matrix') this.#axis(expression.axis, expression.at);
-    else if (expression?.type === 'step') {
+    if (expression === undefined) this.#faulty = true;
+    else if (expression.type === 'matrix') {
+      if (this.#axis(expression.axis, expression.at) === undefined) this.#faulty = true;
+    } else {
       this.#faults.add(
         'SPEC_EXPRESSION',
         `A parameter can't be the step "${expression.step}"`,
@@ -148,6 +150,10 @@ class StepReader {
     const name = String(value.value);
     const of = namedKind(accepts);
     if (of !== undefined && this.#resources(of).has(name)) return { type: 'name', of, name };
+    if (/\{\{|\$\{/.test(name)) {
+      this.#faults.add('SPEC_EXPRESSION', `Malformed expression "${name}"`, value.at, expressionForms);
+      return undefined;
+    }
     if (this.#names.includes(name)) {
       const hint = `Write "\${{ steps.${name} }}".`;
       this.#faults.add('SPEC_EXPRESSION', `"${name}" is a step; a step is named by an expression`, value.at, hint);
@@ -164,7 +170,11 @@ class StepReader {
       this.#faults.add('SPEC_REFERENCE_KIND', `"${name}" is a ${other}; a ${of} is needed here`, at);
       return;
     }
-    const hint = suggestion(name, this.#resources(of), of);
+    const isPath = /[/\\]|\.\w+$/.test(name);
+    const declared = of === 'model' ? `models: { NAME: { path: ${name} } }` : `datasets: { NAME: { files: ... } }`;
+    const hint = isPath
+      ? `It looks like a path. Declare it, ${declared}, and write NAME here.`
+      : suggestion(name, this.#resources(of), of);
     this.#faults.add('SPEC_UNKNOWN_REFERENCE', `The spec has no ${of} "${name}"`, at, hint);
   }
 
@@ -228,11 +238,11 @@ class StepReader {
       this.#direct.add(index);
       return index;
     }
-    const hint = suggestion(name, names, 'axis');
+    const meant = didYouMean(name, names);
+    const hint = meant === undefined ? `Add it to "matrix": ${name}: [...].` : `Did you mean "${meant}"?`;
     this.#faults.add('SPEC_UNKNOWN_REFERENCE', `The matrix has no axis "${name}"`, at, hint);
     // The axis that was meant is not unused.
-    const guess = names.findIndex((candidate) => hint === `Did you mean "${candidate}"?`);
-    if (guess >= 0) this.#direct.add(guess);
+    if (meant !== undefined) this.#direct.add(names.indexOf(meant));
     return undefined;
   }
 

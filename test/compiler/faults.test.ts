@@ -367,7 +367,7 @@ const cases: Case[] = [
     spec: spoil('"${{ steps.generator }}", count', '${{ steps.generator }}, count'),
     at: 'generator: $§{{ steps.generator }}',
     fault:
-      'SPEC_SYNTAX Unexpected flow-map-start at node end, near "with: { generator: ${{ steps.generator }}, count: 100 }"',
+      'SPEC_SYNTAX An expression stands without quotes inside { } or [ ], near "with: { generator: ${{ steps.generator }}, count: 100 }"',
   },
   {
     what: 'an alias without anchor',

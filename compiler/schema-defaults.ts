@@ -1,0 +1,78 @@
+/** @file The schema's definitions, and the defaults that they give. */
+
+import experimentSchema from '../schemas/experiment.schema.json' with { type: 'json' };
+import type { JsonValue } from '../schemas/plan.ts';
+
+export interface Schema {
+  $ref?: string;
+  type?: string | string[];
+  const?: JsonValue;
+  enum?: JsonValue[];
+  default?: JsonValue;
+  title?: string;
+  properties?: Record<string, Schema>;
+  anyOf?: Schema[];
+  oneOf?: Schema[];
+  discriminator?: { propertyName: string };
+  minimum?: number;
+  exclusiveMinimum?: number;
+}
+
+export const definitions = experimentSchema.definitions as Record<string, Schema>;
+
+const resolved = new WeakMap<Schema, Schema>();
+
+export function resolve(schema: Schema): Schema {
+  if (schema.$ref === undefined) return schema;
+  let whole = resolved.get(schema);
+  if (whole === undefined) {
+    whole = { ...definitions[schema.$ref.split('/').at(-1)!]!, ...schema };
+    resolved.set(schema, whole);
+  }
+  return whole;
+}
+
+const filledDefaults = new WeakMap<Schema, JsonValue>();
+
+/** What stands where a property is left out, itself filled in; undefined when it has no default. Not to be changed. */
+function defaultOf(property: Schema): JsonValue | undefined {
+  if (property.default === undefined) return undefined;
+  let filled = filledDefaults.get(property);
+  if (filled === undefined) {
+    filled = fill(property, property.default);
+    filledDefaults.set(property, filled);
+  }
+  return filled;
+}
+
+/**
+ * Fills in what the schema gives as default, deep into mappings. The schema is the only place where a default stands.
+ *
+ * @param definition name of the definition that `value` is an instance of, such as a step kind.
+ */
+export function withDefaults(definition: string, value: JsonValue): JsonValue {
+  return fill(definitions[definition]!, value);
+}
+
+function fill(unresolved: Schema, value: JsonValue): JsonValue {
+  const schema = resolve(unresolved);
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
+  if (schema.anyOf !== undefined) {
+    const branch = schema.anyOf.map(resolve).find(({ type, oneOf }) => type === 'object' || oneOf !== undefined);
+    return branch === undefined ? value : fill(branch, value);
+  }
+  if (schema.oneOf !== undefined && schema.discriminator !== undefined) {
+    const tag = schema.discriminator.propertyName;
+    const branch = schema.oneOf.map(resolve).find(({ properties }) => properties?.[tag]?.const === value[tag]);
+    return branch === undefined ? value : fill(branch, value);
+  }
+  if (schema.properties === undefined) return value;
+  const filled: { [key: string]: JsonValue } = {};
+  for (const [key, unresolvedProperty] of Object.entries(schema.properties)) {
+    const property = resolve(unresolvedProperty);
+    const there = key in value ? fill(property, value[key]!) : defaultOf(property);
+    if (there !== undefined) filled[key] = there;
+  }
+  for (const key of Object.keys(value)) if (!(key in filled)) filled[key] = value[key]!;
+  return filled;
+}
