@@ -5,6 +5,7 @@ import {
   envelopeAccount,
   envelopeEntry,
   headOf,
+  receiptOf,
   type Envelope,
   type KnownHead,
   type Ledger,
@@ -15,7 +16,7 @@ import { failpoint } from '../schemas/failpoints.ts';
 import type { Plan } from '../schemas/plan.ts';
 import { writeDurably } from '../store/disk.ts';
 import { ledgerHeadFile } from '../tracking/runs.ts';
-import type { ControlActivities, RunIdentity } from './contract.ts';
+import type { ControlActivities, ReservedBudget, RunIdentity } from './contract.ts';
 import { nodeOf, recordCompleted } from './run-step.ts';
 import {
   closeWorkFolder,
@@ -32,7 +33,13 @@ import { runDirectory, type WorkerParts } from './worker-parts.ts';
 
 type BudgetActivities = Pick<
   ControlActivities,
-  'reserveBudget' | 'releaseBudget' | 'openPrivateStep' | 'commitPrivateStep' | 'closePrivateStep'
+  | 'reservePlan'
+  | 'readReceipts'
+  | 'reserveBudget'
+  | 'releaseBudget'
+  | 'openPrivateStep'
+  | 'commitPrivateStep'
+  | 'closePrivateStep'
 >;
 
 export function createBudgetActivities({ store, ledger }: WorkerParts): BudgetActivities {
@@ -43,12 +50,28 @@ export function createBudgetActivities({ store, ledger }: WorkerParts): BudgetAc
     await writeDurably(ledgerHeadFile(runDirectory(run)), JSON.stringify(head) + '\n');
     return head;
   };
+  const reserve = async (run: RunIdentity, nodeIds: string[], known: KnownHead | null): Promise<ReservedBudget> => {
+    const opened = await ledger(known);
+    const plan = await store.loadPlan(run.planDigest);
+    const receipts = await opened.reserve(envelopeOf(plan, run, nodeIds));
+    return { receipts, ledgerHead: await headFor(run, opened) };
+  };
   return {
-    async reserveBudget(run, nodeIds, known) {
+    reserveBudget: reserve,
+
+    async reservePlan(run, nodeIds, known) {
+      return (await reserve(run, nodeIds, known)).ledgerHead;
+    },
+
+    async readReceipts(run, nodeIds, known) {
       const opened = await ledger(known);
-      const plan = await store.loadPlan(run.planDigest);
-      const receipts = await opened.reserve(envelopeOf(plan, run, nodeIds));
-      return { receipts, ledgerHead: await headFor(run, opened) };
+      const { entries } = envelopeOf(await store.loadPlan(run.planDigest), run, nodeIds);
+      const receipts = entries.map((entry) => receiptOf(run.workflowId, entry));
+      for (const receipt of receipts) {
+        if ((await opened.entryState(receipt)) !== 'released') continue;
+        throw new EpsilonflowError('RECEIPT_INVALID', `The ledger holds ${receipt.entryId} no more: it was released.`);
+      }
+      return receipts;
     },
 
     async releaseBudget(run, known) {

@@ -76,6 +76,65 @@ export interface PrivateStepInput {
   node: PlannedNode;
   receipts: StepReceipt[];
   ledgerHead: KnownHead | null;
+  /** Absent in children of runs that wait for them (see `OneHistory`). */
+  tie?: ExperimentTie;
+}
+
+export interface StepBatchInput {
+  run: RunIdentity;
+  nodes: BatchedNode[];
+  tie: ExperimentTie;
+}
+
+/** Spends no privacy. `needs` are those of the same batch: all others have ended well. */
+export type BatchedNode = Pick<PlannedNode, 'id' | 'slug' | 'kind' | 'needs'>;
+
+/** What ties a child to the experiment that it reports to. */
+export interface ExperimentTie {
+  /** By this name the experiment knows it; end of its workflow id. */
+  child: string;
+  /** How often it looks whether the experiment still runs, milliseconds. */
+  lookEvery: number;
+}
+
+/** Signal of a child to its experiment; given twice it counts once. */
+export interface StepReport {
+  child: string;
+  ends: StepEnd[];
+  /** Newest row of the ledger that the child knows of; null when it spends no privacy. */
+  ledgerHead: KnownHead | null;
+}
+
+/** What became of a node that a child was given. */
+export type StepEnd =
+  | { end: 'completed'; node: string }
+  | ({ end: 'failed' } & NodeFailure)
+  | { end: 'cancelled'; node: string }
+  /** Not started, for the end of another node, or (null) because the child was cancelled. */
+  | { end: 'skipped'; node: string; because: string | null };
+
+/** What bounds the histories of a run. */
+export interface RunLimits {
+  /** Events that a run of the workflow may add to what it began with before it continues as new. */
+  events: number;
+  /** Most nodes of a child. */
+  batch: number;
+  /** How often the experiment looks after children that have not reported, milliseconds. */
+  lookEvery: number;
+}
+
+/** What a run of the workflow hands on when it continues as new, beside the ledger's head. */
+export interface CarriedRun {
+  /** A letter for each node in plan order: see `encodeStates`. */
+  states: string;
+  /** Children that have not told of all their nodes: name, and ids of these nodes. */
+  children: [name: string, nodes: string[]][];
+  /** Batches started so far. */
+  batches: number;
+  reused: number;
+  failures: NodeFailure[];
+  /** When children are looked after next, milliseconds since 1970. */
+  nextLook: number;
 }
 
 export interface NodeFailure {
@@ -114,12 +173,18 @@ export interface ControlActivities {
   recordReused(run: RunIdentity, nodeIds: string[]): Promise<void>;
   recordSettled(run: RunIdentity, settled: SettledNode[]): Promise<void>;
   /** Reserves every charge of the listed private nodes in one transaction. */
+  reservePlan(run: RunIdentity, nodeIds: string[], known: KnownHead | null): Promise<KnownHead>;
+  /** Receipts of nodes whose charges `reservePlan` has reserved; throws RECEIPT_INVALID where one is not held any more. */
+  readReceipts(run: RunIdentity, nodeIds: string[], known: KnownHead | null): Promise<StepReceipt[]>;
+  /** Both at once, for runs with one history. */
   reserveBudget(run: RunIdentity, nodeIds: string[], known: KnownHead | null): Promise<ReservedBudget>;
   releaseBudget(run: RunIdentity, known: KnownHead | null): Promise<KnownHead>;
   openPrivateStep(run: RunIdentity, receipts: StepReceipt[], known: KnownHead | null): Promise<KnownHead>;
   /** The head that it is given is the outcome's. */
   commitPrivateStep(request: StepRequest, outcome: StepOutcome): Promise<KnownHead>;
   closePrivateStep(run: RunIdentity, receipts: StepReceipt[]): Promise<void>;
+  /** Those of the workflows that do not run any more, or never did. */
+  findEnded(run: RunIdentity, workflowIds: string[]): Promise<string[]>;
   endRun(run: RunIdentity, status: ExperimentResult['status']): Promise<void>;
   writeRunReport(run: RunIdentity): Promise<void>;
   publishToTracker(run: RunIdentity): Promise<void>;

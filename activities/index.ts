@@ -8,12 +8,14 @@ import { createPlanReading } from './plan-slices.ts';
 import { createRunRecording } from './run-record.ts';
 import { createStepActivities } from './run-step.ts';
 import type { WorkerParts } from './worker-parts.ts';
+import { workflowStates } from './workflow-states.ts';
 
 export function createActivities(parts: WorkerParts): ControlActivities & StepActivities {
   const activities = {
     ...createPlanReading(parts),
     ...createBudgetActivities(parts),
     ...createRunRecording(parts),
+    ...workflowStates,
     ...createStepActivities(parts),
   };
   return withMappedErrors(activities, errorScopes(parts));

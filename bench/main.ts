@@ -9,8 +9,9 @@ import { gpu } from './gpu.ts';
 import { learning } from './learning.ts';
 import { ledger } from './ledger.ts';
 import { noise } from './noise.ts';
+import { orchestration } from './orchestration.ts';
 
-const benches: readonly Bench[] = [accounting, formats, gpu, learning, ledger, noise];
+const benches: readonly Bench[] = [accounting, formats, gpu, learning, ledger, noise, orchestration];
 
 const say = (text: string): void => {
   process.stderr.write(`${text}\n`);

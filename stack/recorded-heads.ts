@@ -131,6 +131,7 @@ function payloadsOf(event: HistoryEvent): Payload[] {
   const told =
     event.activityTaskCompletedEventAttributes?.result ??
     event.childWorkflowExecutionCompletedEventAttributes?.result ??
+    event.workflowExecutionSignaledEventAttributes?.input ??
     event.workflowExecutionStartedEventAttributes?.input;
   return told?.payloads ?? [];
 }

@@ -44,12 +44,16 @@ export const control = summarised(
   },
   {
     startRun: 'Note the start of the run',
+    readPlanSlice: 'Read a part of the plan',
     recordReused: 'Note results that are there already',
     recordSettled: 'Note instances that end without a result',
+    reservePlan: 'Reserve the privacy budget of the whole plan',
+    readReceipts: 'Read receipts of private steps that start',
     reserveBudget: 'Reserve the privacy budget of the whole plan',
     releaseBudget: 'Give back what was reserved and not used',
     openPrivateStep: 'Make the noise key of the step',
     closePrivateStep: 'Destroy key and checkpoints of the step',
+    findEnded: 'Look after workflows that have not reported',
     endRun: 'Note the end of the run',
   },
 );

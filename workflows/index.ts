@@ -2,3 +2,4 @@
 
 export { experimentWorkflow, statusQuery } from './experiment.ts';
 export { privateStep } from './private-step.ts';
+export { stepBatch } from './step-batch.ts';

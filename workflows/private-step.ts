@@ -1,17 +1,36 @@
 /** @file A private node as a workflow of its own: nothing runs without a receipt, and what ran is committed once. */
 
-import { CancellationScope, executeChild, ParentClosePolicy, workflowInfo } from '@temporalio/workflow';
+import { CancellationScope } from '@temporalio/workflow';
 import type { PrivateStepInput, StepOutcome } from '../activities/contract.ts';
 import { committing, control } from './control.ts';
+import { ExperimentChild } from './experiment-child.ts';
 import { workflowFailure } from './failures.ts';
 import { fits } from './guard.ts';
+import { endOf } from './step-end.ts';
 import { runStep } from './steps.ts';
+
+/** Runs the node and reports its end to the experiment. */
+export async function privateStep(input: PrivateStepInput): Promise<StepOutcome> {
+  const { run, node, tie } = input;
+  if (!tie) return runPaid(input);
+  const child = new ExperimentChild(run, tie, 1);
+  try {
+    const outcome = await child.whileItRuns(() => runPaid(input));
+    child.tell(endOf(node.id), outcome.ledgerHead);
+    return outcome;
+  } catch (error) {
+    child.tell(endOf(node.id, error));
+    throw error;
+  } finally {
+    await child.told();
+  }
+}
 
 /**
  * Opens the step (its noise key exists from here on), runs it, and commits what the trainer did. A step that failed
  * or was cancelled is closed: its key and checkpoints are destroyed, and the ledger keeps what it has begun to spend.
  */
-export async function privateStep({ run, node, receipts, ledgerHead }: PrivateStepInput): Promise<StepOutcome> {
+async function runPaid({ run, node, receipts, ledgerHead }: PrivateStepInput): Promise<StepOutcome> {
   const paid = receipts.length === node.charges.length && receipts.every((receipt, i) => fits(receipt, node, i));
   if (receipts.length === 0 || !paid) {
     throw workflowFailure('RECEIPT_INVALID', `${node.id} was started without a receipt for each of its charges.`);
@@ -27,14 +46,4 @@ export async function privateStep({ run, node, receipts, ledgerHead }: PrivateSt
     await CancellationScope.nonCancellable(() => control.closePrivateStep(run, receipts));
     throw error;
   }
-}
-
-/** Starts `privateStep` as a child of the calling workflow and waits for its end. */
-export function runPrivateStep(input: PrivateStepInput): Promise<StepOutcome> {
-  return executeChild(privateStep, {
-    args: [input],
-    workflowId: `${workflowInfo().workflowId}/${input.node.slug}`,
-    staticSummary: input.node.id,
-    parentClosePolicy: ParentClosePolicy.REQUEST_CANCEL,
-  });
 }

@@ -15,9 +15,13 @@ export type NodeState = 'waiting' | 'ready' | 'running' | 'completed' | 'failed'
 
 export type ScheduleEvent =
   | { type: 'started'; id: string }
+  /** Waits no more here: who runs what it still needs runs it afterwards. */
+  | { type: 'joined'; id: string }
   | { type: 'completed'; id: string }
   | { type: 'failed'; id: string }
   | { type: 'cancelled'; id: string }
+  /** Who it was given to has not started it. */
+  | { type: 'dropped'; id: string; because: string }
   /** Nothing more may start: what has not started is skipped. */
   | { type: 'halted'; because: string };
 
@@ -70,6 +74,35 @@ export function createSchedule(nodes: readonly SchedulableNode[]): Schedule {
   return schedule;
 }
 
+const letters: Record<NodeState, string> = {
+  waiting: '.',
+  ready: '.',
+  running: 'r',
+  completed: 'c',
+  failed: 'f',
+  cancelled: 'x',
+  skipped: 's',
+};
+
+/** A letter for each node in plan order. */
+export const encodeStates = ({ states }: Schedule): string =>
+  [...states.values()].map((state) => letters[state]).join('');
+
+/** The schedule of nodes of which some have started or ended before. @throws RangeError when there is not one letter a node */
+export function restoreSchedule(nodes: readonly SchedulableNode[], encoded: string): Schedule {
+  if (encoded.length !== nodes.length) throw new RangeError(`${encoded.length} states for ${nodes.length} nodes`);
+  const schedule = createSchedule(nodes);
+  const known = new Map(Object.entries(letters).map(([state, letter]) => [letter, state as NodeState]));
+  for (const [index, { id }] of nodes.entries()) {
+    if (encoded[index] === letters.completed) advance(schedule, { type: 'completed', id });
+  }
+  for (const [index, { id }] of nodes.entries()) {
+    const letter = encoded[index]!;
+    if (letter !== letters.completed && letter !== letters.ready) move(schedule, id, known.get(letter)!);
+  }
+  return schedule;
+}
+
 /**
  * @returns the schedule after the event, and the nodes that can no longer run because of it
  * @throws RangeError when the event does not fit the node's state
@@ -90,6 +123,10 @@ export function advance(schedule: Schedule, event: ScheduleEvent): { schedule: S
       expectState(event.id, state, ['ready']);
       move(schedule, event.id, 'running');
       break;
+    case 'joined':
+      expectState(event.id, state, ['waiting']);
+      move(schedule, event.id, 'running');
+      break;
     case 'completed':
       // A cached result ends a node that never started, whether or not its inputs are there.
       expectState(event.id, state, ['waiting', 'ready', 'running']);
@@ -104,22 +141,55 @@ export function advance(schedule: Schedule, event: ScheduleEvent): { schedule: S
     case 'cancelled':
       expectState(event.id, state, ['ready', 'running']);
       move(schedule, event.id, event.type);
-      skipDependents(schedule, event.id, skipped);
+      skipDependents(schedule, event.id, event.id, skipped);
+      break;
+    case 'dropped':
+      expectState(event.id, state, ['running']);
+      move(schedule, event.id, 'skipped');
+      skipped.push({ node: event.id, because: event.because });
+      skipDependents(schedule, event.id, event.because, skipped);
       break;
   }
   return { schedule, skipped };
 }
 
-function skipDependents(schedule: Schedule, cause: string, skipped: Skipped[]): void {
-  const queue = [cause];
+function skipDependents(schedule: Schedule, of: string, because: string, skipped: Skipped[]): void {
+  const queue = [of];
   for (let id = queue.pop(); id !== undefined; id = queue.pop()) {
     for (const dependent of schedule.dependents.get(id) ?? []) {
       if (schedule.states.get(dependent) !== 'waiting') continue;
       move(schedule, dependent, 'skipped');
-      skipped.push({ node: dependent, because: cause });
+      skipped.push({ node: dependent, because });
       queue.push(dependent);
     }
   }
+}
+
+/**
+ * Ready nodes, and after each of them those that need nothing else but what is taken already, so that one child can run
+ * all of it; at most `most`. Twins, and what `takes` refuses, are left out.
+ */
+export function takeTogether(schedule: Schedule, most: number, takes: (id: string) => boolean): string[] {
+  const { ready, missing, dependents, twins, states } = schedule;
+  const taken = new Set<string>();
+  const left = new Map<string, number>();
+  const take = (id: string): void => {
+    const pending = [id];
+    for (let next = pending.pop(); next !== undefined && taken.size < most; next = pending.pop()) {
+      taken.add(next);
+      for (const dependent of dependents.get(next) ?? []) {
+        if (states.get(dependent) !== 'waiting' || twins.has(dependent) || !takes(dependent)) continue;
+        const still = (left.get(dependent) ?? missing.get(dependent)!) - 1;
+        left.set(dependent, still);
+        if (still === 0) pending.push(dependent);
+      }
+    }
+  };
+  for (const id of ready) {
+    if (taken.size >= most) break;
+    if (!twins.has(id) && takes(id)) take(id);
+  }
+  return [...taken];
 }
 
 function move(schedule: Schedule, id: string, to: NodeState): void {

@@ -2,7 +2,7 @@
 
 import { ActivityCancellationType, scheduleActivity, type RetryPolicy } from '@temporalio/workflow';
 import type { StepKind } from '../schemas/plan.ts';
-import type { PlannedNode, StepOutcome, StepRequest } from '../activities/contract.ts';
+import type { BatchedNode, StepOutcome, StepRequest } from '../activities/contract.ts';
 import { taskQueues } from './task-queues.ts';
 import { nonRetryableCodes } from './failures.ts';
 
@@ -30,7 +30,7 @@ export const stepRetry: RetryPolicy = {
 };
 
 /** Runs one step as an activity of its kind's own type. */
-export function runStep(node: PlannedNode, request: StepRequest): Promise<StepOutcome> {
+export function runStep(node: BatchedNode, request: StepRequest): Promise<StepOutcome> {
   const { queue, startToClose } = bounds[node.kind];
   return scheduleActivity<StepOutcome>(node.kind, [request], {
     activityId: node.slug,

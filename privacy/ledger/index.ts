@@ -10,7 +10,7 @@ export { ledgerSecret } from './secret.ts';
 export { envelopeAccount, envelopeEntry } from './envelope.ts';
 export { markerFile, markerText, readMarker, type Marker } from './marker.ts';
 export { paymentOf } from './payment.ts';
-export { checkReceipts, isAnyClosed, sealMechanism } from './receipt.ts';
+export { checkReceipts, isAnyClosed, receiptOf, sealMechanism } from './receipt.ts';
 export { mechanismEvent } from './admission.ts';
 export { followChain, type ChainedRow } from './chain.ts';
 export { keyLost, proofDifference } from './refusals.ts';

@@ -104,6 +104,7 @@ async function histories(workflowId: string): Promise<unknown[]> {
         ...(completed?.result?.payloads ?? []),
         ...(event.startChildWorkflowExecutionInitiatedEventAttributes?.input?.payloads ?? []),
         ...(event.childWorkflowExecutionCompletedEventAttributes?.result?.payloads ?? []),
+        ...(event.workflowExecutionSignaledEventAttributes?.input?.payloads ?? []),
         ...(event.workflowExecutionCompletedEventAttributes?.result?.payloads ?? []),
       ];
       const data = payloads.flatMap((payload) => (payload.data?.length ? [Buffer.from(payload.data).toString()] : []));

@@ -183,16 +183,14 @@ describe('epsilonflow run', () => {
     for await (const { workflowId } of client.workflow.list({ query: 'WorkflowType = "privateStep"' }))
       ids.push(workflowId);
     expect(ids.some((id) => /^whole\/1-[0-9a-f]{8}\/generator-epsilon-2$/.test(id))).toBe(true);
-    const parent = ids
-      .find((id) => id.startsWith('whole/1-'))!
-      .split('/')
-      .slice(0, 2)
-      .join('/');
-    const history = await client.workflow.getHandle(parent).fetchHistory();
-    const scheduled = history.events!.flatMap(({ activityTaskScheduledEventAttributes: activity }) => activity ?? []);
-    expect(scheduled.map(({ activityType, activityId }) => `${activityType?.name} ${activityId}`)).toContain(
-      'generate synthetic-epsilon-2',
-    );
+    const activities: string[] = [];
+    for await (const { workflowId } of client.workflow.list({ query: 'WorkflowType = "stepBatch"' })) {
+      if (!/^whole\/1-[0-9a-f]{8}\/batch\.\d+$/.test(workflowId)) continue;
+      const { events = [] } = await client.workflow.getHandle(workflowId).fetchHistory();
+      for (const { activityTaskScheduledEventAttributes: activity } of events!)
+        if (activity) activities.push(`${activity.activityType?.name} ${activity.activityId}`);
+    }
+    expect(activities).toContain('generate synthetic-epsilon-2');
     await client.connection.close();
   });
 });

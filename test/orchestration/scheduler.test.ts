@@ -1,5 +1,13 @@
 import { describe, expect, it } from 'vitest';
-import { advance, createSchedule, type Schedule, type ScheduleEvent } from '../../workflows/scheduler.ts';
+import {
+  advance,
+  createSchedule,
+  encodeStates,
+  restoreSchedule,
+  takeTogether,
+  type Schedule,
+  type ScheduleEvent,
+} from '../../workflows/scheduler.ts';
 
 /** `c: a b` is a node c that needs a and b; content keys are the names unless `name=key`. */
 const graph = (...lines: string[]): Schedule =>
@@ -58,6 +66,39 @@ describe('the scheduler', () => {
     expect(skipped.map(({ node }) => node)).toEqual(['b', 'c']);
     expect([...after(next, completed('a')).ready]).toEqual([]);
     expect(next.counts).toMatchObject({ completed: 1, skipped: 2, running: 0, ready: 0, waiting: 0 });
+  });
+
+  it('gives nodes that hang together to one child, and nothing that needs what others run', () => {
+    const schedule = graph('a', 'b', 'c: a', 'd: c', 'e: b', 'f: d e', 'g=a');
+    const all = (): boolean => true;
+    expect(takeTogether(schedule, 9, all)).toEqual(['a', 'c', 'd', 'b', 'e', 'f']);
+    expect(takeTogether(schedule, 4, all)).toEqual(['a', 'c', 'd', 'b']);
+    expect(takeTogether(schedule, 9, (id) => id !== 'b')).toEqual(['a', 'c', 'd']);
+    expect(takeTogether(after(schedule, started('b')), 9, all)).toEqual(['a', 'c', 'd']);
+  });
+
+  it('skips what a child has not started, and all that waits for it, for the same reason', () => {
+    const given = after(graph('a', 'b: a', 'c: b', 'd: c'), started('a'), { type: 'joined', id: 'b' }, failed('a'));
+    expect(given.counts).toMatchObject({ running: 1, failed: 1, waiting: 2 });
+    expect(advance(given, { type: 'dropped', id: 'b', because: 'a' }).skipped).toEqual([
+      { node: 'b', because: 'a' },
+      { node: 'c', because: 'a' },
+      { node: 'd', because: 'a' },
+    ]);
+  });
+
+  it('is the same after it was written down and read again', () => {
+    const nodes = ['a', 'b', 'c', 'd', 'e', 'f'].map((id, place) => ({
+      id,
+      key: id,
+      needs: place === 4 ? ['a', 'b'] : place === 5 ? ['c'] : [],
+    }));
+    const schedule = after(createSchedule(nodes), completed('a'), started('b'), started('c'), failed('c'));
+    expect(encodeStates(schedule)).toBe('crf..s');
+    const restored = restoreSchedule(nodes, 'crf..s');
+    expect(restored).toEqual(schedule);
+    expect([...after(restored, completed('b')).ready]).toEqual(['d', 'e']);
+    expect(() => restoreSchedule(nodes, 'cr')).toThrow(RangeError);
   });
 
   it('refuses events that do not fit', () => {

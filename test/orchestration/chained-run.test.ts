@@ -1,0 +1,240 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { CancelledFailure, Context } from '@temporalio/activity';
+import { WorkflowFailedError } from '@temporalio/client';
+import { ApplicationFailure } from '@temporalio/common';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import type { ExperimentStatus, StepReport } from '../../activities/contract.ts';
+import type { RunEvent } from '../../tracking/events.ts';
+import { madeUpPlan, openCheapWorld, type CheapWorld, type MadeUpNode } from './cheap-experiment.ts';
+
+// Seconds each, and minutes on a machine that does other things.
+vi.setConfig({ testTimeout: 240_000 });
+
+let world: CheapWorld;
+let stopWorkers = (): Promise<void> => Promise.resolve();
+
+beforeAll(async () => {
+  world = await openCheapWorld();
+});
+afterEach(() => stopWorkers());
+afterAll(() => world?.close());
+
+async function work(...settings: Parameters<CheapWorld['work']>): Promise<void> {
+  stopWorkers = (await world.work(...settings)).stop;
+}
+
+/** Steps that end when the test says so, or when they are cancelled. */
+class Gate {
+  private open = new Set<string>();
+  readonly started = new Set<string>();
+
+  pass(...ids: string[]): void {
+    for (const id of ids) this.open.add(id);
+  }
+
+  async wait(id: string): Promise<void> {
+    this.started.add(id);
+    const { cancellationSignal } = Context.current();
+    for (; !this.open.has(id); await sleep(20)) {
+      Context.current().heartbeat();
+      if (cancellationSignal.aborted) throw new CancelledFailure('asked to');
+    }
+  }
+}
+
+async function until(what: string, look: () => boolean | Promise<boolean>): Promise<void> {
+  for (const deadline = Date.now() + 200_000; !(await look()); await sleep(50)) {
+    if (Date.now() > deadline) throw new Error(`Waited in vain until ${what}`);
+  }
+}
+
+/** How the executions of a workflow id ended, one after the other. */
+async function chain(workflowId: string): Promise<string[]> {
+  const { workflow } = world.client;
+  const { events } = await workflow.getHandle(workflowId).fetchHistory();
+  const runs: string[] = [];
+  let runId = events![0]!.workflowExecutionStartedEventAttributes!.firstExecutionRunId;
+  while (runId) {
+    const run = workflow.getHandle(workflowId, runId);
+    runs.push((await run.describe()).status.name);
+    const last = (await run.fetchHistory()).events!.at(-1)!;
+    runId = last.workflowExecutionContinuedAsNewEventAttributes?.newExecutionRunId;
+  }
+  return runs;
+}
+
+const idsOf = (events: RunEvent[], type: 'node-started' | 'node-completed' | 'node-cancelled'): string[] =>
+  events.flatMap((event) => (event.type === type ? [event.node] : [])).sort();
+
+const layers = (width: number): MadeUpNode[] =>
+  Array.from({ length: width }, (_, seed) => [
+    { id: `generator[seed=${seed}]` },
+    { id: `synthetic[seed=${seed}]`, needs: [`generator[seed=${seed}]`] },
+    { id: `classifier[seed=${seed}]`, needs: [`synthetic[seed=${seed}]`] },
+  ]).flat();
+
+describe('a run that continues as new', () => {
+  it('runs every node once and none before its inputs, with steps in flight at each turn', async () => {
+    const gate = new Gate();
+    await work(({ nodeId }) => (nodeId === 'long' ? gate.wait(nodeId) : sleep(100)), 3);
+    const nodes = [{ id: 'long' }, ...layers(12), { id: 'last', needs: ['long'] }];
+    const { run, result, events } = await world.start(madeUpPlan('turns', nodes), { events: 10, batch: 2 });
+    const handle = world.client.workflow.getHandle(run.workflowId);
+    let status: ExperimentStatus | null = null;
+    await until('all but the long one ran', async () => {
+      status = await handle.query<ExperimentStatus>('status');
+      // A run that has just continued has not read again which nodes wait for others of their child.
+      return status.completed === nodes.length - 2 && status.running.length === 1;
+    });
+    expect(status).toMatchObject({ phase: 'running', running: ['long'], waiting: 1, failed: 0 });
+    gate.pass('long');
+    expect(await result).toMatchObject({ status: 'completed', completed: nodes.length, reused: 0, failures: [] });
+
+    const runs = await chain(run.workflowId);
+    expect(runs.length).toBeGreaterThan(3);
+    expect(runs).toEqual([...runs.slice(1).map(() => 'CONTINUED_AS_NEW'), 'COMPLETED']);
+    const log = events();
+    const all = nodes.map(({ id }) => id).sort();
+    expect(idsOf(log, 'node-started')).toEqual(all);
+    expect(idsOf(log, 'node-completed')).toEqual(all);
+    const place = (type: string, node: string): number =>
+      log.findIndex((event) => event.type === type && 'node' in event && event.node === node);
+    for (const { id, needs = [] } of nodes as MadeUpNode[]) {
+      for (const need of needs) expect(place('node-completed', need)).toBeLessThan(place('node-started', id));
+    }
+    expect(log.filter(({ type }) => type === 'run-started' || type === 'run-completed')).toHaveLength(2);
+  });
+
+  it('is cancelled with all that earlier runs of it started', async () => {
+    const gate = new Gate();
+    await work(({ nodeId }) => (nodeId.startsWith('held') ? gate.wait(nodeId) : Promise.resolve()));
+    const nodes = [
+      { id: 'held[seed=1]' },
+      { id: 'held[seed=2]' },
+      ...layers(6),
+      { id: 'last', needs: ['held[seed=1]'] },
+    ];
+    const { run, result, events } = await world.start(madeUpPlan('ends', nodes), { events: 40, batch: 4 });
+    const handle = world.client.workflow.getHandle(run.workflowId);
+    await until('all others ran', () => idsOf(events(), 'node-completed').length === 18);
+    await until('it has continued', async () => (await chain(run.workflowId)).length > 1);
+    await handle.cancel();
+    await expect(result).rejects.toBeInstanceOf(WorkflowFailedError);
+    expect((await handle.describe()).status.name).toBe('CANCELLED');
+    expect(idsOf(events(), 'node-cancelled')).toEqual(['held[seed=1]', 'held[seed=2]']);
+    expect(events()).toContainEqual(
+      expect.objectContaining({ type: 'node-skipped', node: 'last', because: 'the run was cancelled' }),
+    );
+  });
+
+  it('stops what earlier runs started when a node fails under fail-fast', async () => {
+    const gate = new Gate();
+    await work(async ({ nodeId }) => {
+      if (nodeId === 'held') return gate.wait(nodeId);
+      if (nodeId !== 'breaks') return;
+      throw ApplicationFailure.create({ type: 'STEP_FAILED', message: 'as told', nonRetryable: true });
+    });
+    const nodes = [{ id: 'held' }, ...layers(6), { id: 'breaks', needs: ['classifier[seed=5]'] }];
+    const plan = madeUpPlan('strict', nodes, 'fail-fast');
+    const { run, result, events } = await world.start(plan, { events: 40, batch: 2 });
+    await expect(result).rejects.toBeInstanceOf(WorkflowFailedError);
+    expect((await chain(run.workflowId)).length).toBeGreaterThan(1);
+    expect(idsOf(events(), 'node-cancelled')).toEqual(['held']);
+    expect(events()).toContainEqual(
+      expect.objectContaining({ type: 'node-failed', node: 'breaks', code: 'STEP_FAILED', message: 'as told' }),
+    );
+  });
+});
+
+describe('the children of a run', () => {
+  it('start nothing after a node that failed, and tell why', async () => {
+    await work(({ nodeId }) => {
+      if (nodeId !== 'synthetic[seed=1]') return Promise.resolve();
+      throw ApplicationFailure.create({ type: 'STEP_FAILED', message: 'as told', nonRetryable: true });
+    });
+    const nodes = [...layers(3), { id: 'last', needs: ['classifier[seed=1]'] }];
+    const { result, events } = await world.start(madeUpPlan('partly', nodes));
+    await expect(result).rejects.toBeInstanceOf(WorkflowFailedError);
+    expect(idsOf(events(), 'node-completed')).toHaveLength(7);
+    expect(events().flatMap((event) => (event.type === 'node-skipped' ? [[event.node, event.because]] : []))).toEqual([
+      ['classifier[seed=1]', 'synthetic[seed=1]'],
+      ['last', 'synthetic[seed=1]'],
+    ]);
+  });
+
+  it.each([
+    ['by the run that started them', 100_000],
+    ['by a later run', 40],
+  ])('are missed when they were terminated, %s', async (_by, limit) => {
+    const gate = new Gate();
+    await work(({ nodeId }) => (nodeId.startsWith('held') ? gate.wait(nodeId) : Promise.resolve()));
+    const nodes = [{ id: 'held' }, ...layers(6), { id: 'after', needs: ['held'] }];
+    const name = `missed-${limit}`;
+    const { run, result, events } = await world.start(madeUpPlan(name, nodes), {
+      events: limit,
+      batch: 1,
+      lookEvery: 1000,
+    });
+    await until('all others ran', () => idsOf(events(), 'node-completed').length === 18);
+    if (limit < 100) await until('it has continued', async () => (await chain(run.workflowId)).length > 1);
+    await world.client.workflow.getHandle(`${run.workflowId}/batch.1`).terminate('by hand');
+    await expect(result).rejects.toBeInstanceOf(WorkflowFailedError);
+    expect(events()).toContainEqual(
+      expect.objectContaining({
+        type: 'node-failed',
+        node: 'held',
+        code: 'JOB_CRASHED',
+        message: `The workflow ${run.workflowId}/batch.1 ended without a result: was it terminated?`,
+      }),
+    );
+    expect(events()).toContainEqual(expect.objectContaining({ type: 'node-skipped', node: 'after', because: 'held' }));
+  });
+
+  it('are heard once, whatever is told twice, of others, or by strangers', async () => {
+    const gate = new Gate();
+    await work(({ nodeId }) => gate.wait(nodeId));
+    const { run, result } = await world.start(madeUpPlan('twice', [{ id: 'one' }, { id: 'two' }]), { batch: 1 });
+    const handle = world.client.workflow.getHandle(run.workflowId);
+    await until('both run', () => gate.started.size === 2);
+    const report = (child: string, node: string): StepReport => ({
+      child,
+      ends: [{ end: 'completed', node }],
+      ledgerHead: null,
+    });
+    await handle.signal('stepsEnded', report('batch.1', 'two'));
+    await handle.signal('stepsEnded', report('batch.7', 'one'));
+    gate.pass('one');
+    const completed = async (): Promise<number> => (await handle.query<ExperimentStatus>('status')).completed;
+    await until('one has ended', async () => (await completed()) === 1);
+    await handle.signal('stepsEnded', report('batch.1', 'one'));
+    await handle.signal('stepsEnded', report('batch.1', 'one'));
+    expect(await completed()).toBe(1);
+    gate.pass('two');
+    expect(await result).toMatchObject({ completed: 2 });
+  });
+
+  it('stop when their experiment was terminated: at their next report, or when they look', async () => {
+    const gate = new Gate();
+    await work(({ nodeId }) => gate.wait(nodeId));
+    const nodes = ['one', 'two', 'three'].map((id) => ({ id }));
+    const child = (workflowId: string) => world.client.workflow.getHandle(`${workflowId}/batch.1`);
+    const told = await world.start(madeUpPlan('told', nodes));
+    await until('they run', () => gate.started.size === 3);
+    await world.client.workflow.getHandle(told.run.workflowId).terminate('by hand');
+    gate.pass('one');
+    await child(told.run.workflowId).result();
+
+    gate.started.clear();
+    const silent = await world.start(
+      madeUpPlan(
+        'silent',
+        ['four', 'five'].map((id) => ({ id })),
+      ),
+      { lookEvery: 200 },
+    );
+    await until('they run', () => gate.started.size === 2);
+    await world.client.workflow.getHandle(silent.run.workflowId).terminate('by hand');
+    await child(silent.run.workflowId).result();
+    expect(idsOf([...told.events(), ...silent.events()], 'node-completed')).toEqual(['one']);
+  });
+});

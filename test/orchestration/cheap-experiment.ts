@@ -1,0 +1,177 @@
+/**
+ * @file Experiments of made-up nodes whose steps do nothing or what a test says, on a real Temporal server, with the
+ * project's own workflows, control activities, store, event log and ledger.
+ */
+
+import { fileURLToPath } from 'node:url';
+import { Client, Connection } from '@temporalio/client';
+import { bundleWorkflowCode, DefaultLogger, NativeConnection, Runtime, Worker } from '@temporalio/worker';
+import type {
+  ControlActivities,
+  ExperimentResult,
+  RunIdentity,
+  RunLimits,
+  StepActivities,
+  StepOutcome,
+  StepRequest,
+} from '../../activities/contract.ts';
+import { createActivities } from '../../activities/index.ts';
+import { nodeOf, recordCompleted } from '../../activities/run-step.ts';
+import { logEvents, type WorkerParts } from '../../activities/worker-parts.ts';
+import { jsonDigest } from '../../schemas/canonical-json.ts';
+import type { Plan, PlanNode, StepKind } from '../../schemas/plan.ts';
+import { holdLedger } from '../../stack/project-ledger.ts';
+import { statePaths } from '../../stack/paths.ts';
+import { ensureTemporal, stopServices } from '../../stack/services.ts';
+import { openStore } from '../../store/index.ts';
+import type { Passed } from '../../tracking/door.ts';
+import { readEvents, type RunEvent } from '../../tracking/events.ts';
+import { claimRunNumber, writeRun } from '../../tracking/runs.ts';
+import { taskQueues } from '../../workflows/task-queues.ts';
+import { openTinyWorld } from './tiny-experiment.ts';
+
+export interface MadeUpNode {
+  id: string;
+  needs?: string[];
+  kind?: StepKind;
+}
+
+/** Called by each attempt of a step. */
+export type CheapStep = (request: StepRequest) => Promise<void>;
+
+export interface StartedExperiment {
+  run: RunIdentity;
+  result: Promise<ExperimentResult>;
+  events(): RunEvent[];
+}
+
+export interface CheapWorld {
+  client: Client;
+  /** Workers of both queues, until `stop` is called. */
+  work(step: CheapStep, concurrency?: number): Promise<{ stop(): Promise<void> }>;
+  /** Saves the plan and takes a run's number. */
+  claim(plan: Plan): Promise<RunIdentity>;
+  start(plan: Plan, limits?: Partial<RunLimits>): Promise<StartedExperiment>;
+  close(): Promise<void>;
+}
+
+export function madeUpPlan(name: string, nodes: readonly MadeUpNode[], failure: Plan['failure'] = 'continue'): Plan {
+  const plan = {
+    planVersion: 1,
+    name,
+    spec: { file: `${name}.yaml`, profile: null },
+    failure,
+    waivers: [],
+    datasets: {},
+    models: {},
+    nodes: nodes.map(planNode),
+    privacy: {},
+  } as const;
+  return { ...plan, digest: jsonDigest([name, plan.nodes.map(({ id }) => id), failure]) } as unknown as Plan;
+}
+
+const planNode = ({ id, needs = [], kind = 'generate' }: MadeUpNode): PlanNode =>
+  ({
+    id,
+    slug: id.replaceAll(/[^a-z0-9]+/g, '-').replace(/-$/, ''),
+    step: id.split('[')[0],
+    kind,
+    kindVersion: 1,
+    key: jsonDigest(['made up', id]),
+    axes: {},
+    params: {},
+    inputs: Object.fromEntries(needs.map((need) => [need, { nodes: [need] }])),
+    needs,
+    label: 'public',
+    sensitivity: 'public',
+    waivers: [],
+    position: { file: 'made-up.yaml', line: 1, column: 1 },
+    cached: null,
+  }) as unknown as PlanNode;
+
+/** Does what the activity of a step does before and after its work, without store and process. */
+function stepActivities(parts: WorkerParts, step: CheapStep): StepActivities {
+  const run = async (request: StepRequest): Promise<StepOutcome> => {
+    const plan = await parts.store.loadPlan(request.run.planDigest);
+    const node = nodeOf(plan, request.nodeId);
+    logEvents(request.run, plan, [{ type: 'node-started', time: Date.now(), node: node.id, attempt: 1 }]);
+    await step(request);
+    const metrics = {} as Passed<Record<string, number>>;
+    const outcome = { key: node.key, metrics, seconds: 0, attempt: 1, commits: [], ledgerHead: null };
+    recordCompleted(plan, request, node, outcome);
+    return outcome;
+  };
+  return { pretrain: run, finetune: run, generate: run, 'train-classifier': run, compare: run };
+}
+
+/** @param workflowsPath of a file that exports all workflows */
+export async function openCheapWorld(
+  workflowsPath = fileURLToPath(new URL('../../workflows/index.ts', import.meta.url)),
+): Promise<CheapWorld> {
+  const world = await openTinyWorld({ train: 1, withModel: false });
+  const logger = new DefaultLogger('ERROR');
+  Runtime.install({ logger, shutdownSignals: [] });
+  const bundle = await bundleWorkflowCode({ workflowsPath, logger });
+  const { address } = await ensureTemporal();
+  const connection = await NativeConnection.connect({ address });
+  const client = new Client({ connection: await Connection.connect({ address }) });
+  const ledger = holdLedger();
+  const parts: WorkerParts = {
+    store: openStore(),
+    ledger: ledger.use,
+    datasetSecret: () => Promise.reject(new Error('No private data here')),
+    trackerUri: () => Promise.resolve(null),
+  };
+  const claim = async (plan: Plan): Promise<RunIdentity> => {
+    await parts.store.savePlan(plan);
+    const number = claimRunNumber(plan.name);
+    const run = { name: plan.name, number, workflowId: `${plan.name}/${number}-test`, planDigest: plan.digest };
+    writeRun({ ...run, specFile: plan.spec.file, startedAt: new Date().toISOString() }, '');
+    return run;
+  };
+  return {
+    client,
+    claim,
+    work: async (step, concurrency = 20) => {
+      const activities: ControlActivities & StepActivities = {
+        ...createActivities(parts),
+        ...stepActivities(parts, step),
+      };
+      const shared = {
+        connection,
+        activities,
+        maxConcurrentActivityTaskExecutions: concurrency,
+        // How soon a step hears that it is cancelled.
+        maxHeartbeatThrottleInterval: '200 milliseconds',
+        shutdownForceTime: '10 seconds',
+      } as const;
+      const workers = [
+        await Worker.create({ ...shared, taskQueue: taskQueues.control, workflowBundle: bundle }),
+        await Worker.create({ ...shared, taskQueue: taskQueues.cpu }),
+      ];
+      const running = Promise.all(workers.map((worker) => worker.run()));
+      return {
+        stop: async () => {
+          for (const worker of workers) if (worker.getState() === 'RUNNING') worker.shutdown();
+          await running;
+        },
+      };
+    },
+    start: async (plan, limits = {}) => {
+      const run = await claim(plan);
+      const args = [run, null, limits];
+      const { workflowId } = run;
+      const handle = await client.workflow.start('experimentWorkflow', { args, workflowId, taskQueue: 'control' });
+      const result = handle.result() as Promise<ExperimentResult>;
+      result.catch(() => undefined);
+      return { run, result, events: () => readEvents(statePaths.run(run.name, run.number)).events };
+    },
+    close: async () => {
+      await connection.close();
+      await client.connection.close();
+      await ledger.close();
+      await stopServices();
+      world.remove();
+    },
+  };
+}

@@ -1,0 +1,200 @@
+/**
+ * @file A run of any size: its steps run in children that report by signal, so that it may continue as new at any time,
+ * with training in flight. A new run of the workflow takes over with a letter a node and the children that are open.
+ */
+
+import { condition, sleep, workflowInfo } from '@temporalio/workflow';
+import type { CarriedRun, PlannedNode, PlanSlice, RunIdentity, RunLimits, StepReport } from '../activities/contract.ts';
+import type { KnownHead } from '../privacy/ledger/ledger.ts';
+import { Children } from './children.ts';
+import { control } from './control.ts';
+import { ExperimentRun } from './experiment-run.ts';
+import { workflowFailure } from './failures.ts';
+import { acceptReceipts, admit, type Guard } from './guard.ts';
+import { encodeStates, restoreSchedule, takeTogether } from './scheduler.ts';
+import { laterHead } from './step-end.ts';
+
+/** Nodes in children at a time: Temporal refuses more than 2000 pending children of one workflow. */
+const mostInFlight = 1_000;
+
+/** Bytes that a history may grow by; with the plan that it begins with it stays below Temporal's warning, 10 MB. */
+const mostBytes = 4 * 1024 * 1024;
+
+export class ChainedRun extends ExperimentRun {
+  private readonly limits: RunLimits;
+  private readonly children: Children;
+  private nextLook: number;
+  private hasStopped = false;
+  private start = { events: 0, bytes: 0 };
+
+  constructor(run: RunIdentity, ledgerHead: KnownHead | null, limits: RunLimits, carried: CarriedRun | null) {
+    super(run, ledgerHead);
+    this.limits = limits;
+    this.children = new Children(run, limits, carried);
+    this.nextLook = carried?.nextLook ?? Date.now() + limits.lookEvery;
+    if (!carried) return;
+    this.phase = 'running';
+    this.reused = carried.reused;
+    this.failures = carried.failures;
+    // Until the plan is read again: enough for the status.
+    const unnamed = Array.from(carried.states, (_, index) => ({ id: `${index}`, key: `${index}`, needs: [] }));
+    this.schedule = restoreSchedule(unnamed, carried.states);
+  }
+
+  hear(report: StepReport): void {
+    this.children.hear(report);
+  }
+
+  knownHead(): KnownHead | null {
+    return this.ledgerHead;
+  }
+
+  async resume({ states }: CarriedRun): Promise<void> {
+    try {
+      await this.readPlan();
+    } catch (error) {
+      await this.children.cancel();
+      throw error;
+    }
+    this.schedule = restoreSchedule([...this.nodes.values()], states);
+  }
+
+  /** Not local: the plan of a large experiment would not fit into one answer to Temporal. */
+  protected readSlice(from: number): Promise<PlanSlice> {
+    return control.readPlanSlice(this.run.planDigest, from);
+  }
+
+  protected async reserve(nodeIds: string[]): Promise<void> {
+    this.ledgerHead = await control.reservePlan(this.run, nodeIds, this.ledgerHead);
+  }
+
+  /** @returns what to continue as new with; null when everything has ended */
+  async execute(): Promise<CarriedRun | null> {
+    this.phase = 'running';
+    const { historyLength, historySize } = workflowInfo();
+    this.start = { events: historyLength, bytes: historySize };
+    void this.lookAfterChildren();
+    for (;;) {
+      if (this.failFast && this.failures.length > 0) this.work.cancel();
+      if (this.mustStop()) await this.stop();
+      await this.startReady();
+      this.describe();
+      if (this.schedule.counts.running === 0) return null;
+      await condition(() => this.children.ended.length > 0 || this.mustStop() || this.isWorn());
+      await this.settleEnded();
+      // From the last of the reports on nothing is awaited: what comes after it, Temporal hands to the next run.
+      if (this.isWorn()) return this.carried();
+      this.publishSoon();
+    }
+  }
+
+  private mustStop(): boolean {
+    return this.work.consideredCancelled && !this.hasStopped;
+  }
+
+  private async stop(): Promise<void> {
+    this.hasStopped = true;
+    await this.halt(this.haltReason());
+    await this.children.cancel();
+  }
+
+  private async settleEnded(): Promise<void> {
+    const { ended } = this.children;
+    while (ended.length > 0) {
+      this.ledgerHead = laterHead(this.ledgerHead, this.children.ledgerHead);
+      await this.note(ended.splice(0).flatMap((end) => this.settle(end)));
+    }
+  }
+
+  /** A tracker that takes long is waited for, but not for ever. */
+  private isWorn(): boolean {
+    // Soon at its end, and a request to cancel is not handed on.
+    if (this.work.consideredCancelled) return false;
+    const { historyLength, historySize, continueAsNewSuggested } = workflowInfo();
+    const events = (historyLength - this.start.events) / this.limits.events;
+    const wear = Math.max(events, (historySize - this.start.bytes) / mostBytes);
+    // Temporal may suggest it for a plan that is large from the start: each run must get something done.
+    return wear >= (this.publishing ? 2 : continueAsNewSuggested ? 0.25 : 1);
+  }
+
+  private carried(): CarriedRun {
+    return {
+      ...this.children.carried(),
+      states: encodeStates(this.schedule),
+      reused: this.reused,
+      failures: this.failures.slice(0, 20),
+      nextLook: this.nextLook,
+    };
+  }
+
+  private async startReady(): Promise<void> {
+    const starts: Promise<void>[] = [];
+    for (;;) {
+      await this.takeOverTwins();
+      const room = mostInFlight - this.schedule.counts.running;
+      const free = takeTogether(this.schedule, this.limits.batch, (id) => this.nodes.get(id)!.charges.length === 0);
+      const paid = [...this.schedule.ready].filter((id) => this.nodes.get(id)!.charges.length > 0).slice(0, room);
+      // A whole batch or all that is there: single ones would cost a child each.
+      const isFree = free.length > 0 && free.length <= room;
+      if (isFree) starts.push(this.children.startBatch(this.begin(free)));
+      else if (paid.length > 0) starts.push(this.startPaid(this.begin(paid)));
+      else break;
+    }
+    // A child that has not started yet would be lost by continuing as new, and cannot be cancelled.
+    await Promise.all(starts);
+  }
+
+  private begin(ids: readonly string[]): PlannedNode[] {
+    return ids.map((id) => {
+      this.apply({ type: this.schedule.ready.has(id) ? 'started' : 'joined', id });
+      return this.nodes.get(id)!;
+    });
+  }
+
+  private async takeOverTwins(): Promise<void> {
+    if (this.schedule.twins.size === 0) return;
+    const twins = (): string[] => [...this.schedule.ready].filter((id) => this.schedule.twins.has(id));
+    // Taking over a twin may make more of them ready.
+    for (let ready = twins(); ready.length > 0; ready = twins()) {
+      await control.recordReused(this.run, ready);
+      for (const id of ready) this.takeOver(id);
+    }
+  }
+
+  private async startPaid(nodes: readonly PlannedNode[]): Promise<void> {
+    try {
+      const ids = nodes.map(({ id }) => id);
+      const receipts = await control.readReceipts(this.run, ids, this.ledgerHead);
+      const fresh = { ...this.guard, receipts: new Map() };
+      const accepted = acceptReceipts(fresh, this.run.workflowId, receipts);
+      if (!accepted.accepted)
+        throw workflowFailure('RECEIPT_INVALID', `The ledger's answer does not fit: ${accepted.reason}.`);
+      await Promise.all(nodes.map((node) => this.startAdmitted(node, accepted.guard)));
+    } catch (error) {
+      this.children.refuse(nodes, error);
+    }
+  }
+
+  private async startAdmitted(node: PlannedNode, guard: Guard): Promise<void> {
+    const admission = admit(guard, node);
+    if (admission.admitted) {
+      return this.children.startPrivate({ node, receipts: admission.receipts, ledgerHead: this.ledgerHead });
+    }
+    this.children.refuse([node], workflowFailure('RECEIPT_INVALID', `Not started: ${admission.reason}.`));
+  }
+
+  /** Goes on until the run of the workflow ends. */
+  private async lookAfterChildren(): Promise<void> {
+    for (;;) {
+      await sleep(Math.max(1, this.nextLook - Date.now()));
+      this.nextLook = Date.now() + this.limits.lookEvery;
+      // Asked again at the next time.
+      await this.children.lookAfter().catch(() => undefined);
+    }
+  }
+
+  protected underWay(): string[] {
+    const { missing } = this.schedule;
+    return this.children.nodes().filter((id) => !missing.get(id));
+  }
+}
