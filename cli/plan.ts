@@ -40,11 +40,14 @@ export function planCommand(program: Command): void {
     .action(
       action(async (spec: string, options: PlanOptions) => {
         const compiled = await compileForPlan(spec, options);
+        const { findMisses, missText } = await import('./misses.ts');
+        const misses = await findMisses(compiled);
         if (options.json) {
           const { plan, overdrafts, refusals } = compiled;
-          printJson({ ...plan, refusals: overdrafts, errors: refusals.flatMap(errorRecords) });
+          const errors = refusals.flatMap(errorRecords);
+          printJson({ ...plan, misses: Object.fromEntries(misses), refusals: overdrafts, errors });
         } else {
-          printPlan(compiled.plan);
+          printPlan(compiled.plan, (node) => (misses.has(node.id) ? missText(misses.get(node.id)!) : ''));
           for (const refusal of compiled.refusals) printError(refusal);
         }
         return compiled.refusals.length > 0 ? exitCodes.budget : exitCodes.fine;
@@ -59,7 +62,8 @@ async function compileForPlan(file: string, { profile, offline }: PlanOptions): 
   return offline === true ? compile(request, offlineHost()) : withCompileHost((host) => compile(request, host));
 }
 
-function printPlan(plan: Plan): void {
+/** @param why a node has no result to use again. */
+function printPlan(plan: Plan, why: (node: PlanNode) => string): void {
   const profile = plan.spec.profile === null ? '' : `, profile ${plan.spec.profile}`;
   const cached = plan.nodes.filter((node) => node.cached === true).length;
   const there = plan.nodes.every((node) => node.cached === null) ? '' : `, ${cached} there already`;
@@ -75,8 +79,9 @@ function printPlan(plan: Plan): void {
       shownLabel(node),
       node.cached === null ? '?' : node.cached ? 'there' : 'to run',
       styled('dim', formatPosition(node.position)),
+      why(node),
     ]);
-  printLine(formatTable(['instance', 'kind', 'label', 'state', 'at'], rows));
+  printLine(formatTable(['instance', 'kind', 'label', 'state', 'at', 'why'], rows));
   if (plan.nodes.length > shownNodes) printLine(`... and ${plan.nodes.length - shownNodes} more; --json lists all`);
   for (const { name, reason } of plan.waivers) printLine(`\n${styled('yellow', `waived: ${name}`)} (${reason})`);
   const accounts = Object.entries(plan.privacy);

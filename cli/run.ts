@@ -31,6 +31,7 @@ async function run(spec: string, options: RunOptions): Promise<number> {
   const { createLiveView } = await import('./live-view.ts');
   const { compareWithRecords } = await import('./ledger-records.ts');
   const { registerPlan } = await import('./registrations.ts');
+  const { findMisses, missLines } = await import('./misses.ts');
   const { startRun } = await import('./start-run.ts');
   const { connectTemporal } = await import('./temporal-client.ts');
   const { outcomeOf, printOutcome, workflowUrl } = await import('./run-outcome.ts');
@@ -42,6 +43,7 @@ async function run(spec: string, options: RunOptions): Promise<number> {
   }));
   const { plan } = compiled;
   view.say(describePlan(plan));
+  for (const line of missLines(plan, await findMisses(compiled))) view.say(line);
   const services = await ensureServices();
   for (const warning of services.warnings) view.say(`${styled('yellow', 'warning', process.stderr)}: ${warning}`);
   const { temporal } = services;

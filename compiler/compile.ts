@@ -13,7 +13,9 @@ import type { CompileHost } from './host.ts';
 import { instantiate } from './instances.ts';
 import { readMatrix } from './matrix.ts';
 import { MechanismPlanner } from './mechanisms.ts';
+import type { PlaceOf } from './misses.ts';
 import { type Overdraft, overdraftOf, refusal } from './overdraft.ts';
+import { placesIn } from './places.ts';
 import { applyProfile } from './profile.ts';
 import { readDatasets, readModels, readWaivers } from './resources.ts';
 import { child, entriesOf, parseSource, stringOf } from './source.ts';
@@ -34,6 +36,8 @@ export interface Compiled {
   specText: string;
   /** Accounts that the plan would overdraw, and what would fit instead. */
   overdrafts: Overdraft[];
+  /** Where a value of a node stands in the spec. */
+  placeOf: PlaceOf;
   /** The same as BUDGET_REFUSED each, at the place of the first instance that does not fit. */
   refusals: EpsilonflowError[];
 }
@@ -110,7 +114,7 @@ export async function compile(request: CompileRequest, host: CompileHost): Promi
     if (overdraft !== null) overdrafts.push(overdraft);
   }
   plan.digest = planDigest(plan);
-  return { plan, specText: text, overdrafts, refusals: overdrafts.map(refusal) };
+  return { plan, specText: text, placeOf: placesIn(ordered, matrix), overdrafts, refusals: overdrafts.map(refusal) };
 }
 
 /** Compiles a spec into a plan; {@link compile} also tells which budgets it would overdraw. */
