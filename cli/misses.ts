@@ -1,6 +1,6 @@
 /** @file Why instances of a plan must run, told against the plans of earlier runs of the same experiment. */
 
-import { type Compiled, type Miss, missesOf, missText } from '../compiler/index.ts';
+import { type Compiled, isConsequence, type Miss, missesOf, missText } from '../compiler/index.ts';
 import type { Plan } from '../schemas/plan.ts';
 import { openStore } from '../store/index.ts';
 import { listRuns } from '../tracking/runs.ts';
@@ -14,7 +14,12 @@ const MOST_NODES = 10_000;
 export async function findMisses({ plan, placeOf }: Compiled): Promise<Map<string, Miss>> {
   if (plan.nodes.every(({ cached }) => cached !== false)) return new Map();
   const store = openStore();
-  const isThere = async (key: string): Promise<boolean> => (await store.lookup(key)) !== null;
+  const looked = new Map<string, Promise<boolean>>();
+  const isThere = (key: string): Promise<boolean> => {
+    const found = looked.get(key) ?? store.lookup(key).then((artifact) => artifact !== null);
+    looked.set(key, found);
+    return found;
+  };
   return missesOf(plan, await earlierPlans(plan.name), isThere, placeOf);
 }
 
@@ -36,12 +41,12 @@ async function earlierPlans(name: string): Promise<Plan[]> {
 /** Reasons that are shown for each step. */
 const MOST_REASONS = 3;
 
-/** What changed, step by step; nothing of steps that never ran. */
+/** What changed, step by step; nothing of steps that never ran or only follow others. */
 export function missLines({ nodes }: Plan, misses: ReadonlyMap<string, Miss>): string[] {
   const reasons = new Map<string, Map<string, number>>();
   for (const { id, step } of nodes) {
     const miss = misses.get(id);
-    if (miss === undefined || miss.nearest === null) continue;
+    if (miss === undefined || miss.nearest === null || isConsequence(miss)) continue;
     const ofStep = reasons.get(step) ?? new Map<string, number>();
     reasons.set(step, ofStep.set(missText(miss), (ofStep.get(missText(miss)) ?? 0) + 1));
   }

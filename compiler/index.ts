@@ -3,5 +3,5 @@
 export { type Compiled, compile, compileSpec, planDigest, refuseIfOverdrawn } from './compile.ts';
 export { profilesOf } from './profile.ts';
 export type { AccountFigures, AccountRequest, CacheQuery, CompileHost, DatasetFindings } from './host.ts';
-export { type Miss, missesOf, missText } from './misses.ts';
+export { isConsequence, type Miss, missesOf, missText } from './misses.ts';
 export type { Overdraft } from './overdraft.ts';

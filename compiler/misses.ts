@@ -25,7 +25,7 @@ export interface Miss {
 export type PlaceOf = (node: PlanNode, path: readonly string[]) => number | null;
 
 /** Candidates of one step that are compared when none has the same id: a matrix may hold thousands. */
-const MOST_COMPARED = 64;
+const MOST_COMPARED = 8;
 
 /** @param earlier plans of earlier runs, the newest first. @param isThere whether a content key has a result. */
 export async function missesOf(
@@ -77,6 +77,7 @@ class EarlierPlan {
   readonly plan: Plan;
   readonly byId: ReadonlyMap<string, PlanNode>;
   readonly byKey: ReadonlyMap<string, PlanNode>;
+  readonly #alike = new Map<string, readonly PlanNode[]>();
 
   constructor(plan: Plan) {
     this.plan = plan;
@@ -85,10 +86,15 @@ class EarlierPlan {
   }
 
   /** Instances of the same step or, where it has none, of the same kind. */
-  like({ step, kind }: PlanNode): PlanNode[] {
-    const alike = this.plan.nodes.filter((node) => node.kind === kind);
-    const ofStep = alike.filter((node) => node.step === step);
-    return (ofStep.length > 0 ? ofStep : alike).slice(0, MOST_COMPARED);
+  like({ step, kind }: PlanNode): readonly PlanNode[] {
+    let found = this.#alike.get(`${kind}/${step}`);
+    if (found === undefined) {
+      const alike = this.plan.nodes.filter((node) => node.kind === kind);
+      const ofStep = alike.filter((node) => node.step === step);
+      found = (ofStep.length > 0 ? ofStep : alike).slice(0, MOST_COMPARED);
+      this.#alike.set(`${kind}/${step}`, found);
+    }
+    return found;
   }
 }
 
@@ -121,7 +127,7 @@ class Comparison {
       const at = line(role.split('.'));
       // Under one name its content changed, and only a digest tells of that.
       if (old !== undefined && old.shown === made?.shown) {
-        changes.push({ what: made.what, name: made.shown, line: at });
+        changes.push({ what: made.what, name: made.what === 'input' ? role : made.shown, line: at });
       } else changes.push({ what: 'input', name: role, ...given(old?.shown, made?.shown), line: at });
     }
     return [...changes, ...privacyChanges(node, this.#plan, earlier, plan)];
@@ -207,12 +213,17 @@ export function changeText({ what, name, from, to, line }: Change): string {
       return `files of model ${name} changed`;
     case 'input':
       return from === undefined && to === undefined
-        ? `${name} is made anew`
+        ? `${name}: made anew`
         : `${name}: ${shown(from)} -> ${shown(to)}${place}`;
     default:
       return `${name}: ${shown(from)} -> ${shown(to)}${place}`;
   }
 }
+
+/** Whether a node only follows others that must run. */
+export const isConsequence = ({ changes }: Miss): boolean =>
+  changes.length > 0 &&
+  changes.every(({ what, from, to }) => what === 'input' && from === undefined && to === undefined);
 
 /** Why a node must run, on one line. */
 export function missText({ nearest, changes }: Miss): string {

@@ -1,11 +1,16 @@
 import { spawnSync } from 'node:child_process';
-import { readFileSync, symlinkSync } from 'node:fs';
+import { readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it, vi } from 'vitest';
 
+import { offlineHost } from '../../cli/compile-host.ts';
+import { compile } from '../../compiler/index.ts';
+import type { Plan } from '../../schemas/plan.ts';
 import { packageRoot } from '../../stack/paths.ts';
+import { openStore } from '../../store/index.ts';
+import { writeRun } from '../../tracking/runs.ts';
 import { openWorkspace, preamble } from '../compiler/workspace.ts';
 
 const workspace = openWorkspace();
@@ -32,6 +37,21 @@ function epsilonflow(args: string[], command = [process.execPath, entry]): Outco
     },
   });
   return { code: status, stdout, stderr };
+}
+
+/** What a run of the plan leaves that ended after its first instance. */
+async function earlierRun(plan: Plan): Promise<void> {
+  const { name, digest, nodes } = plan;
+  vi.stubEnv('EPSILONFLOW_HOME', join(workspace.folder, 'state'));
+  const store = openStore();
+  await store.savePlan(plan);
+  const record = { name, number: 1, workflowId: `${name}/1`, planDigest: digest, specFile: plan.spec.file };
+  writeRun({ ...record, startedAt: new Date().toISOString() }, '');
+  const { key, kind, label, sensitivity, id, axes } = nodes[0]!;
+  const stage = await store.artifacts.stage('test', label);
+  const manifest = { key, kind, label, sensitivity, nodeId: id, axes, metrics: {}, summary: {}, privacy: [] };
+  await store.artifacts.publish(stage, manifest);
+  vi.unstubAllEnvs();
 }
 
 const json = ({ stdout }: Outcome): Record<string, unknown> => JSON.parse(stdout) as Record<string, unknown>;
@@ -199,6 +219,24 @@ describe('plan', () => {
     const { experiment, after } = (json(outcome)['privacy'] as Record<string, Record<string, number>>)['reviews']!;
     expect(experiment).toBeGreaterThan(4);
     expect(after).toBe(experiment);
+  });
+
+  it('says what changed since an earlier run', async () => {
+    const file = workspace.write('changed.yaml', spec('').replace('name: trial', 'name: changed'));
+    const { plan } = await compile({ file }, offlineHost());
+    await earlierRun(plan);
+    writeFileSync(file, readFileSync(file, 'utf8').replace('data: reviews,', 'data: reviews, clip: 0.3,'));
+    const { stdout } = epsilonflow(['plan', file]);
+    expect(stdout).toMatch(/generator\[epsilon=4,seed=1\].* clip: [\d.]+ -> 0\.3 at line 21\n/);
+    expect(json(epsilonflow(['plan', file, '--json']))['misses']).toMatchObject({
+      'generator[epsilon=4,seed=2]': {
+        nearest: 'generator[epsilon=4,seed=1]',
+        changes: [
+          { what: 'parameter', name: 'clip', to: 0.3, line: 21 },
+          { what: 'parameter', name: 'seed', from: 1, to: 2, line: 17 },
+        ],
+      },
+    });
   });
 
   it('asks neither ledger nor store offline, and has the same digest', () => {

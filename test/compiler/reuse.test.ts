@@ -148,7 +148,7 @@ describe('a change is never a false hit, and a miss names it', () => {
     try {
       const misses = await said(before, await workspace.compile(spec));
       expect(misses['tuned']).toBe(`code of finetune: version ${version} -> ${version + 1}`);
-      expect(misses['made']).toBe('tuned[seed=1] is made anew');
+      expect(misses['made']).toBe('generator: made anew');
     } finally {
       kinds.finetune.version = version;
     }
