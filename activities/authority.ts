@@ -1,7 +1,5 @@
 /** @file The right to run a private step: ledger entries that were reserved for it, begun by this attempt. */
 
-import { createHmac } from 'node:crypto';
-
 import {
   checkReceipts,
   headOf,
@@ -11,7 +9,7 @@ import {
   type KnownHead,
   type Ledger,
 } from '../privacy/ledger/index.ts';
-import { destroyNoiseKey, readNoiseKey } from '../privacy/noise-key.ts';
+import { destroyNoiseKey, keyFingerprint, readNoiseKey } from '../privacy/noise-key.ts';
 import type { MechanismProof } from '../schemas/artifact.ts';
 import { chargesOf } from '../schemas/charges.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
@@ -63,12 +61,12 @@ export async function takeAuthority(
   if (receipts.length === 0) return null;
   const ledger = await parts.ledger(known);
   const work = privateWorkFolder(receipts);
-  const records = await requireRecords(ledger, node, receipts);
+  const records = await requireRecords(ledger, node.id, receipts);
   const { key, isRemade } = await keyOf(ledger, receipts);
   const tokens: FencingToken[] = [];
   try {
     for (const receipt of receipts) {
-      const fingerprint = key && createHmac('sha256', key).update(receipt.entryId).digest('hex');
+      const fingerprint = key && keyFingerprint(key, receipt.entryId);
       tokens.push(await ledger.begin(receipt, attempt, fingerprint));
     }
   } catch (error) {
@@ -89,8 +87,11 @@ export async function takeAuthority(
       if (!receipt) throw new EpsilonflowError('RECEIPT_INVALID', `${node.id} has no receipt for its ${charge}.`);
       // Asked for anew: by now another file may lie in the place of the one that was opened.
       const present = await parts.ledger(known);
-      const { records: count } = await present.recordStep(receipt, tokens[place]!, step, stateDigest, batchSize);
-      if (count <= (records.get(receipt.entryId) ?? 0)) return;
+      const { records: count, isNew } = await present.recordStep(receipt, tokens[place]!, step, stateDigest, batchSize);
+      const before = records.get(receipt.entryId) ?? 0;
+      const others = isNew ? count - 1 : count;
+      if (others < before) throw fewerRecords(node.id, others, before);
+      if (count === before) return;
       await keepRecordCount(work, receipts, receipt, count);
       records.set(receipt.entryId, count);
     },
@@ -102,26 +103,32 @@ export async function takeAuthority(
   };
 }
 
-/** What the work folder knows of the entries' records. @throws EpsilonflowError when the ledger has fewer */
-async function requireRecords(ledger: Ledger, { id }: PlanNode, receipts: StepReceipt[]): Promise<Map<string, number>> {
+/** What the work folder knows of the entries' records. @throws EpsilonflowError LEDGER_ROLLED_BACK when the ledger has fewer */
+export async function requireRecords(
+  ledger: Ledger,
+  nodeId: string,
+  receipts: readonly StepReceipt[],
+): Promise<Map<string, number>> {
   const known = await keptRecordCounts(privateWorkFolder(receipts));
   for (const receipt of receipts) {
     const before = known.get(receipt.entryId) ?? 0;
     if (before === 0) continue;
     const records = await ledger.recordCount(receipt.entryId);
-    if (records >= before) continue;
-    throw new EpsilonflowError(
-      'LEDGER_ROLLED_BACK',
-      `The privacy ledger has ${records} step records of ${id} and had ${before}: it is an older copy.`,
-      {
-        hint:
-          'Put the newest copy back. If it is lost, what was reserved for the step stays charged whole; ' +
-          'run the spec again: the step starts anew, as a new ledger entry.',
-      },
-    );
+    if (records < before) throw fewerRecords(nodeId, records, before);
   }
   return known;
 }
+
+const fewerRecords = (nodeId: string, records: number, before: number): EpsilonflowError =>
+  new EpsilonflowError(
+    'LEDGER_ROLLED_BACK',
+    `The privacy ledger has ${records} step records of ${nodeId} and had ${before}: it is an older copy.`,
+    {
+      hint:
+        'Put the newest copy back. If it is lost, what was reserved for the step stays charged whole; ' +
+        'run the spec again: the step starts anew, as a new ledger entry.',
+    },
+  );
 
 /** The key of a step, made again where that is possible; null when it is gone, or needed no more. */
 async function keyOf(ledger: Ledger, receipts: StepReceipt[]): Promise<{ key: Buffer | null; isRemade: boolean }> {

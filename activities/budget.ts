@@ -16,6 +16,7 @@ import { failpoint } from '../schemas/failpoints.ts';
 import type { Plan } from '../schemas/plan.ts';
 import { writeDurably } from '../store/disk.ts';
 import { ledgerHeadFile } from '../tracking/runs.ts';
+import { requireRecords } from './authority.ts';
 import type { ControlActivities, ReservedBudget, RunIdentity } from './contract.ts';
 import { nodeOf, recordCompleted } from './run-step.ts';
 import {
@@ -77,7 +78,10 @@ export function createBudgetActivities({ store, ledger }: WorkerParts): BudgetAc
     async releaseBudget(run, known) {
       const opened = await ledger(known);
       const works = await keptRecordsOf(run);
-      await opened.release(run.workflowId, new Map(works.flatMap(({ counts }) => [...counts])));
+      await opened.release(run.workflowId, {
+        records: new Map(works.flatMap(({ counts }) => [...counts])),
+        ownKeys: new Map(works.flatMap(({ ownKeys }) => Object.entries(ownKeys))),
+      });
       for (const { work, counts } of works) {
         // From here on the chain tells of the records, unless the ledger lacks some.
         if (!(await hasNoiseKey(work)) && (await hasRecords(opened, counts))) await destroyWorkFolder(work);
@@ -86,13 +90,13 @@ export function createBudgetActivities({ store, ledger }: WorkerParts): BudgetAc
     },
 
     /** From here on the step's noise is determined, before the ledger counts it as begun. */
-    async openPrivateStep(run, receipts, known) {
+    async openPrivateStep(run, receipts, known, stepWorkflowId) {
       const opened = await ledger(known);
       for (const receipt of receipts) {
         // A key made for an entry that has begun would be another one: the same step would get other noise, uncounted.
         if ((await opened.entryState(receipt)) !== 'reserved') return headFor(run, opened);
       }
-      await createNoiseKey(privateWorkFolder(receipts), receipts);
+      await createNoiseKey(privateWorkFolder(receipts), receipts, stepWorkflowId);
       failpoint('attempt: keyed');
       return headFor(run, opened);
     },
@@ -104,6 +108,8 @@ export function createBudgetActivities({ store, ledger }: WorkerParts): BudgetAc
         throw new EpsilonflowError('RECEIPT_INVALID', `${nodeId} has not one thing to commit for each receipt.`);
       }
       const opened = await ledger(ledgerHead);
+      // The folder is destroyed below, and with it what is known of records that the ledger may have lost.
+      await requireRecords(opened, nodeId, receipts);
       for (const [index, receipt] of receipts.entries()) {
         const { token, proof } = commits[index]!;
         await opened.commit(receipt, token, proof);
@@ -122,17 +128,16 @@ export function createBudgetActivities({ store, ledger }: WorkerParts): BudgetAc
   };
 }
 
-/** Folders of the run's steps on this host, with how many records their entries have had: none, also, is known. */
-async function keptRecordsOf({
-  workflowId,
-}: RunIdentity): Promise<{ work: WorkFolder; counts: Map<string, number> }[]> {
+interface KeptRecords {
+  work: WorkFolder;
+  counts: Map<string, number>;
+  ownKeys: Record<string, string>;
+}
+
+/** Folders of the run's steps on this host, with what they know of their entries' records. */
+async function keptRecordsOf({ workflowId }: RunIdentity): Promise<KeptRecords[]> {
   const own = (await privateWorkFolders()).filter((folder) => folder.workflowId === workflowId);
-  return Promise.all(
-    own.map(async ({ work, receipts }) => {
-      const none = receipts.map(({ entryId }) => [entryId, 0] as const);
-      return { work, counts: new Map([...none, ...(await keptRecordCounts(work))]) };
-    }),
-  );
+  return Promise.all(own.map(async ({ work, ownKeys }) => ({ work, ownKeys, counts: await keptRecordCounts(work) })));
 }
 
 async function hasRecords(ledger: Ledger, counts: Map<string, number>): Promise<boolean> {

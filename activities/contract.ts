@@ -179,7 +179,12 @@ export interface ControlActivities {
   /** Both at once, for runs with one history. */
   reserveBudget(run: RunIdentity, nodeIds: string[], known: KnownHead | null): Promise<ReservedBudget>;
   releaseBudget(run: RunIdentity, known: KnownHead | null): Promise<KnownHead>;
-  openPrivateStep(run: RunIdentity, receipts: StepReceipt[], known: KnownHead | null): Promise<KnownHead>;
+  openPrivateStep(
+    run: RunIdentity,
+    receipts: StepReceipt[],
+    known: KnownHead | null,
+    stepWorkflowId?: string,
+  ): Promise<KnownHead>;
   /** The head that it is given is the outcome's. */
   commitPrivateStep(request: StepRequest, outcome: StepOutcome): Promise<KnownHead>;
   closePrivateStep(run: RunIdentity, receipts: StepReceipt[]): Promise<void>;

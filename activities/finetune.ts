@@ -27,7 +27,7 @@ import { encodeRecord, type EncodedRecord, type MicrobatchShape } from '../learn
 import { Trainer, unmovedGroups } from '../learning/dp/trainer.ts';
 import { checkModelUnchanged } from '../learning/formats/model-digest.ts';
 import { copyTokenizer, readModel, readTokenizer, type Model } from '../learning/formats/model.ts';
-import { machine } from '../learning/machine.ts';
+import { computation } from './computation.ts';
 import type { Tokenizer } from '../learning/tokenizer/index.ts';
 import { seededStream, type KeyedStream } from '../privacy/noise.ts';
 import type { MechanismProof } from '../schemas/artifact.ts';
@@ -201,7 +201,7 @@ export const run: StepRunner<'finetune'> = async (input, context): Promise<StepO
       secret: mechanism.kind === 'unbounded' ? null : await noiseSecret(input),
       layout,
       padId: tokenizer.eosId,
-      machine: machine(),
+      machine: computation(),
     },
     model.weights,
     records,

@@ -4,7 +4,7 @@
  */
 
 import { ActivityNotFoundError, type Client } from '@temporalio/client';
-import { ApplicationFailure, WorkflowNotFoundError } from '@temporalio/common';
+import { ApplicationFailure } from '@temporalio/common';
 import type { ErrorCode } from '../schemas/error-codes.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import { decodeProcess, isProcessAlive, killProcess } from './process-identity.ts';
@@ -18,6 +18,7 @@ import {
   privateWorkFolders,
 } from './work-folder.ts';
 import type { WorkerParts } from './worker-parts.ts';
+import { workflowState } from './workflow-states.ts';
 
 /** @returns ids of the nodes whose attempts were given back to Temporal */
 export async function recoverDeadAttempts(
@@ -54,18 +55,16 @@ export async function recoverDeadAttempts(
  * server's, or go on when it is started again.
  */
 async function closeEndedSteps(client: Client, ledger: WorkerParts['ledger']): Promise<void> {
-  for (const { work, workflowId, receipts } of await privateWorkFolders()) {
+  for (const { work, workflowId, stepWorkflowId, receipts } of await privateWorkFolders()) {
     if (receipts.length > 0 && (await isAnyClosed(await ledger(), receipts).catch(ifUnknown))) {
       await destroyWorkFolder(work);
       continue;
     }
-    try {
-      const { status } = await client.workflow.getHandle(workflowId).describe();
-      if (status.name === 'RUNNING' || status.name === 'PAUSED') continue;
-    } catch (error) {
-      if (error instanceof WorkflowNotFoundError) continue;
-      throw error;
-    }
+    // A step may outlive its experiment, to commit what it has done.
+    const states = await Promise.all(
+      [workflowId, ...(stepWorkflowId === null ? [] : [stepWorkflowId])].map((id) => workflowState(client, id)),
+    );
+    if (states[0] === 'unknown' || states.includes('open')) continue;
     // Nobody will release them now. What had records is of use to whoever looks into an older copy of the ledger.
     const hadRecords = (await keptRecordCounts(work)).size > 0;
     await (hadRecords ? closeWorkFolder(work) : destroyWorkFolder(work));

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { readSynthetic, readSyntheticLabels, type DatasetRecords, type TextRecord } from '../datasets/index.ts';
 import { zeroState } from '../learning/dp/adam.ts';
 import { readCheckpoint, writeCheckpoint } from '../learning/dp/checkpoint.ts';
-import { machine } from '../learning/machine.ts';
+import { computation } from './computation.ts';
 import { WordCnn } from '../learning/word-cnn/network.ts';
 import { initialWeights, wordCnnSizes, type WordCnnShape } from '../learning/word-cnn/parameters.ts';
 import {
@@ -138,7 +138,7 @@ async function trainWithDp(
     writeCheckpoint(directory, parameters, state, identity, () => context.checkFence());
   const secret = await noiseSecret(input);
   const hooks = trainingHooks(context, { steps: mechanism.steps, dataset, mechanism, checkpoint });
-  const settings = { schedule: privateSchedule(dp), mechanism, secret, machine: machine() };
+  const settings = { schedule: privateSchedule(dp), mechanism, secret, machine: computation() };
   return { model, proof: await trainPrivately(model, data, settings, state, hooks) };
 }
 

@@ -6,9 +6,9 @@
 import { createHmac } from 'node:crypto';
 import { appendFile, mkdir, open, readFile, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { destroyNoiseKey, ensureNoiseKey } from '../privacy/noise-key.ts';
+import { destroyNoiseKey, ensureNoiseKey, keyFingerprint, readNoiseKey } from '../privacy/noise-key.ts';
 import { sharedNoiseKey, sharedSecret } from '../privacy/shared-noise-key.ts';
-import { makePrivateFolder, syncPath, writeDurably } from '../store/disk.ts';
+import { exists, makePrivateFolder, syncPath, writeDurably } from '../store/disk.ts';
 import { statePaths } from '../stack/paths.ts';
 import type { StepReceipt } from './contract.ts';
 import { isProcessAlive, killProcess, thisProcess, type ProcessIdentity } from './process-identity.ts';
@@ -36,6 +36,10 @@ export interface WorkFolder {
 interface Owner {
   workflowId: string;
   receipts: readonly StepReceipt[];
+  /** The workflow that runs the step; null where the folder was made by none, or by an earlier version. */
+  stepWorkflowId: string | null;
+  /** By entry, fingerprint of a noise key that was made for this folder alone: nobody without it can record steps. */
+  ownKeys: Record<string, string>;
 }
 
 /** A step that is run once more under the same workflow would need the next epoch, as a new ledger entry. */
@@ -138,18 +142,26 @@ export async function countCrash(taken: WorkFolder, workflowId: string): Promise
 }
 
 /** Creates the noise key of a private step, durably, unless it is there: a random one, or that of a shared secret. */
-export async function createNoiseKey(work: WorkFolder, receipts: readonly StepReceipt[]): Promise<void> {
+export async function createNoiseKey(
+  work: WorkFolder,
+  receipts: readonly StepReceipt[],
+  stepWorkflowId: string | null = null,
+): Promise<void> {
   const { workflowId, nodeKey } = receipts[0]!;
   const secret = sharedSecret();
   const key = secret === null ? undefined : await sharedNoiseKey(secret, { workflowId, nodeKey, keyEpoch });
-  await makeOwnedFolder(work, receipts);
+  const owner: Owner = { workflowId, receipts, stepWorkflowId, ownKeys: {} };
+  await makeOwnedFolder(work, owner);
   await ensureNoiseKey(work.noiseKeyFile, key);
+  if (secret !== null) return;
+  const own = await readNoiseKey(work.noiseKeyFile);
+  const ownKeys = receipts.map(({ entryId }) => [entryId, keyFingerprint(own, entryId)] as const);
+  await makeOwnedFolder(work, { ...owner, ownKeys: Object.fromEntries(ownKeys) });
 }
 
-async function makeOwnedFolder(work: WorkFolder, receipts: readonly StepReceipt[]): Promise<void> {
+async function makeOwnedFolder(work: WorkFolder, owner: Owner): Promise<void> {
   await makePrivateFolder(statePaths.privateStore());
   await mkdir(work.directory, { recursive: true, mode: 0o700 });
-  const owner: Owner = { workflowId: receipts[0]!.workflowId, receipts };
   await writeDurably(ownerFile(work.directory), JSON.stringify(owner), 0o600);
 }
 
@@ -165,7 +177,10 @@ export async function keepRecordCount(
 ): Promise<void> {
   const file = recordsFile(work.directory);
   const isNew = (await readFile(file).catch(ifAbsent(null))) === null;
-  if (isNew) await makeOwnedFolder(work, receipts);
+  const { workflowId } = receipts[0]!;
+  if (isNew && !(await exists(ownerFile(work.directory)))) {
+    await makeOwnedFolder(work, { workflowId, receipts, stepWorkflowId: null, ownKeys: {} });
+  }
   // A line begins with its break: one that a crash tore spoils no other.
   await appendFile(file, `\n${entryId} ${records} `, { mode: 0o600, flush: true });
   if (isNew) await syncPath(work.directory);
@@ -187,8 +202,9 @@ export async function privateWorkFolders(): Promise<({ work: WorkFolder } & Owne
   for (const id of await readdir(root()).catch(ifAbsent<string[]>([]))) {
     const work = folder(id);
     const owner = await readFile(ownerFile(work.directory), 'utf8').catch(ifAbsent(null));
-    // Older folders name no receipts.
-    if (owner !== null) found.push({ work, receipts: [], ...(JSON.parse(owner) as Pick<Owner, 'workflowId'>) });
+    // Older folders do not name all.
+    const unnamed = { receipts: [], stepWorkflowId: null, ownKeys: {} };
+    if (owner !== null) found.push({ work, ...unnamed, ...(JSON.parse(owner) as Pick<Owner, 'workflowId'>) });
   }
   return found;
 }

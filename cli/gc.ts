@@ -28,7 +28,7 @@ export function gcCommand(program: Command): void {
 async function gc({ keepLast, paid = false, dryRun = false, json }: GcOptions): Promise<void> {
   const { openStore, findGarbage, removeGarbage } = await import('../store/index.ts');
   const { statePaths } = await import('../stack/paths.ts');
-  const { removeRun } = await import('../tracking/runs.ts');
+  const { listRuns, removeRun } = await import('../tracking/runs.ts');
   const store = openStore();
   const plans = statePaths.plans();
   const dropped = keepLast === undefined ? [] : await endedBeyond(countOf(keepLast));
@@ -39,10 +39,19 @@ async function gc({ keepLast, paid = false, dryRun = false, json }: GcOptions): 
     for (const { directory } of dropped) removeRun(directory);
     await removeGarbage(store.artifacts, plans, garbage, wanted);
   }
-  const runs = dropped.map(({ record }) => `${record.name}/${record.number}`);
-  if (json) printJson(summary(runs, garbage, !dryRun));
+  const { removeStepLogs } = await import('../activities/step-log.ts');
+  const kept = new Set(
+    listRuns().flatMap(({ directory, record }) =>
+      dropped.some((run) => run.directory === directory) ? [] : [nameOf(record)],
+    ),
+  );
+  const logs = await removeStepLogs((name, number) => kept.has(`${name}/${number}`), dryRun);
+  const runs = dropped.map(({ record }) => nameOf(record));
+  if (json) printJson({ ...summary(runs, garbage, !dryRun), logs });
   else printGarbage(runs, garbage, dryRun);
 }
+
+const nameOf = ({ name, number }: { name: string; number: number }): string => `${name}/${number}`;
 
 function countOf(text: string): number {
   const count = Number(text);

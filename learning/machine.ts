@@ -11,7 +11,7 @@ import { processor } from './processor.ts';
 import { tf } from './tensorflow.ts';
 
 /** Settings by which numeric libraries choose how to compute. */
-const settingNames = /^(TF|XLA|ONEDNN|DNNL|OMP|MKL|NVIDIA|CUDA|CUDNN)_/;
+const settingNames = /^(TF|XLA|ONEDNN|DNNL|OMP|MKL|NVIDIA|CUDA|CUDNN|CUBLAS|CUBLASLT)_/;
 
 /** Where compiled programs are kept: another folder changes no number. */
 const cacheFolder = /--tf_xla_persistent_cache_directory=('[^']*'|\S*)/;

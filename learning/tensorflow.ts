@@ -20,10 +20,16 @@ function setEnvironment(): void {
     // Page faults of the default allocator cost up to a third of a step's time.
     TF_CPU_ALLOCATOR_USE_BFC: 'true',
     TF_ENABLE_ONEDNN_OPTS: '1',
-    // Cards would multiply in ten bits of mantissa otherwise; read by CUDA's libraries alone.
-    NVIDIA_TF32_OVERRIDE: '0',
   };
   for (const [name, value] of Object.entries(defaults)) process.env[name] ??= value;
+  // Products in whole single precision, whatever is asked for: the bounds of rounding in DP training are of that.
+  Object.assign(process.env, {
+    // Cards would multiply in ten bits of mantissa otherwise; read by CUDA's libraries alone.
+    NVIDIA_TF32_OVERRIDE: '0',
+    ONEDNN_DEFAULT_FPMATH_MODE: 'STRICT',
+    DNNL_DEFAULT_FPMATH_MODE: 'STRICT',
+  });
+  delete process.env['TF_SET_ONEDNN_FPMATH_MODE'];
   const cache = process.env['EPSILONFLOW_XLA_CACHE'];
   if (cache && !process.env['TF_XLA_FLAGS']?.includes('tf_xla_persistent_cache_directory')) {
     mkdirSync(cache, { recursive: true });

@@ -1,6 +1,6 @@
 /** @file Files that hold a node's noise key. Whoever reads one can undo the noise, so it is secret and short-lived. */
 
-import { randomBytes } from 'node:crypto';
+import { createHmac, randomBytes } from 'node:crypto';
 import { chmod, link, mkdir, open, readFile, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
@@ -52,6 +52,10 @@ export async function readNoiseKey(file: string): Promise<Buffer> {
   }
   return key;
 }
+
+/** What the ledger knows a key by: HMAC-SHA256 of the entry's id under it, hex. */
+export const keyFingerprint = (key: Buffer, entryId: string): string =>
+  createHmac('sha256', key).update(entryId).digest('hex');
 
 /**
  * Removes a key once its step is committed and overwrites it; no error when it is gone already. It loses its name

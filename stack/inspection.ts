@@ -7,7 +7,7 @@ import { serviceLog } from './local-service.ts';
 import { serviceStatuses } from './services.ts';
 import { parts } from './setup/parts.mjs';
 import { missingPrerequisites } from './setup/prerequisites.mjs';
-import { sourceDigest } from './source-digest.ts';
+import { sourceDigest } from '../tracking/source-digest.ts';
 import { findWorker } from './worker-process.ts';
 
 export interface PartReport {

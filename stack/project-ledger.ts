@@ -90,12 +90,20 @@ export async function requireContinuity(
 }
 
 /**
- * @param head a row that the ledger held, as someone was told who uses it
+ * @param heads rows that the ledger held, as those remember who use it
  * @throws EpsilonflowError LEDGER_MISMATCH, LEDGER_ROLLED_BACK
  */
-async function requireHead(ledger: Ledger, head: RememberedHead): Promise<void> {
-  const [lost] = await ledger.discontinuities({ heads: [head], rowKey: null });
+async function requireHeads(ledger: Ledger, heads: RememberedHead[]): Promise<void> {
+  const [lost] = heads.length === 0 ? [] : await ledger.discontinuities({ heads, rowKey: null });
   if (lost !== undefined) throw refusalOf(lost, null);
+}
+
+/** What this machine remembers of the ledger. */
+async function rememberedOf(ledger: Ledger): Promise<RememberedHead[]> {
+  const identity = await ledger.identity();
+  const seen = rememberedHeads()[identity];
+  if (seen === undefined) return [];
+  return [{ ledger: identity, sequence: seen.sequence, hash: seen.hash, source: statePaths.ledgerHeads() }];
 }
 
 function refusalOf(first: Discontinuity, marker: string | null): EpsilonflowError {
@@ -150,8 +158,7 @@ export async function discontinuitiesOf(
   if (marker !== null && named !== null) heads.push({ ...named, source: marker });
   const identity = await ledger.identity();
   const source = statePaths.ledgerHeads();
-  const seen = rememberedHeads()[identity];
-  if (seen !== undefined) heads.push({ ledger: identity, sequence: seen.sequence, hash: seen.hash, source });
+  heads.push(...(await rememberedOf(ledger)));
   if (marker !== null) {
     const others = rememberedHere().filter(({ ledger: other }) => other !== identity && other !== named?.ledger);
     heads.push(...others.map((head) => ({ ...head, source })));
@@ -225,7 +232,11 @@ export function holdLedger(): HeldLedger {
       // Whoever still works with the old one keeps it open; what they write there is lost, and missed from now on.
       if (before !== null && (await before).isReplaced() && held === before) held = null;
       const ledger = await (held ??= open(known));
-      if (known !== null) await requireHead(ledger, { ...known, source: 'an earlier activity of this run' });
+      // A database server may have been put back to an older copy while it is connected to.
+      await requireHeads(ledger, [
+        ...(known === null ? [] : [{ ...known, source: 'an earlier activity of this run' }]),
+        ...(await rememberedOf(ledger)),
+      ]);
       return ledger;
     },
     close: async () => (await held)?.close(),

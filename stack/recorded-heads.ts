@@ -109,13 +109,15 @@ async function lastHead(
     execution,
     maximumPageSize: eventsAsked,
   });
+  // Children tell theirs in any order.
+  let last: KnownHead | null = null;
   for (const event of history?.events ?? []) {
     for (const payload of payloadsOf(event)) {
       const head = headIn(payload);
-      if (head?.ledger === ledger) return head;
+      if (head?.ledger === ledger && head.sequence > (last?.sequence ?? -1)) last = head;
     }
   }
-  return null;
+  return last;
 }
 
 type History = NonNullable<

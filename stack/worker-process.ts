@@ -10,7 +10,7 @@ import { orDiskFull } from './free-space.ts';
 import { writeDurably } from '../store/disk.ts';
 import { packageRoot, statePaths } from './paths.ts';
 import { acquireLock } from './setup/lock.mjs';
-import { sourceDigest } from './source-digest.ts';
+import { sourceDigest } from '../tracking/source-digest.ts';
 
 export interface WorkerRecord {
   process: ProcessIdentity;

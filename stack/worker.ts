@@ -23,7 +23,7 @@ import { remembersLedgers } from './ledger-heads.ts';
 import { ledgerUrl, stateRoot } from './paths.ts';
 import { holdLedger } from './project-ledger.ts';
 import { ensureMlflow, ensureTemporal } from './services.ts';
-import { sourceDigest } from './source-digest.ts';
+import { sourceDigest } from '../tracking/source-digest.ts';
 
 export type QueueName = keyof typeof taskQueues;
 

@@ -200,7 +200,10 @@ export function linearBook(x: Tensor, dy: Tensor, asParts: boolean): Book {
 
 /** Squared norm [rows] of what a book holds, with its rounding error on top. */
 function squaredNorm(book: Book): Tensor {
-  if (book.kind === 'vector') return sumEach(book.own.square());
+  if (book.kind === 'vector') {
+    const [, width] = book.own.shape as [number, number];
+    return sumEach(book.own.square()).mul(1 + roundingOf(width));
+  }
   if (book.kind === 'matrix') return sumEach(book.own.square()).add(book.error);
   if (book.kind === 'linear') return sumEach(gram(book.x).mul(gram(book.dy))).add(errorOf(book));
   const { ids, dy } = book;

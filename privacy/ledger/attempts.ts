@@ -116,9 +116,15 @@ async function addRecord(
   return { ...entry, ...change };
 }
 
+/** How many records an entry has by now, and whether this one is among them only now. */
+export interface Recorded {
+  records: number;
+  isNew: boolean;
+}
+
 /**
- * Records a step that nothing further is charged for, without waiting for the rest of the ledger. Returns how many
- * records there are then, null when it has to be charged first.
+ * Records a step that nothing further is charged for, without waiting for the rest of the ledger. Returns null when it
+ * has to be charged first.
  */
 export async function recordCharged(
   transaction: LedgerTransaction,
@@ -126,35 +132,41 @@ export async function recordCharged(
   token: FencingToken,
   record: StepRecord,
   database: { isPostgres: boolean },
-): Promise<number | null> {
+): Promise<Recorded | null> {
   const entry = await entryOf(transaction, receipt, database);
   const mechanism = mechanismOf(entry);
   checkStep(entry, mechanism, token, record.step);
-  if (mechanism.kind === 'unbounded' || (await isRecorded(transaction, entry.id, record))) return entry.records;
-  if (entry.records >= entry.charged) return null;
-  return (await addRecord(transaction, entry, record)).records;
+  const { records } = entry;
+  if (mechanism.kind === 'unbounded' || (await isRecorded(transaction, entry.id, record)))
+    return { records, isNew: false };
+  if (records >= entry.charged) return null;
+  return { records: (await addRecord(transaction, entry, record)).records, isNew: true };
 }
 
-/** Records a step that exceeds what is charged: one more application of the mechanism, if the account admits it. */
+/**
+ * Records a step that exceeds what is charged: one more application of the mechanism, if the account admits it. Returns
+ * the question that the account did not admit, else what is recorded.
+ */
 export async function recordExtended(
   writer: LedgerWriter,
   receipt: Receipt,
   token: FencingToken,
   record: StepRecord,
-): Promise<AdmissionQuestion | null> {
+): Promise<AdmissionQuestion | Recorded> {
   const { transaction } = writer;
   const entry = await entryOf(transaction, receipt, writer);
   const mechanism = mechanismOf(entry);
   checkStep(entry, mechanism, token, record.step);
-  if (await isRecorded(transaction, entry.id, record)) return null;
+  if (await isRecorded(transaction, entry.id, record)) return { records: entry.records, isNew: false };
   const recorded = await addRecord(transaction, entry, record);
-  if (recorded.records <= entry.charged) return null;
+  const { records } = recorded;
+  if (records <= entry.charged) return { records, isNew: true };
 
   const { account } = entry;
   const question = await extensionQuestion(transaction, recorded);
   const { admitted, by } = decide(question);
   if (!admitted) return question;
-  const charged = recorded.records;
+  const charged = records;
   await writer.update(entry, { charged });
   await writer.hold(account, [{ mechanism, applications: charged - entry.charged }]);
   const fixed = question.plan !== null;
@@ -162,7 +174,7 @@ export async function recordExtended(
   const admission = { charged, admittedBy: by, fixedPlan: fixed };
   const payload = { ...admission, reason: 'repeated from another state', step: record.step, ...recordsOf(recorded) };
   await writer.append({ kind: 'extended', account, entryId: entry.id, payload });
-  return null;
+  return { records, isNew: true };
 }
 
 /** `entry` with the record that is to be paid for. */

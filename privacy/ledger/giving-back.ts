@@ -2,6 +2,7 @@
 
 import { stepsRecorded } from './attempts.ts';
 import { mechanismOf } from './reservation.ts';
+import type { RememberedSteps } from './ledger.ts';
 import type { EntryRow, LedgerTransaction, LedgerWriter } from './writer.ts';
 
 /**
@@ -10,14 +11,9 @@ import type { EntryRow, LedgerTransaction, LedgerWriter } from './writer.ts';
  *
  * An account that ever admitted anything by its tight figure alone gives nothing back once something has begun there:
  * see docs/privacy.md. Of a begun entry only the steps that no attempt recorded can be given back, and only where all
- * of its steps were recorded from the first on. `known` is how many records entries have had, by those who asked for
- * them: an entry with fewer has used more than it can tell, and one without records must be known to have had none.
+ * of its steps were recorded from the first on.
  */
-export async function giveBack(
-  writer: LedgerWriter,
-  workflowId: string,
-  known: ReadonlyMap<string, number>,
-): Promise<number> {
+export async function giveBack(writer: LedgerWriter, workflowId: string, known: RememberedSteps): Promise<number> {
   const { transaction } = writer;
   const entries = await transaction
     .selectFrom('entries')
@@ -32,6 +28,8 @@ export async function giveBack(
     const keepsAll = await keepsWhole(transaction, account);
     for (const entry of entries) {
       if (entry.account !== account) continue;
+      // It has begun, and the ledger lacks that: it stays as it is, charged whole.
+      if (entry.state === 'reserved' && (known.records.get(entry.id) ?? 0) > 0) continue;
       const gaveBack =
         entry.state === 'reserved'
           ? await release(writer, entry, keepsAll)
@@ -51,9 +49,10 @@ export async function giveBack(
   return concerned;
 }
 
-function mayLackRecords({ id, records }: EntryRow, known: ReadonlyMap<string, number>): boolean {
-  const had = known.get(id);
-  return had === undefined ? records === 0 : had > records;
+/** No record is what an older copy of the ledger shows too: only whoever has the one key that could record knows. */
+function mayLackRecords({ id, records, key_fingerprint: key }: EntryRow, known: RememberedSteps): boolean {
+  if (records === 0 && (key === null || known.ownKeys.get(id) !== key)) return true;
+  return (known.records.get(id) ?? 0) > records;
 }
 
 async function release(writer: LedgerWriter, entry: EntryRow, keepsAll: boolean): Promise<true> {

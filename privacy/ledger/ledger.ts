@@ -155,6 +155,14 @@ export interface Admission {
   decisive: number | null;
 }
 
+/** What those who ran steps remember of entries, by id. */
+export interface RememberedSteps {
+  /** How many records they had. */
+  records: ReadonlyMap<string, number>;
+  /** Fingerprints of noise keys that nobody else had: records are of those who remember, and of no one else. */
+  ownKeys: ReadonlyMap<string, string>;
+}
+
 export interface AccountSummary {
   account: string;
   digests: string[];
@@ -274,7 +282,7 @@ export interface Ledger {
     step: number,
     stateDigest: string,
     batchSize?: number | null,
-  ): Promise<{ isChained: boolean; records: number }>;
+  ): Promise<{ isChained: boolean; records: number; isNew: boolean }>;
   /** Number of step records of an entry, by id; 0 when there is no such entry. */
   recordCount(entryId: string): Promise<number>;
   /** Throws FENCED when a newer attempt has begun. */
@@ -286,10 +294,10 @@ export interface Ledger {
    * that no attempt recorded, where those recorded have no gap. `reserve` takes them up again. Returns the number of
    * entries that gave something back. Idempotent.
    *
-   * @param known how many records entries had, by id, as remembered outside: one that has fewer now gives nothing back,
-   *   nor does one without records that is not said to have had none
+   * @param known what is remembered outside: an entry that has fewer records now gives nothing back, nor does one without
+   *   records unless the key that it is bound to is only there
    */
-  release(workflowId: string, known?: ReadonlyMap<string, number>): Promise<number>;
+  release(workflowId: string, known?: Partial<RememberedSteps>): Promise<number>;
   /** Changes an account's budget, up or down; null: recorded only. Throws ARGUMENT_INVALID for an unknown account. */
   setBudget(account: string, epsilon: number | null, why: { author: string; reason: string }): Promise<void>;
   /** The account that holds `dataset` (by name of account); null when it never spent. */

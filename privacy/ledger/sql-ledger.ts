@@ -5,7 +5,7 @@ import { EpsilonflowError } from '../../schemas/errors.ts';
 import { failpoint } from '../../schemas/failpoints.ts';
 import { applicationsOf, filterEpsilon, judge, spendingOf, spentEpsilon, type AdmissionQuestion } from './admission.ts';
 
-import { begin, commit, entryOf, recordCharged, recordExtended } from './attempts.ts';
+import { begin, commit, entryOf, recordCharged, recordExtended, type Recorded } from './attempts.ts';
 import type { ChainHead } from './chain.ts';
 import { acknowledgeDiscontinuities, acknowledgedLosses, findDiscontinuities, ledgerIdentity } from './continuity.ts';
 import type { ChainedRow } from './chain.ts';
@@ -27,6 +27,7 @@ import type {
   LedgerMemory,
   PublicData,
   Receipt,
+  RememberedSteps,
   RegisteredDataset,
   RowsOfAccount,
 } from './ledger.ts';
@@ -173,28 +174,32 @@ export class SqlLedger implements Ledger {
     step: number,
     stateDigest: string,
     batchSize: number | null = null,
-  ): Promise<{ isChained: boolean; records: number }> {
+  ): Promise<{ isChained: boolean } & Recorded> {
     const record = { step, stateDigest, batchSize };
     const bridging = { bridging: true };
     failpoint('record: asked');
-    const records = await this.#transact(async (transaction) => {
-      const charged = await recordCharged(transaction, receipt, token, record, this.#opened);
+    const charged = await this.#transact(async (transaction) => {
+      const done = await recordCharged(transaction, receipt, token, record, this.#opened);
       failpoint('record: written');
-      return charged;
+      return done;
     }, bridging);
     failpoint('record: durable');
-    if (records !== null) return { isChained: false, records };
+    if (charged !== null) return { isChained: false, ...charged };
     let refused: AdmissionQuestion | null = null;
+    let extended: Recorded | null = null;
     const extend = async (writer: LedgerWriter): Promise<void> => {
-      refused = await recordExtended(writer, receipt, token, record);
-      if (refused !== null) throw new Undone();
+      const answer = await recordExtended(writer, receipt, token, record);
+      if ('isNew' in answer) extended = answer;
+      else {
+        refused = answer;
+        throw new Undone();
+      }
     };
     const extending = this.#write('extend', extend, bridging);
     await extending.catch((error: unknown) => {
       throw error instanceof Undone && refused !== null ? refusal(judge(refused)) : error;
     });
-    // Where nothing was left to write, the row may be that of a first try whose connection was lost.
-    return { isChained: true, records: await this.recordCount(receipt.entryId) };
+    return { isChained: true, ...extended! };
   }
 
   async recordCount(entryId: string): Promise<number> {
@@ -218,8 +223,9 @@ export class SqlLedger implements Ledger {
     return this.#write('commit', (writer) => commit(writer, receipt, token, proof), { bridging: true });
   }
 
-  release(workflowId: string, known: ReadonlyMap<string, number> = new Map()): Promise<number> {
-    return this.#write('release', (writer) => giveBack(writer, workflowId, known));
+  release(workflowId: string, known: Partial<RememberedSteps> = {}): Promise<number> {
+    const remembered = { records: new Map(), ownKeys: new Map(), ...known };
+    return this.#write('release', (writer) => giveBack(writer, workflowId, remembered));
   }
 
   async setBudget(account: string, epsilon: number | null, why: { author: string; reason: string }): Promise<void> {

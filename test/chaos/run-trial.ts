@@ -92,7 +92,7 @@ async function liveThrough(scene: Scene, experiment: TrialExperiment, firstEnded
   const witness: Witness = {
     workflowId: workflowIdOf(experiment.name),
     spendingLog: join(scene.folder, 'logs', `${experiment.name}.jsonl`),
-    ...{ deaths: 0, ended: false, completed: false },
+    ...{ deaths: 0, ended: false, completed: false, sharesKeys: experiment.runSecret !== null },
   };
   let last: Aftermath = 'go on';
   const sleepers: Promise<unknown>[] = [];

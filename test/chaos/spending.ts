@@ -21,6 +21,8 @@ export interface Witness {
   deaths: number;
   /** It ran to its end and gave back what it did not need. */
   ended: boolean;
+  /** Other hosts could have recorded steps, for they can make its keys: without a record all stays charged. */
+  sharesKeys: boolean;
   completed: boolean;
 }
 
@@ -122,7 +124,7 @@ export async function compareWithLedger(
 
 function judgeEntry(
   of: { entry: EntryRow; mechanism: Mechanism; spent: number; announced: number },
-  { deaths, ended, completed }: Witness,
+  { deaths, ended, completed, sharesKeys }: Witness,
   wholeAccounts: ReadonlySet<string>,
   finding: Finding,
 ): void {
@@ -143,7 +145,7 @@ function judgeEntry(
   if (state === 'released' && charged > 0 && !isKept) problems.push(`charged although never begun: ${describe}`);
   // What a process had in hand when it died, at most one step each; and all that may still be used.
   const whole = Math.max(plannedUses(mechanism), announced);
-  const mayGoOn = !ended || isKept;
+  const mayGoOn = !ended || isKept || (sharesKeys && announced === 0);
   const most = state === 'committed' || !mayGoOn ? spent + deaths : whole;
   if (charged > Math.min(most, whole)) {
     finding.overCounted += charged - Math.min(most, whole);

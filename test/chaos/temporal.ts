@@ -224,7 +224,7 @@ class TemporalWorld {
         (error: unknown) => `failed: ${String((error as Error).cause ?? error)}`,
       );
     const spendingLog = join(this.world.folder, 'spending.jsonl');
-    const witness = { workflowId, spendingLog, deaths: 0, ended: false, completed: false };
+    const witness = { workflowId, spendingLog, deaths: 0, ended: false, completed: false, sharesKeys: false };
     const flight: Flight = { witness, ended: false, lostKey: false };
     this.flights.push(flight);
     this.campaign.experiments += 1;

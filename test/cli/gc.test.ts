@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { readdirSync, rmSync } from 'node:fs';
+import { mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -76,7 +76,10 @@ describe('epsilonflow gc', () => {
     await makeUpRun({ name: 'a', number: 2, seeds: [2], stopAfter: 3 });
     await makeUpRun({ name: 'a', number: 3, seeds: [3] });
     await makeUpRun({ name: 'b', seeds: [4] });
+    const logs = join(statePaths.privateStore(), 'logs', 'a');
+    for (const number of ['1', '2', '3']) mkdirSync(join(logs, number), { recursive: true });
     expect(gc('--keep-last', '1').runs).toEqual(['a/1']);
+    expect(readdirSync(logs).sort()).toEqual(['2', '3']);
     expect(readdirSync(join(statePaths.runs(), 'a')).sort()).toEqual(['2', '3']);
     expect(readdirSync(join(statePaths.runs(), 'b'))).toEqual(['1']);
   });

@@ -15,8 +15,9 @@ import type { Client } from '@temporalio/client';
 import { WorkflowNotFoundError } from '@temporalio/common';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
-import { takeAuthority } from '../../activities/authority.ts';
+import { takeAuthority, type Authority } from '../../activities/authority.ts';
 import { createBudgetActivities } from '../../activities/budget.ts';
+import type { StepOutcome } from '../../activities/contract.ts';
 import { recoverDeadAttempts } from '../../activities/recovery.ts';
 import { createStepActivities } from '../../activities/run-step.ts';
 import {
@@ -289,7 +290,7 @@ describe('an older copy of the ledger that lacks no row of the chain, but record
   const file = (): string => join(home, 'ledger.db');
 
   /** Exchanges the ledger for one from between the second record and the third. */
-  async function rollBack(): Promise<Receipt[]> {
+  async function rollBack(): Promise<{ receipts: Receipt[]; authority: Authority }> {
     const receipts = await reserve(training);
     await activities.openPrivateStep(run, receipts, null);
     const authority = (await takeAuthority(parts, training, receipts, 1))!;
@@ -300,11 +301,11 @@ describe('an older copy of the ledger that lacks no row of the chain, but record
     for (const part of ['', '-wal']) renameSync(`${file()}.copy${part}`, `${file()}${part}`);
     ledger = await openLedger(`sqlite:${file()}`);
     await ledger.verify();
-    return receipts;
+    return { receipts, authority };
   }
 
   it('lets no attempt go on', async () => {
-    const receipts = await rollBack();
+    const { receipts } = await rollBack();
     const head = await ledger.head();
     const refused = {
       code: 'LEDGER_ROLLED_BACK',
@@ -314,8 +315,25 @@ describe('an older copy of the ledger that lacks no row of the chain, but record
     expect(await ledger.head()).toEqual(head);
   });
 
+  it('stops an attempt that is under way', async () => {
+    const { authority } = await rollBack();
+    // A step that is repeated from another state would hide what is lost.
+    await expect(authority.announceStep(1, 'cd'.repeat(32), 'training', 40)).rejects.toMatchObject({
+      code: 'LEDGER_ROLLED_BACK',
+    });
+  });
+
+  it('is committed to by no attempt', async () => {
+    const { receipts, authority } = await rollBack();
+    const request = { run, nodeId: training.id, receipts, ledgerHead: null };
+    const commits = authority.tokens.map((token) => ({ token, proof: null }));
+    await expect(
+      activities.commitPrivateStep(request, { commits, ledgerHead: null } as unknown as StepOutcome),
+    ).rejects.toMatchObject({ code: 'LEDGER_ROLLED_BACK' });
+  });
+
   it('gives back nothing of the entry when the run ends, nor ever after', async () => {
-    const receipts = await rollBack();
+    const { receipts } = await rollBack();
     const before = (await ledger.accountSummary('people'))?.total;
     for (const end of ['first', 'second']) {
       await activities.closePrivateStep(run, receipts);
@@ -348,20 +366,26 @@ it('a run that ends leaves nothing of its closed steps', async () => {
   expect((await ledger.accountSummary('people'))?.experiments[0]?.entries.begun).toBe(1);
 });
 
-it('a step that failed before its first noise is charged nothing, without its folder all', async () => {
-  for (const left of ['folder', 'nothing']) {
+describe('a step that failed before its first noise', () => {
+  it.each([
+    ['nothing, where its folder tells that nobody else had its key', 'folder'],
+    ['all, without its folder', 'no folder'],
+    ['all, where others can make its key', 'shared secret'],
+  ])('is charged %s', async (_, left) => {
+    if (left === 'shared secret') process.env['EPSILONFLOW_RUN_SECRET'] = 'ab'.repeat(32);
     const receipts = await reserve(training);
     await activities.openPrivateStep(run, receipts, null);
     await takeAuthority(parts, training, receipts, 1);
     await activities.closePrivateStep(run, receipts);
     expect(await hasNoiseKey(privateWorkFolder(receipts))).toBe(false);
+    delete process.env['EPSILONFLOW_RUN_SECRET'];
     const whole = (await ledger.accountSummary('people'))?.total;
     expect(whole).toBeGreaterThan(0);
-    if (left === 'nothing') await destroyWorkFolder(privateWorkFolder(receipts));
+    if (left === 'no folder') await destroyWorkFolder(privateWorkFolder(receipts));
     await activities.releaseBudget(run, null);
     expect((await ledger.accountSummary('people'))?.total).toBe(left === 'folder' ? 0 : whole);
     expect(readdirSync(join(statePaths.privateStore(), 'work'))).toEqual([]);
-  }
+  });
 });
 
 describe('paymentOf', () => {

@@ -81,9 +81,9 @@ describe.each(ledgerDatabases('step records'))('on $name', (database) => {
     );
 
   /** Reserves one entry and starts it. */
-  async function start(budget: number | null, workflow = 'w'): Promise<void> {
+  async function start(budget: number | null, workflow = 'w', key: string | null = null): Promise<void> {
     [receipt] = (await reserve(workflow, ['a'], budget)) as [Receipt];
-    token = await ledger.begin(receipt, 1, null);
+    token = await ledger.begin(receipt, 1, key);
   }
 
   const record = async (from: number, to: number, history = 'a'): Promise<void> => {
@@ -183,10 +183,18 @@ describe.each(ledgerDatabases('step records'))('on $name', (database) => {
     await record(2, 3, 'b');
     await record(3, 4, 'b');
     expect(await total()).toBe(epsilonOf(steps));
-    expect(await ledger.recordStep(receipt, token, 3, state(3, 'b'))).toEqual({ isChained: false, records: 5 });
+    expect(await ledger.recordStep(receipt, token, 3, state(3, 'b'))).toEqual({
+      isChained: false,
+      records: 5,
+      isNew: true,
+    });
     expect((await ledger.head()).sequence).toBe(head.sequence + 1);
 
-    expect(await ledger.recordStep(receipt, token, 4, state(4, 'b'))).toEqual({ isChained: true, records: 6 });
+    expect(await ledger.recordStep(receipt, token, 4, state(4, 'b'))).toEqual({
+      isChained: true,
+      records: 6,
+      isNew: true,
+    });
     expect(await lastRow()).toMatchObject({ kind: 'extended', charged: steps + 1, step: 4, records: steps + 1 });
     expect(await total()).toBe(epsilonOf(steps + 1));
     await record(0, 3);
@@ -259,10 +267,10 @@ describe.each(ledgerDatabases('step records'))('on $name', (database) => {
     await record(0, 2);
     expect(await ledger.recordCount(receipt.entryId)).toBe(2);
     expect(await ledger.recordCount('of another ledger')).toBe(0);
-    expect(await ledger.release('w', new Map([[receipt.entryId, 3]]))).toBe(0);
+    expect(await ledger.release('w', { records: new Map([[receipt.entryId, 3]]) })).toBe(0);
     expect(await lastRow()).toMatchObject({ kind: 'ended', records: 2 });
     expect(await total()).toBe(epsilonOf(steps));
-    expect(await ledger.release('w', new Map([[receipt.entryId, 2]]))).toBe(1);
+    expect(await ledger.release('w', { records: new Map([[receipt.entryId, 2]]) })).toBe(1);
   });
 
   test('an attempt that goes on after its run gave back pays step by step', async () => {
@@ -295,20 +303,31 @@ describe.each(ledgerDatabases('step records'))('on $name', (database) => {
     await ledger.commit(receipt, token, proof);
   }
 
-  test('an entry that began gives all back where it is known to have had no record', async () => {
-    await start(10);
-    expect(await ledger.release('w', new Map([[receipt.entryId, 0]]))).toBe(1);
+  test('an entry that began gives all back where nobody without its key can have recorded a step', async () => {
+    await start(10, 'w', 'key');
+    for (const ownKeys of [new Map(), new Map([[receipt.entryId, 'of another host']])]) {
+      expect(await ledger.release('w', { ownKeys })).toBe(0);
+    }
+    expect(await ledger.release('w', { ownKeys: new Map([[receipt.entryId, 'key']]) })).toBe(1);
     expect(await lastRow()).toMatchObject({ kind: 'reduced', charged: 0, records: 0 });
     expect(await total()).toBe(0);
     await expect(record(0, 1)).rejects.toMatchObject({ code: 'FENCED' });
     await ledger.verify();
 
     await reserve('w', ['a'], 10);
-    token = await ledger.begin(receipt, 2, null);
+    token = await ledger.begin(receipt, 2, 'key');
     await record(0, steps);
     await ledger.commit(receipt, token, proof);
     expect(await total()).toBe(filteredOf(steps));
     await ledger.verify();
+  });
+
+  test('an entry whose beginning the ledger lacks gives nothing back', async () => {
+    [receipt] = (await reserve('w', ['a'], 10)) as [Receipt];
+    expect(await ledger.release('w', { records: new Map([[receipt.entryId, 3]]) })).toBe(0);
+    expect(await total()).toBe(epsilonOf(steps));
+    expect(await ledger.release('w')).toBe(1);
+    expect(await total()).toBe(0);
   });
 
   test('an entry without records gives nothing back where that is all that is known, and its attempt ends', async () => {

@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { packageRoot } from './paths.ts';
+import { packageRoot } from '../stack/paths.ts';
 
 const layers = [
   'schemas',
