@@ -54,6 +54,7 @@ async function run(spec: string, options: RunOptions): Promise<number> {
       refuseIfOverdrawn(compiled);
       return registerPlan(plan, registrations, (line) => view.say(line));
     });
+    const interrupted = detachOnInterrupt();
     await ensureWorker(temporal);
     const url = workflowUrl(temporal, started.record.workflowId);
     view.say(
@@ -66,7 +67,7 @@ async function run(spec: string, options: RunOptions): Promise<number> {
     const { watchRun } = await import('./watch-run.ts');
     let failure: Error | null = null;
     try {
-      const ended = await watchRun(client, temporal, started, plan.nodes.length, view, detachOnInterrupt());
+      const ended = await watchRun(client, temporal, started, plan.nodes.length, view, interrupted);
       if (ended === 'detached') {
         const again = `\`epsilonflow run ${spec}\` shows it again, \`epsilonflow cancel ${runName(started)}\` ends it.`;
         view.say(`Detached: the run goes on. ${again}`);

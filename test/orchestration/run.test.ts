@@ -148,6 +148,9 @@ describe('epsilonflow run', () => {
     expect(started).toMatchObject({ code: 0, status: 'running', run: 'long/1' });
 
     const attached = epsilonflow(world, 'run', file);
+    let said = '';
+    attached.child.stderr!.on('data', (chunk: Buffer) => (said += chunk.toString()));
+    await until('it is attached', () => said.includes('long/1 goes on'));
     await until('it trains', () => trains(started.directory));
     attached.child.kill('SIGINT');
     const left = await attached;
