@@ -186,7 +186,7 @@ describe.each(ledgerDatabases('step records'))('on $name', (database) => {
     expect(await ledger.recordStep(receipt, token, 3, state(3, 'b'))).toEqual({
       isChained: false,
       records: 5,
-      isNew: true,
+      isNew: false,
     });
     expect((await ledger.head()).sequence).toBe(head.sequence + 1);
 
