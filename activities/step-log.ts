@@ -1,8 +1,8 @@
 /** @file Logs of steps: what their processes write. Private, for a stack trace may quote a record. */
 
-import { mkdir, readdir, rm } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { makePrivateFolder } from '../store/disk.ts';
+import { makePrivateFolder, namesIn } from '../store/disk.ts';
 import { statePaths } from '../stack/paths.ts';
 import type { RunIdentity } from './contract.ts';
 
@@ -10,20 +10,20 @@ import type { RunIdentity } from './contract.ts';
 export const stepLogFolder = (name: string, number: number): string =>
   join(statePaths.privateStore(), 'logs', name, String(number));
 
-/** Removes the logs of runs that are not there any more; returns their names. With `dryRun` it only tells them. */
-export async function removeStepLogs(
-  isThere: (name: string, number: number) => boolean,
-  dryRun: boolean,
-): Promise<string[]> {
+/**
+ * Removes the logs of runs that are not there any more; returns their names, NAME/NUMBER. With `dryRun` it only tells them.
+ *
+ * @param present asked once the logs are listed: a run that starts meanwhile is among those that it names
+ */
+export async function removeStepLogs(present: () => ReadonlySet<string>, dryRun: boolean): Promise<string[]> {
   const root = join(statePaths.privateStore(), 'logs');
-  const gone: string[] = [];
-  for (const name of await readdir(root).catch(() => [])) {
-    for (const number of await readdir(join(root, name)).catch(() => [])) {
-      if (isThere(name, Number(number))) continue;
-      gone.push(`${name}/${number}`);
-      if (!dryRun) await rm(join(root, name, number), { recursive: true, force: true });
-    }
+  const listed: string[] = [];
+  for (const name of await namesIn(root)) {
+    for (const number of await namesIn(join(root, name))) listed.push(`${name}/${number}`);
   }
+  const runs = present();
+  const gone = listed.filter((run) => !runs.has(run));
+  if (!dryRun) for (const run of gone) await rm(join(root, run), { recursive: true, force: true });
   return gone;
 }
 

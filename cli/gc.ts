@@ -40,12 +40,10 @@ async function gc({ keepLast, paid = false, dryRun = false, json }: GcOptions): 
     await removeGarbage(store.artifacts, plans, garbage, wanted);
   }
   const { removeStepLogs } = await import('../activities/step-log.ts');
-  const kept = new Set(
-    listRuns().flatMap(({ directory, record }) =>
-      dropped.some((run) => run.directory === directory) ? [] : [nameOf(record)],
-    ),
-  );
-  const logs = await removeStepLogs((name, number) => kept.has(`${name}/${number}`), dryRun);
+  const isDropped = (directory: string): boolean => dropped.some((run) => run.directory === directory);
+  const present = (): Set<string> =>
+    new Set(listRuns().flatMap(({ directory, record }) => (isDropped(directory) ? [] : [nameOf(record)])));
+  const logs = await removeStepLogs(present, dryRun);
   const runs = dropped.map(({ record }) => nameOf(record));
   if (json) printJson({ ...summary(runs, garbage, !dryRun), logs });
   else printGarbage(runs, garbage, dryRun);

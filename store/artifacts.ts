@@ -5,12 +5,12 @@
  */
 
 import { randomBytes } from 'node:crypto';
-import { mkdir, readFile, readdir, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ArtifactManifest, OpenedArtifact } from '../schemas/artifact.ts';
 import { failpoint } from '../schemas/failpoints.ts';
 import type { Label } from '../schemas/plan.ts';
-import { exists, listFiles, makePrivateFolder, naming, sha256OfFile, syncPath, writeDurably } from './disk.ts';
+import { exists, listFiles, makePrivateFolder, namesIn, naming, sha256OfFile, syncPath, writeDurably } from './disk.ts';
 
 const manifestFile = 'manifest.json';
 
@@ -219,11 +219,4 @@ async function renameUnless(reason: 'ENOENT' | 'ENOTEMPTY', from: string, to: st
     if (code === reason || (reason === 'ENOTEMPTY' && code === 'EEXIST')) return false;
     throw error;
   }
-}
-
-async function namesIn(folder: string): Promise<string[]> {
-  return readdir(folder).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return [];
-    throw error;
-  });
 }

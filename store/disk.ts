@@ -36,14 +36,26 @@ export async function writeDurably(path: string, content: string | Uint8Array, m
   await syncPath(dirname(path));
 }
 
+const isAbsent = (error: unknown): boolean => (error as NodeJS.ErrnoException).code === 'ENOENT';
+
+/** Names in a folder; none where there is no folder. */
+export async function namesIn(folder: string): Promise<string[]> {
+  return readdir(folder).catch((error: unknown) => {
+    if (isAbsent(error)) return [];
+    throw error;
+  });
+}
+
 /** Bytes of a file, or of all files below a folder; 0 where there is none. */
 export async function sizeOf(path: string): Promise<number> {
-  const found = await stat(path).catch(() => null);
+  const found = await stat(path).catch((error: unknown) => {
+    if (isAbsent(error)) return null;
+    throw error;
+  });
   if (found === null) return 0;
   if (!found.isDirectory()) return found.size;
-  let bytes = 0;
-  for (const file of await listFiles(path)) bytes += (await stat(join(path, file)).catch(() => null))?.size ?? 0;
-  return bytes;
+  const sizes = await Promise.all((await namesIn(path)).map((name) => sizeOf(join(path, name))));
+  return sizes.reduce((sum, size) => sum + size, 0);
 }
 
 /** Paths of all files under a folder, relative to it, sorted. Throws STEP_FAILED on anything but files and folders. */

@@ -1,9 +1,9 @@
 /** @file Removing stored results and plans that nothing refers to any more. */
 
-import { readdir, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ArtifactStore, StoredArtifact } from './artifacts.ts';
-import { sizeOf } from './disk.ts';
+import { namesIn, sizeOf } from './disk.ts';
 
 /** What is needed of the store: content keys of results, and digests of plans. */
 export interface Wanted {
@@ -36,7 +36,7 @@ export async function findGarbage(
     const entry = { ...artifact, bytes: await sizeOf(artifact.directory) };
     (isPaid && !paid ? garbage.keptPaid : garbage.results).push(entry);
   }
-  for (const file of await readdir(plansFolder).catch(() => [])) {
+  for (const file of await namesIn(plansFolder)) {
     const digest = file.replace(/\.json$/, '');
     if (!/^[0-9a-f]{64}$/.test(digest) || wanted.plans.has(digest)) continue;
     garbage.plans.push({ digest, bytes: await sizeOf(join(plansFolder, file)) });

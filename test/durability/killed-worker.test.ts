@@ -17,22 +17,11 @@ import { findWorker } from '../../stack/worker-process.ts';
 import { openStore } from '../../store/index.ts';
 import { readEvents, type RunEvent } from '../../tracking/events.ts';
 import { writeRun } from '../../tracking/runs.ts';
-import { jobProcesses, openTinyWorld, type TinyWorld } from '../orchestration/tiny-experiment.ts';
+import { jobProcesses, openTinyWorld, specHead, type TinyWorld } from '../orchestration/tiny-experiment.ts';
 
 const steps = 36;
 
-const spec = `
-version: 1
-name: killed
-datasets:
-  weather:
-    files: { train: train.jsonl, test: test.jsonl }
-    text: text
-    label: { column: label, values: [cold, warm] }
-    sensitivity: benchmark
-    privacy: { unit: record, size: 2000, budget: { epsilon: 10 } }
-models:
-  base: { path: base }
+const spec = `${specHead('killed', { size: 2000, epsilon: 10 })}
 steps:
   generator:
     uses: finetune

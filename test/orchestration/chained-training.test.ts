@@ -10,20 +10,9 @@ import { ensureWorker, stopWorker } from '../../stack/worker-process.ts';
 import { openStore } from '../../store/index.ts';
 import { readEvents } from '../../tracking/events.ts';
 import { writeRun } from '../../tracking/runs.ts';
-import { openTinyWorld, type TinyWorld } from './tiny-experiment.ts';
+import { openTinyWorld, specHead, type TinyWorld } from './tiny-experiment.ts';
 
-const spec = `
-version: 1
-name: turns
-datasets:
-  weather:
-    files: { train: train.jsonl, test: test.jsonl }
-    text: text
-    label: { column: label, values: [cold, warm] }
-    sensitivity: benchmark
-    privacy: { unit: record, size: 300, budget: { epsilon: 20 } }
-models:
-  base: { path: base }
+const spec = `${specHead('turns')}
 matrix:
   epsilon: [2, 4, 6]
 steps:

@@ -8,27 +8,12 @@ import { ledgerUrl } from '../../stack/paths.ts';
 import { ensureTemporal, stopServices } from '../../stack/services.ts';
 import { findWorker, stopWorker } from '../../stack/worker-process.ts';
 import { readEvents } from '../../tracking/events.ts';
-import { epsilonflow, jobProcesses, openTinyWorld, type TinyWorld } from './tiny-experiment.ts';
+import { epsilonflow, jobProcesses, openTinyWorld, specHead, type TinyWorld } from './tiny-experiment.ts';
 
 /** A run of seconds; `changes` replaces values of the generator step. */
-const spec = (
-  name: string,
-  changes: Record<string, string | number> = {},
-  budget = 'budget: { epsilon: 20 }',
-): string => {
+const spec = (name: string, changes: Record<string, string | number> = {}, epsilon = 20): string => {
   const generator = { steps: 6, batch: 60, sequence: 32, seed: 1, epsilon: '${{ matrix.epsilon }}', ...changes };
-  return `
-version: 1
-name: ${name}
-datasets:
-  weather:
-    files: { train: train.jsonl, test: test.jsonl }
-    text: text
-    label: { column: label, values: [cold, warm] }
-    sensitivity: benchmark
-    privacy: { unit: record, size: 300, ${budget} }
-models:
-  base: { path: base }
+  return `${specHead(name, { epsilon })}
 matrix:
   epsilon: [2, 4]
 steps:
@@ -132,7 +117,7 @@ describe('epsilonflow run', () => {
   }, 120_000);
 
   it('refuses a run over budget with exit code 3 and starts nothing', async () => {
-    const file = world.write('greedy.yaml', spec('greedy', { seed: 9 }, 'budget: { epsilon: 1 }'));
+    const file = world.write('greedy.yaml', spec('greedy', { seed: 9 }, 1));
     const { code, stdout } = await epsilonflow(world, 'run', file, '--json');
     expect(code).toBe(3);
     expect(JSON.parse(stdout)).toMatchObject({ errors: [{ code: 'BUDGET_REFUSED' }] });

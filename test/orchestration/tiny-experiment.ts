@@ -40,6 +40,20 @@ function rows(count: number, seed: number): string {
   }).join('\n');
 }
 
+/** The beginning of a spec on the data and the model of the folder. */
+export const specHead = (name: string, { size = 300, epsilon = 20, sensitivity = 'benchmark' } = {}): string => `
+version: 1
+name: ${name}
+datasets:
+  weather:
+    files: { train: train.jsonl, test: test.jsonl }
+    text: text
+    label: { column: label, values: [cold, warm] }
+    sensitivity: ${sensitivity}
+    privacy: { unit: record, size: ${size}, budget: { epsilon: ${epsilon} } }
+models:
+  base: { path: base }`;
+
 /** Makes the folder and its data; `withModel` adds `base/`, a decoder with random weights. */
 export async function openTinyWorld(options: { train: number; withModel: boolean }): Promise<TinyWorld> {
   const folder = mkdtempSync(join(tmpdir(), 'tiny world '));
