@@ -72,6 +72,7 @@ export function createBudgetActivities({ store, ledger }: WorkerParts): BudgetAc
         if ((await opened.entryState(receipt)) !== 'released') continue;
         throw new EpsilonflowError('RECEIPT_INVALID', `The ledger holds ${receipt.entryId} no more: it was released.`);
       }
+      failpoint('receipts: read');
       return receipts;
     },
 

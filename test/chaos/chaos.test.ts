@@ -39,11 +39,12 @@ describe('processes killed between any two statements', () => {
   }, 600_000);
 
   it('leave one on a real Temporal server, whose experiments all complete', async () => {
-    const at = ['step: announced', 'attempt: published'];
+    const at = ['step: announced', 'turn: made', 'attempt: published', 'report: heard'];
     const settings = { seed, trials: at.length, at, databases: databases.slice(0, 1), say: quiet };
-    const { problems, deaths, ...sums } = await runOnTemporal(settings);
+    const { problems, deaths, turns, ...sums } = await runOnTemporal(settings);
     expect(problems).toEqual([]);
     expect(deaths).toBe(at.length);
+    expect(turns).toBeGreaterThan(0);
     expect(sums).toMatchObject({ underCounted: 0, overCounted: 0 });
   }, 600_000);
 });

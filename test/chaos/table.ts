@@ -30,6 +30,11 @@ export function tableOf(campaign: Campaign, onTemporal: TemporalCampaign | null)
     }),
     '',
     ...linesOf(`${campaign.trials} trials on SQL databases`, campaign),
-    ...(onTemporal ? linesOf(`${onTemporal.experiments} experiments on a Temporal server`, onTemporal) : []),
+    ...(onTemporal
+      ? linesOf(
+          `${onTemporal.experiments} experiments on a Temporal server, continued as new ${onTemporal.turns} times`,
+          onTemporal,
+        )
+      : []),
   ].join('\n');
 }

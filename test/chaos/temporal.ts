@@ -1,6 +1,7 @@
 /**
  * @file Chaos on a real Temporal server: experiments on one private account one after another and side by side, whose
- * worker or step process is killed at one boundary after the other and started again until all has ended.
+ * worker or step process is killed at one boundary after the other and started again until all has ended. Every second
+ * one has three private steps and continues as new while they train.
  */
 
 import { spawn, type ChildProcess } from 'node:child_process';
@@ -24,15 +25,17 @@ import { jobProcesses, openTinyWorld, type TinyWorld } from '../orchestration/ti
 import type { TestDatabase } from '../privacy/ledger-databases.ts';
 import { seededRandom } from '../privacy/seeded-random.ts';
 import { compareWithLedger, type Finding, type Witness } from './spending.ts';
+import { Moments, moments, turnEarly, type Moment } from './turning-client.ts';
 
 const steps = 12;
 
 /** How often a noise key is lost when a worker dies. */
 const keyLossShare = 0.15;
 
-const specOf = (name: string, seed: number): string => `
+const specOf = (name: string, seeds: readonly number[]): string => `
 version: 1
 name: ${name}
+matrix: { seed: [${seeds.join(', ')}] }
 datasets:
   people:
     files: { train: train.jsonl, test: test.jsonl }
@@ -49,7 +52,7 @@ steps:
       epsilon: 4
       release: { epsilon: 0.5 }
       dp: { steps: ${steps}, batch: 20, buckets: 40, embedding: 4, filters: 4 }
-      seed: ${seed}
+      seed: "\${{ matrix.seed }}"
 `;
 
 interface Place {
@@ -62,6 +65,8 @@ interface Place {
 }
 
 const place = (boundary: string, upTo = 1, inJob = false): Place => ({ boundary, upTo, inJob });
+
+const isMoment = (boundary: string): boundary is Moment => (moments as readonly string[]).includes(boundary);
 
 /** Before, in and after everything that an experiment does. */
 const places: readonly Place[] = [
@@ -76,6 +81,8 @@ const places: readonly Place[] = [
   ...['asked', 'written', 'durable'].map((what) => place(`commit: ${what}`, 2)),
   ...['attempt: committed', 'attempt: told', 'key: overwritten', 'key: removed'].map((name) => place(name)),
   ...['asked', 'written', 'durable'].map((what) => place(`release: ${what}`)),
+  place('receipts: read'),
+  ...moments.map((moment) => place(moment, 2)),
 ];
 
 export interface TemporalSettings {
@@ -90,6 +97,8 @@ export interface TemporalSettings {
 
 export interface TemporalCampaign extends Omit<Finding, 'problems'> {
   experiments: number;
+  /** Runs that another run of the same experiment continued. */
+  turns: number;
   deaths: number;
   ends: Record<string, number>;
   hits: Record<string, number>;
@@ -126,7 +135,7 @@ export async function runOnTemporal(settings: TemporalSettings): Promise<Tempora
   const kills = killsOf(settings);
   const campaign: TemporalCampaign = {
     ...{ spent: 0, charged: 0, underCounted: 0, overCounted: 0 },
-    ...{ experiments: 0, deaths: 0, ends: {}, hits: {}, problems: [], seconds: 0 },
+    ...{ experiments: 0, turns: 0, deaths: 0, ends: {}, hits: {}, problems: [], seconds: 0 },
   };
   const { databases } = settings;
   for (const [index, database] of databases.entries()) {
@@ -139,6 +148,8 @@ export async function runOnTemporal(settings: TemporalSettings): Promise<Tempora
 
 interface Flight {
   witness: Witness;
+  /** Workflow ids of its private steps. */
+  children: string[];
   ended: boolean;
   /** Someone took its noise key: it may fail. */
   lostKey: boolean;
@@ -153,7 +164,10 @@ class TemporalWorld {
   private readonly campaign: TemporalCampaign;
   private world!: TinyWorld;
   private client!: Client;
+  private moments!: Moments;
   private worker: ChildProcess | null = null;
+  /** Moments of the kind that the worker is to die at, when it was started. */
+  private momentsBefore = 0;
   private readonly flights: Flight[] = [];
   private seenCrashes = 0;
   private readonly random: () => number;
@@ -175,9 +189,12 @@ class TemporalWorld {
       const { address } = await ensureTemporal();
       process.env['TEMPORAL_ADDRESS'] = address;
       const connection = await Connection.connect({ address });
-      this.client = new Client({ connection });
+      this.client = new Client({ connection, interceptors: { workflow: [turnEarly] } });
+      this.moments = new Moments(this.client);
       try {
         await this.work();
+        const { count } = await this.client.workflow.count('ExecutionStatus = "ContinuedAsNew"');
+        this.campaign.turns += count;
         await this.examine(url);
       } finally {
         this.worker?.kill('SIGKILL');
@@ -204,10 +221,9 @@ class TemporalWorld {
 
   private async startExperiment(): Promise<void> {
     const number = this.flights.length + 1;
-    const file = this.world.write(
-      `chaos-${number}.yaml`,
-      specOf(`chaos-${number}`, this.settings.seed * 1000 + number),
-    );
+    const seed = this.settings.seed * 1000 + 10 * number;
+    const [name, seeds] = number % 2 === 0 ? ['turning', [seed, seed + 1, seed + 2]] : ['chaos', [seed]];
+    const file = this.world.write(`${name}-${number}.yaml`, specOf(`${name}-${number}`, seeds as number[]));
     const { compiled, registrations } = await withCompileHost(async (host) => ({
       compiled: await compile({ file }, host),
       registrations: host.registrations,
@@ -225,7 +241,8 @@ class TemporalWorld {
       );
     const spendingLog = join(this.world.folder, 'spending.jsonl');
     const witness = { workflowId, spendingLog, deaths: 0, ended: false, completed: false, sharesKeys: false };
-    const flight: Flight = { witness, ended: false, lostKey: false };
+    const children = compiled.plan.nodes.map(({ slug }) => `${workflowId}/${slug}`);
+    const flight: Flight = { witness, children, ended: false, lostKey: false };
     this.flights.push(flight);
     this.campaign.experiments += 1;
     void result.then((end) => {
@@ -245,8 +262,9 @@ class TemporalWorld {
     const environment = {
       ...process.env,
       EPSILONFLOW_SPENDING_LOG: join(this.world.folder, 'spending.jsonl'),
-      ...(armed && { EPSILONFLOW_FAILPOINT: `${armed.boundary}#${armed.count}` }),
+      ...(armed && !isMoment(armed.boundary) && { EPSILONFLOW_FAILPOINT: `${armed.boundary}#${armed.count}` }),
     };
+    if (armed && isMoment(armed.boundary)) this.momentsBefore = await this.countMoments(armed.boundary);
     const startedAt = Date.now();
     const child = spawn(process.execPath, [join(packageRoot, 'cli', 'epsilonflow.mjs'), 'worker', '--jobs', '2'], {
       env: environment,
@@ -261,11 +279,28 @@ class TemporalWorld {
     await this.handBack(startedAt);
   }
 
+  private countMoments(moment: Moment): Promise<number> {
+    const open = this.flights.filter(({ ended }) => !ended);
+    return this.moments.count(
+      moment,
+      open.map(({ witness: { workflowId }, children }) => ({ workflowId, children })),
+    );
+  }
+
+  /** Kills the worker when the moment has come that it is to die at. */
+  private async killAtMoment(): Promise<void> {
+    const [armed] = this.kills;
+    if (!armed || !isMoment(armed.boundary) || this.worker === null) return;
+    if ((await this.countMoments(armed.boundary)) < this.momentsBefore + armed.count) return;
+    this.worker.kill('SIGKILL');
+    await once(this.worker, 'exit');
+  }
+
   /** Tells Temporal at once of attempts that died with a worker, but for those that the new worker found by itself. */
   private async handBack(before: number): Promise<void> {
     const open = this.flights.filter(({ ended }) => !ended);
-    for (const { witness } of open) {
-      for (const workflowId of [witness.workflowId, `${witness.workflowId}/classifier`]) {
+    for (const { witness, children } of open) {
+      for (const workflowId of [witness.workflowId, ...children]) {
         const description = await this.client.workflow
           .getHandle(workflowId)
           .describe()
@@ -286,7 +321,8 @@ class TemporalWorld {
     const worker = this.worker!;
     const open = this.flights.filter(({ ended }) => !ended);
     if (open.length === 0) return;
-    await until('an experiment ends or something dies', () => {
+    await until('an experiment ends or something dies', async () => {
+      await this.killAtMoment();
       if (open.some(({ ended }) => ended)) return true;
       if (worker.signalCode !== null || worker.exitCode !== null) return true;
       const crashes = this.crashes();
