@@ -71,8 +71,8 @@ export interface PostgresServer {
   createDatabase(): Promise<string>;
   /** Runs a statement as the server's administrator, in the database of `url`. */
   query(url: string, statement: string): Promise<pg.QueryResult<Record<string, unknown>>>;
-  /** Ends the server at once, as a crash would. */
-  crash(): Promise<void>;
+  /** Ends the server at once: its processes by themselves, or with `SIGKILL` whether they want or not. */
+  crash(signal?: 'SIGQUIT' | 'SIGKILL'): Promise<void>;
   start(): Promise<void>;
   /** Ends it and removes its data. */
   remove(): Promise<void>;
@@ -108,21 +108,23 @@ export async function startPostgres(options: { durable: boolean } = { durable: f
   if (!options.durable) settings.push('fsync=off', 'full_page_writes=off');
   const start = async (): Promise<void> => {
     const parameters = ['-D', data, ...settings.flatMap((setting) => ['-c', setting])];
-    server = spawn(join(native, 'bin', 'postgres'), parameters, { ...user, env, stdio: 'ignore', cwd: '/' });
     for (const deadline = Date.now() + 30_000; ;) {
+      // Refused while a process of the one before holds its memory.
+      if (server === null || server.exitCode !== null)
+        server = spawn(join(native, 'bin', 'postgres'), parameters, { ...user, env, stdio: 'ignore', cwd: '/' });
       const isUp = await query(urlOf('postgres'), 'select 1').then(
         () => true,
         () => false,
       );
       if (isUp) return;
-      if (Date.now() > deadline || server.exitCode !== null) throw new Error('PostgreSQL did not start');
+      if (Date.now() > deadline) throw new Error('PostgreSQL did not start');
       await new Promise((wake) => setTimeout(wake, 50));
     }
   };
-  const crash = async (): Promise<void> => {
+  const crash: PostgresServer['crash'] = async (signal = 'SIGQUIT') => {
     if (server === null) return;
     const ended = once(server, 'exit');
-    server.kill('SIGQUIT');
+    server.kill(signal);
     await ended;
     server = null;
   };

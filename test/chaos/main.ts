@@ -1,14 +1,15 @@
 /**
- * @file `npm run chaos [-- --seed S] [--trials N] [--temporal M] [--trial NUMBER]`: the long series of chaos trials, M of
- * them on a Temporal server. Progress goes to stderr, the table to stdout. Exit code 1 when a trial failed or a boundary
- * was missed.
+ * @file `npm run chaos [-- --seed S] [--trials N] [--temporal M] [--services K] [--trial NUMBER]`: the long series of
+ * chaos trials, M more on a Temporal server, and K kills of the services of runs. Progress goes to stderr, the tables to
+ * stdout. Exit code 1 when a trial failed or a boundary was missed.
  */
 
 import { parseArgs } from 'node:util';
 
 import { ledgerDatabases } from '../privacy/ledger-databases.ts';
 import { missingOf, runCampaign } from './campaign.ts';
-import { tableOf } from './table.ts';
+import { runServiceChaos } from './services.ts';
+import { serviceTableOf, tableOf } from './table.ts';
 import { runOnTemporal } from './temporal.ts';
 
 const say = (line: string): void => {
@@ -23,11 +24,12 @@ async function main(): Promise<number> {
       seed: { type: 'string', default: String(Date.now() % 1_000_000) },
       trials: { type: 'string', default: '500' },
       temporal: { type: 'string', default: '50' },
+      services: { type: 'string', default: '100' },
       trial: { type: 'string' },
       lanes: { type: 'string', default: '2' },
     },
   });
-  const numberOf = (name: 'seed' | 'trials' | 'temporal' | 'lanes'): number => Number(values[name]);
+  const numberOf = (name: 'seed' | 'trials' | 'temporal' | 'services' | 'lanes'): number => Number(values[name]);
   const [seed, trials, lanes] = [numberOf('seed'), numberOf('trials'), numberOf('lanes')];
   const only = values.trial === undefined ? null : Number(values.trial);
   say(`seed ${seed}: what fails can be run again by --seed ${seed} --trial NUMBER`);
@@ -36,10 +38,14 @@ async function main(): Promise<number> {
   try {
     const most = Math.max(2 * trials, trials + 50);
     const campaign = await runCampaign({ seed, trials, most, hitsEach, only, lanes, databases, say });
-    const isLong = only === null && numberOf('temporal') > 0;
-    const onTemporal = isLong ? await runOnTemporal({ seed, trials: numberOf('temporal'), databases, say }) : null;
+    const countOf = (name: 'temporal' | 'services'): number => (only === null ? numberOf(name) : 0);
+    const settings = { seed, trials: countOf('temporal'), databases, say };
+    const onTemporal = settings.trials > 0 ? await runOnTemporal(settings) : null;
     console.log(tableOf(campaign, onTemporal));
-    const problems = [...campaign.problems, ...(onTemporal?.problems ?? [])];
+    const kills = countOf('services');
+    const ofServices = kills > 0 ? await runServiceChaos({ seed, kills, say }) : null;
+    if (ofServices) console.log(serviceTableOf(ofServices));
+    const problems = [campaign, onTemporal, ofServices].flatMap((each) => each?.problems ?? []);
     for (const problem of problems) console.log(`FAILED ${problem}`);
     if (only !== null) return problems.length > 0 ? 1 : 0;
     const missing = Object.entries(campaign.hits).flatMap(([name, hits]) =>

@@ -1,6 +1,7 @@
 /** @file What the long series of chaos trials prints. */
 
 import type { Campaign } from './campaign.ts';
+import { victims, type ServiceChaos } from './services.ts';
 import type { TemporalCampaign } from './temporal.ts';
 
 type Sums = Pick<Campaign, 'deaths' | 'spent' | 'charged' | 'underCounted' | 'overCounted' | 'ends' | 'seconds'>;
@@ -36,5 +37,22 @@ export function tableOf(campaign: Campaign, onTemporal: TemporalCampaign | null)
           onTemporal,
         )
       : []),
+  ].join('\n');
+}
+
+/** How often each service was killed, and how soon the run got on when it was there again. */
+export function serviceTableOf({ experiments, kills, progressAfter, spent, charged, seconds }: ServiceChaos): string {
+  const rows = victims.map((victim) => {
+    const times = [...progressAfter[victim]].sort((a, b) => a - b);
+    const at = (share: number): string => (times[Math.floor(share * (times.length - 1))]! / 1000).toFixed(1);
+    return `| ${victim} | ${kills[victim]} | ${times.length > 0 ? `${at(0.5)} | ${at(1)}` : '- | -'} |`;
+  });
+  return [
+    '',
+    '| service | killed | progress after restart, median s | longest s |',
+    '| --- | ---: | ---: | ---: |',
+    ...rows,
+    '',
+    `${experiments} experiments in ${seconds.toFixed(0)} s. Uses of noise: ${spent} spent, ${charged} charged.`,
   ].join('\n');
 }
