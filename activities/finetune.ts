@@ -22,7 +22,8 @@ import {
   type CheckpointIdentity,
   type TrainingState,
 } from '../learning/dp/checkpoint.ts';
-import { bytesOf, isWithin, microbatchShapes } from '../learning/dp/memory.ts';
+import { callsAtOnce } from '../learning/machine.ts';
+import { bytesOf, isWithin, microbatchesAtOnce, microbatchShapes } from '../learning/dp/memory.ts';
 import { encodeRecord, type EncodedRecord, type MicrobatchShape } from '../learning/dp/sequences.ts';
 import { Trainer, unmovedGroups } from '../learning/dp/trainer.ts';
 import { checkModelUnchanged } from '../learning/formats/model-digest.ts';
@@ -200,6 +201,7 @@ export const run: StepRunner<'finetune'> = async (input, context): Promise<StepO
       },
       secret: mechanism.kind === 'unbounded' ? null : await noiseSecret(input),
       layout,
+      atOnce: microbatchesAtOnce(model.config, tuned, layout, { memory: limits.memory, most: callsAtOnce() }),
       padId: tokenizer.eosId,
       machine: computation(),
     },

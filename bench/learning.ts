@@ -228,7 +228,7 @@ const generate = 'transformers 4.57.6 generate, KV cache';
 const texts: SamplingWork = { texts: 64, tokens: 64, first: 0 };
 const opacus = 'Opacus 1.6.0, the better of hooks and ghost clipping';
 const tokensASecond = { unit: 'tokens/s', better: 'more' } as const satisfies Partial<BenchCase>;
-const smallWork = { config: small, batch: 32, time: 128, rows: 32 };
+const smallWork = { config: small, batch: 32, time: 128, rows: 16 };
 const all = { kind: 'full', classes: 0 } as const;
 
 export const learning: Bench = {
@@ -251,7 +251,7 @@ export const learning: Bench = {
       ...{ name: 'dp-lora-width-768', peerName: opacus, goal: 1.2 },
       measure: (options) =>
         loraAgainstOpacus(
-          { config: wide, batch: 8, time: 128, rows: 8, tuned: loraOn(['q', 'v']) },
+          { config: wide, batch: 8, time: 128, rows: 4, tuned: loraOn(['q', 'v']) },
           { rounds: 4, steps: 2 },
           options,
         ),

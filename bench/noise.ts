@@ -18,7 +18,7 @@ import { microbatchShapes } from '../learning/dp/memory.ts';
 import { encodeRecord, microbatches, type EncodedRecord } from '../learning/dp/sequences.ts';
 import { Trainer, clippingFor } from '../learning/dp/trainer.ts';
 import { readModel, type Model } from '../learning/formats/model.ts';
-import { machine } from '../learning/machine.ts';
+import { callsAtOnce, machine } from '../learning/machine.ts';
 import { tf, type Tensor } from '../learning/tensorflow.ts';
 import { initialWeights, wordCnnSizes, type WordCnnShape } from '../learning/word-cnn/parameters.ts';
 import { namedWeights, privateSchedule, trainPrivately } from '../learning/word-cnn/private-training.ts';
@@ -119,7 +119,8 @@ async function loraStepTime(model: Model, records: readonly EncodedRecord[], bat
   const mechanism = mechanismFor(batch, steps, 'exact');
   const trainer = new Trainer(
     {
-      ...{ config: model.config, tuned, mechanism, secret, layout: layoutFor(model), padId: 0, machine: machine() },
+      ...{ config: model.config, tuned, mechanism, secret, layout: layoutFor(model), padId: 0 },
+      ...{ atOnce: callsAtOnce(), machine: machine() },
       schedule: { lr: 5e-3, warmup: 1, finalLr: 0.1, steps },
       unboundedBatch: { samplingProbability: 0, expectedBatchSize: 1, seed: 0 },
     },

@@ -29,17 +29,22 @@ function cards(): string[] {
   }
 }
 
+const isOnCard = (): boolean => (tf.backend() as unknown as { isUsingGpuDevice: boolean }).isUsingGpuDevice;
+
+/** Calls of a compiled function that are worth running side by side: one for each core; a card is full with one. */
+export const callsAtOnce = (): number => (isOnCard() ? 1 : availableParallelism());
+
 /** A text that is the same only where the same program computes the same numbers. */
 export function machine(): string {
-  const backend = tf.backend() as unknown as { isUsingGpuDevice: boolean; binding: { TF_Version: string } };
+  const { binding } = tf.backend() as unknown as { binding: { TF_Version: string } };
   const settings = Object.entries(process.env)
     .filter(([name]) => settingNames.test(name))
     .map(([name, value]) => [name, value?.replace(cacheFolder, '')] as const);
   return JSON.stringify({
     processor: processor(),
     threads: availableParallelism(),
-    cards: backend.isUsingGpuDevice ? cards() : [],
-    library: [backend.binding.TF_Version, tf.version['tfjs-core'], backend.isUsingGpuDevice],
+    cards: isOnCard() ? cards() : [],
+    library: [binding.TF_Version, tf.version['tfjs-core'], isOnCard()],
     engine: process.versions.v8,
     settings: settings.sort(([one], [other]) => (one < other ? -1 : 1)),
   });

@@ -30,7 +30,7 @@ export const smolLm2Work: LoraWork = {
   tuned: loraOn(['q', 'v']),
   batch: 8,
   time: 64,
-  rows: 8,
+  rows: 4,
 };
 
 /**

@@ -10,7 +10,7 @@ import { initialWeights } from '../../learning/decoder/weights.ts';
 import { adamUpdate, zeroState } from '../../learning/dp/adam.ts';
 import { encodeRecord, type EncodedRecord, type MicrobatchShape } from '../../learning/dp/sequences.ts';
 import { Trainer } from '../../learning/dp/trainer.ts';
-import { machine } from '../../learning/machine.ts';
+import { callsAtOnce, machine } from '../../learning/machine.ts';
 import { tf, type Tensor } from '../../learning/tensorflow.ts';
 import { seededStream } from '../../privacy/noise.ts';
 import { wholeBatches } from './mechanism.ts';
@@ -62,6 +62,7 @@ export function trainerArm(
         tuned,
         schedule,
         layout,
+        atOnce: callsAtOnce(),
         padId: 0,
         machine: machine(),
         mechanism: arithmetic === 'unbounded' ? { kind: 'unbounded' } : wholeBatches(batch, arithmetic),
@@ -118,21 +119,21 @@ export function plainArm(name: string, work: LoraWork, weights: Record<string, T
     return tf.tensor2d(flat, [rows, time + 1], 'int32');
   };
   const example = { weights, adapter: upload(), tokens: tokensFrom(0) };
-  const program = compile(gradient, example);
+  const program = compile(gradient, example, { atOnce: callsAtOnce() });
   disposeTree([example.adapter, example.tokens]);
   let step = 0;
   const oneStep = (): void => {
     const tensors = upload();
     const sums = parameters.map(({ name }) => new Float64Array(values[name]!.length));
-    for (let first = 0; first < batch; first += rows) {
-      const tokens = tokensFrom(first);
-      const outputs = program({ weights, adapter: tensors, tokens });
-      outputs.grads.forEach((tensor, index) => {
+    const microbatches = Array.from({ length: batch / rows }, (_, index) => tokensFrom(index * rows));
+    const results = program.all(microbatches.map((tokens) => ({ weights, adapter: tensors, tokens })));
+    for (const { grads } of results) {
+      grads.forEach((tensor, index) => {
         const [sum, part] = [sums[index]!, tensor.dataSync()];
         for (let at = 0; at < sum.length; at += 1) sum[at]! += part[at]! / batch;
       });
-      disposeTree([tokens, outputs]);
     }
+    disposeTree([microbatches, results]);
     disposeTree(tensors);
     parameters.forEach(({ name }, index) => {
       const [own, first, second] = [state.values[name]!, state.first[name]!, state.second[name]!];

@@ -20,6 +20,8 @@ export interface CompileOptions {
   programs?: number;
   /** `eager`: a function that can't be captured runs op by op instead. Default: it is refused. */
   fallback?: 'eager';
+  /** Most calls that `all` runs side by side. Default 1. */
+  atOnce?: number;
 }
 
 export interface CompiledFunction<I extends TensorTree, O extends TensorTree> {
@@ -31,6 +33,11 @@ export interface CompiledFunction<I extends TensorTree, O extends TensorTree> {
    * @throws EpsilonflowError COMPILE_REFUSED as `compile`.
    */
   (inputs: I): O;
+  /**
+   * Several calls with inputs of the same shapes and types, `atOnce` of them side by side: the outputs are those of
+   * single calls, bit for bit. What calls share, weights for instance, may be the same tensors.
+   */
+  all(calls: readonly I[]): O[];
   /** Frees all programs. The function must not be called again. */
   dispose(): void;
   /** Programs that are kept at present. */
@@ -71,7 +78,7 @@ const isRefusal = (error: unknown): boolean => error instanceof EpsilonflowError
 export function compile<I extends TensorTree, O extends TensorTree>(
   compute: (inputs: I) => O,
   example?: I,
-  { programs: limit = 8, fallback }: CompileOptions = {},
+  { programs: limit = 8, fallback, atOnce = 1 }: CompileOptions = {},
 ): CompiledFunction<I, O> {
   /** By shapes and types, the most recently used last; null where the function runs op by op. */
   const programs = new Map<string, Program<O> | null>();
@@ -105,6 +112,7 @@ export function compile<I extends TensorTree, O extends TensorTree>(
             ),
           ),
         tensors.map(specOf),
+        atOnce,
       );
     } catch (error) {
       if (fallback === 'eager' && isRefusal(error)) return null;
@@ -125,13 +133,24 @@ export function compile<I extends TensorTree, O extends TensorTree>(
     return program;
   };
 
-  const call = (inputs: I): O => {
-    if (disposed) invalid('The compiled function was disposed.');
-    const tensors = ordered(inputs);
+  const select = (inputs: I, tensors: readonly Tensor[]): Program<O> | null => {
     const same = recent?.inputs.every((spec, index) => fits(tensors[index] as Tensor, spec)) ?? false;
     if (!same) recent = programFor(inputs, tensors);
-    return recent ? recent.run(tensors) : runEagerly(compute, inputs);
+    return recent;
   };
+
+  const all = (calls: readonly I[]): O[] => {
+    if (disposed) invalid('The compiled function was disposed.');
+    const [first] = calls;
+    if (first === undefined) return [];
+    const tensors = calls.map(ordered);
+    const program = select(first, tensors[0]!);
+    if (program === null) return calls.map((inputs) => runEagerly(compute, inputs));
+    const isFitting = tensors.every((each) => program.inputs.every((spec, index) => fits(each[index] as Tensor, spec)));
+    if (!isFitting) invalid('Calls side by side take inputs of the same shapes and types.');
+    return program.run(tensors);
+  };
+  const call = (inputs: I): O => all([inputs])[0] as O;
 
   if (example) recent = programFor(example, ordered(example));
   const dispose = (): void => {
@@ -139,7 +158,7 @@ export function compile<I extends TensorTree, O extends TensorTree>(
     for (const program of programs.values()) program?.dispose();
     programs.clear();
   };
-  return Object.defineProperty(Object.assign(call, { dispose }), 'programs', {
+  return Object.defineProperty(Object.assign(call, { all, dispose }), 'programs', {
     get: () => programs.size,
   }) as CompiledFunction<I, O>;
 }

@@ -4,13 +4,13 @@ import { setCardFlags, type Tensor } from '../tensorflow.ts';
 import { nativeBackend } from './backend.ts';
 import type { TensorSpec } from './op-shapes.ts';
 import { record, refuse, type Recording } from './recorder.ts';
-import { graphBytes, loadGraph } from './saved-model.ts';
+import { graphBytes, inputName, loadGraph, outputName } from './saved-model.ts';
 import { leavesOf, rebuild, type TensorTree } from './tensor-tree.ts';
 
 export interface Program<O extends TensorTree> {
   readonly inputs: readonly TensorSpec[];
-  /** @param inputs of the program's shapes and types, in its order */
-  run(inputs: readonly Tensor[]): O;
+  /** Calls side by side, `atOnce` at a time. @param calls inputs of the program's shapes and types, in its order */
+  run(calls: readonly (readonly Tensor[])[]): O[];
   dispose(): void;
 }
 
@@ -34,11 +34,13 @@ function refuseDifference(first: Recording, second: Recording): never {
 
 /**
  * @param compute called twice, on tensors without values
+ * @param atOnce most calls in one run of the graph
  * @throws EpsilonflowError COMPILE_REFUSED
  */
 export function captureProgram<O extends TensorTree>(
   compute: (inputs: readonly Tensor[]) => O,
   inputs: readonly TensorSpec[],
+  atOnce: number,
 ): Program<O> {
   const form: { outputs?: O } = {};
   const trace = (given: readonly Tensor[]) => {
@@ -46,20 +48,40 @@ export function captureProgram<O extends TensorTree>(
     return leavesOf(form.outputs);
   };
   const recording = record(inputs, trace);
-  const graph = graphBytes(recording);
+  const graph = graphBytes(recording, atOnce);
   const again = record(inputs, trace);
-  if (!graphBytes(again).equals(graph)) refuseDifference(recording, again);
+  if (!graphBytes(again, atOnce).equals(graph)) refuseDifference(recording, again);
   setCardFlags();
   const id = loadGraph(graph);
-  const infos = inputs.map(({ dtype }, index) => ({
-    name: `input${index}:0`,
-    tfDtype: `DT_${dtype.toUpperCase()}`,
-  }));
-  const outputNames = recording.outputs.map((_, index) => `call:${index}`);
   const outputs = form.outputs as O;
+  const places = (copies: number) => {
+    const each = Array.from({ length: copies }, (_, copy) => copy);
+    return {
+      infos: each.flatMap((copy) =>
+        inputs.map(({ dtype }, index) => ({
+          name: `${inputName(copy, index)}:0`,
+          tfDtype: `DT_${dtype.toUpperCase()}`,
+        })),
+      ),
+      outputNames: each.flatMap((copy) => recording.outputs.map((_, index) => outputName(copy, index))),
+    };
+  };
+  /** TensorFlow runs as much of the graph as is asked for. */
+  const runTogether = (calls: readonly (readonly Tensor[])[]): O[] => {
+    const { infos, outputNames } = places(calls.length);
+    const tensors = nativeBackend().runSavedModel(id, calls.flat(), infos, outputNames);
+    const width = recording.outputs.length;
+    return calls.map((_, copy) => rebuild(outputs, tensors.slice(copy * width, (copy + 1) * width)));
+  };
   return {
     inputs,
-    run: (given) => rebuild(outputs, nativeBackend().runSavedModel(id, given, infos, outputNames)),
+    run(calls) {
+      const results: O[] = [];
+      for (let from = 0; from < calls.length; from += atOnce) {
+        results.push(...runTogether(calls.slice(from, from + atOnce)));
+      }
+      return results;
+    },
     dispose: () => nativeBackend().binding.deleteSavedModel(id),
   };
 }

@@ -1,4 +1,4 @@
-/** @file Writes a recording as a SavedModel whose only node calls one function that XLA must compile, and loads it. */
+/** @file Writes a recording as a SavedModel whose nodes call one function that XLA must compile, and loads it. */
 
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -21,8 +21,12 @@ function outputAddress(node: RecordedNode, output: number): string {
 const address = (ref: ValueRef): string =>
   'input' in ref ? `argument${ref.input}` : outputAddress(ref.node, ref.output);
 
-/** Inputs are `input0`, `input1` ..., outputs `call:0`, `call:1` ... */
-export function graphBytes(recording: Recording): Buffer {
+/** Names of tensors of the graph: what call number `copy` takes and gives. */
+export const inputName = (copy: number, index: number): string => `input${copy}_${index}`;
+export const outputName = (copy: number, index: number): string => `call${copy}:${index}`;
+
+/** @param copies how often the function can be called in one run of the graph, side by side */
+export function graphBytes(recording: Recording, copies: number): Buffer {
   const typed = (prefix: string, dtypes: readonly DataType[]) =>
     dtypes.map((type, index) => ({ name: `${prefix}${index}`, type }));
   const inputTypes = recording.inputs.map(({ dtype }) => dtype);
@@ -36,24 +40,23 @@ export function graphBytes(recording: Recording): Buffer {
     returns: Object.fromEntries(recording.outputs.map(({ ref }, index) => [`result${index}`, address(ref)])),
     attributes: mustCompile,
   });
-  const placeholders = recording.inputs.map(({ dtype, shape }, index) =>
-    nodeMessage(`input${index}`, 'Placeholder', [], {
-      dtype: attribute.type(dataTypes[dtype]),
-      shape: attribute.shape(shape),
-    }),
-  );
-  const call = nodeMessage(
-    'call',
-    'StatefulPartitionedCall',
-    recording.inputs.map((_, index) => `input${index}`),
-    {
+  const callOf = (copy: number): Buffer[] => {
+    const placeholders = recording.inputs.map(({ dtype, shape }, index) =>
+      nodeMessage(inputName(copy, index), 'Placeholder', [], {
+        dtype: attribute.type(dataTypes[dtype]),
+        shape: attribute.shape(shape),
+      }),
+    );
+    const inputs = recording.inputs.map((_, index) => inputName(copy, index));
+    const call = nodeMessage(`call${copy}`, 'StatefulPartitionedCall', inputs, {
       Tin: attribute.types(inputTypes.map((type) => dataTypes[type])),
       Tout: attribute.types(outputTypes.map((type) => dataTypes[type])),
       f: attribute.functionName('captured'),
       ...mustCompile,
-    },
-  );
-  return savedModelMessage([...placeholders, call], [step]);
+    });
+    return [...placeholders, call];
+  };
+  return savedModelMessage(Array.from({ length: copies }, (_, copy) => callOf(copy)).flat(), [step]);
 }
 
 /** Loads a graph into TensorFlow; returns its number. The file lives in the temporary folder only while it is read. */

@@ -22,6 +22,7 @@ import {
   type MicrobatchGradient,
   type MicrobatchInputs,
   type MicrobatchOutputs,
+  type ProgramShape,
 } from './gradients.ts';
 
 /** Share by which a clipped norm stays below its bound, for rounding in norm and scaling. */
@@ -121,7 +122,7 @@ export function compileFullGradient(
   config: DecoderConfig,
   tuned: TunedShape & { kind: 'full' },
   clipping: Clipping,
-  { rows, time }: { rows: number; time: number },
+  { rows, time, atOnce = 1 }: ProgramShape,
 ): MicrobatchGradient {
   if (clipping !== null && clipping.step !== null) {
     throw new TypeError('gradients of all weights are clipped in float arithmetic only');
@@ -144,6 +145,7 @@ export function compileFullGradient(
           ? plainGradient(config, tuned.classes, inputs)
           : clippedGradient(config, tuned.classes, clipping.bounds, inputs),
       example,
+      { atOnce },
     );
   } finally {
     disposeTree(example);

@@ -27,7 +27,7 @@ import { flatLogits, type Conditioning } from '../decoder/forward.ts';
 import { crossEntropy } from '../decoder/loss.ts';
 import { tf, type Tensor } from '../tensorflow.ts';
 import { loraLayers } from './lora-layers.ts';
-import type { Microbatch } from './sequences.ts';
+import type { Microbatch, MicrobatchShape } from './sequences.ts';
 
 type TensorRecord = Record<string, Tensor>;
 
@@ -257,12 +257,17 @@ export function microbatchTensors(batch: Microbatch): Omit<MicrobatchInputs, 'we
   };
 }
 
+export interface ProgramShape extends MicrobatchShape {
+  /** Most microbatches that are computed side by side. Default 1. */
+  atOnce?: number;
+}
+
 /** Compiles the gradient of microbatches of `rows` examples with `time` predicted tokens. */
 export function compileMicrobatchGradient(
   config: DecoderConfig,
   adapter: AdapterShape,
   clipping: Clipping,
-  { rows, time }: { rows: number; time: number },
+  { rows, time, atOnce = 1 }: ProgramShape,
 ): MicrobatchGradient {
   const zeros = (shapes: Record<string, number[]>): TensorRecord =>
     Object.fromEntries(Object.entries(shapes).map(([name, shape]) => [name, tf.zeros(shape) as Tensor]));
@@ -276,7 +281,7 @@ export function compileMicrobatchGradient(
     present: tf.zeros([rows]),
   };
   try {
-    return compile((inputs) => microbatchGradient(config, adapter, clipping, inputs), example);
+    return compile((inputs) => microbatchGradient(config, adapter, clipping, inputs), example, { atOnce });
   } finally {
     disposeTree(example);
   }

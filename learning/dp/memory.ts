@@ -45,8 +45,11 @@ function exampleBytes(config: DecoderConfig, tuned: TunedShape, time: number): n
 
 const shown = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
 
+/** Microbatches that fit side by side where rows are not yet down to one: a core is busy with one, about. */
+const cores = 2;
+
 /**
- * The shape of each bucket: as many examples as keep the processor busy, fewer where they would not fit. Recorded in
+ * The shape of each bucket: as many examples as keep a core busy, fewer where two microbatches would not fit. Recorded in
  * checkpoints, since sums depend on it in their last bits.
  *
  * @param memory bytes that the process may take
@@ -68,8 +71,20 @@ export function microbatchShapes(
         { hint: 'Raise `memory` of the finetune step, lower its `sequence`, or use a smaller model.' },
       );
     }
-    return { time, rows: Math.max(1, Math.min(fitting, Math.floor(microbatchTokens / time))) };
+    return { time, rows: Math.max(1, Math.min(Math.floor(fitting / cores), Math.floor(microbatchTokens / time))) };
   });
+}
+
+/** How many microbatches of any shape of a layout fit into memory side by side, up to `most`. */
+export function microbatchesAtOnce(
+  config: DecoderConfig,
+  tuned: TunedShape,
+  layout: readonly MicrobatchShape[],
+  { memory, most }: { memory: number; most: number },
+): number {
+  const free = memory - fixedBytes(config, tuned);
+  const fitting = layout.map(({ rows, time }) => Math.floor(free / (rows * exampleBytes(config, tuned, time))));
+  return Math.max(1, Math.min(most, ...fitting));
 }
 
 /** Whether microbatches of `layout` take no more memory than those of `allowed`, and are of the same lengths. */

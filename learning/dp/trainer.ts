@@ -67,6 +67,8 @@ export interface TrainerSettings {
   /** With DP: secret of the noise and sampling. */
   secret: { key: Buffer; nodeKey: string } | null;
   layout: readonly MicrobatchShape[];
+  /** Most microbatches that are computed side by side; no number depends on it. */
+  atOnce: number;
   padId: number;
   /** What decides the last bits of sums beside the programs: see `machine` of `learning/machine.ts`. */
   machine: string;
@@ -86,6 +88,17 @@ type Trained = Pick<MicrobatchInputs, 'weights' | 'adapter'>;
 interface Program {
   rows: number;
   run: MicrobatchGradient;
+}
+
+/** Neighbours of one shape, `most` at a time. */
+function groupsOfOneShape(batches: readonly Microbatch[], most: number): Microbatch[][] {
+  const groups: Microbatch[][] = [];
+  for (const batch of batches) {
+    const last = groups.at(-1);
+    if (last && last.length < most && last[0]!.shape.time === batch.shape.time) last.push(batch);
+    else groups.push([batch]);
+  }
+  return groups;
 }
 
 export class Trainer {
@@ -147,15 +160,18 @@ export class Trainer {
     let loss = 0;
     const trained = this.upload(state);
     try {
-      for (const [index, batch] of batches.entries()) {
-        const program = await this.gradientFor(batch.shape, hooks);
-        for (const part of program.rows === batch.shape.rows ? [batch] : singleRows(batch)) {
-          const outputs = this.run(program.run, part, trained);
+      let microbatch = 0;
+      for (const group of groupsOfOneShape(batches, this.settings.atOnce)) {
+        const program = await this.gradientFor(group[0]!.shape, hooks);
+        const parts = group.flatMap((batch) => (program.rows === batch.shape.rows ? [batch] : singleRows(batch)));
+        for (const outputs of this.run(program.run, parts, trained)) {
           addSums(this.parameters, outputs.sums, sums);
           for (const value of outputs.losses.dataSync()) loss += value;
           disposeTree(outputs);
         }
-        await hooks.between({ step: state.step, microbatch: index + 1, of: batches.length });
+        for (let each = 0; each < group.length; each++) {
+          await hooks.between({ step: state.step, microbatch: ++microbatch, of: batches.length });
+        }
       }
     } finally {
       disposeTree(trained);
@@ -170,10 +186,10 @@ export class Trainer {
   private async gradientFor(shape: MicrobatchShape, hooks: TrainerHooks): Promise<Program> {
     const known = this.compiled.get(shape.time);
     if (known) return known;
-    const { config, tuned } = this.settings;
+    const { config, tuned, atOnce } = this.settings;
     const compiled = async (rows: number): Promise<Program> => {
       await hooks.compiling({ rows, time: shape.time });
-      const shaped = { rows, time: shape.time };
+      const shaped = { rows, time: shape.time, atOnce };
       const run =
         tuned.kind === 'full'
           ? compileFullGradient(config, tuned, this.clipping, shaped)
@@ -200,10 +216,15 @@ export class Trainer {
     return trained;
   }
 
-  private run(gradient: MicrobatchGradient, batch: Microbatch, { weights, adapter }: Trained): MicrobatchOutputs {
-    const data = microbatchTensors(batch);
+  private run(
+    gradient: MicrobatchGradient,
+    batches: readonly Microbatch[],
+    { weights, adapter }: Trained,
+  ): MicrobatchOutputs[] {
+    const data = batches.map(microbatchTensors);
+    const shared = { weights: this.settings.tuned.kind === 'full' ? weights : this.frozen, adapter };
     try {
-      return gradient({ weights: this.settings.tuned.kind === 'full' ? weights : this.frozen, adapter, ...data });
+      return gradient.all(data.map((own) => ({ ...shared, ...own })));
     } finally {
       disposeTree(data);
     }

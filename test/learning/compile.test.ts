@@ -53,6 +53,30 @@ describe('compile', () => {
     compiled.dispose();
   });
 
+  it('runs calls side by side with the bits of single ones, however many', () => {
+    const mix = ({ x, shared }: { x: Tensor; shared: { w: Tensor } }) => {
+      const product = tf.matMul(tf.softmax(x), shared.w) as Tensor;
+      return { product, sum: product.sum(0) as Tensor };
+    };
+    const shared = { w: tf.randomNormal([64, 48], 0, 1, 'float32', 4) as Tensor };
+    const calls = [5, 6, 7, 8, 9].map((seed) => ({ x: tf.randomNormal([64, 64], 0, 1, 'float32', seed), shared }));
+    const compiled = compile(mix, undefined, { atOnce: 2 });
+    const single = calls.map((inputs) => compiled(inputs));
+    for (const count of [5, 2, 1]) {
+      const together = compiled.all(calls.slice(0, count));
+      expect(together).toHaveLength(count);
+      together.forEach(({ product, sum }, index) => {
+        expect(values(product)).toEqual(values(single[index]!.product));
+        expect(values(sum)).toEqual(values(single[index]!.sum));
+      });
+    }
+    expect(compiled.all([])).toEqual([]);
+    expect(compiled.programs).toBe(1);
+    const wider = { x: tf.ones([32, 64]), shared };
+    expect(() => compiled.all([calls[0]!, wider])).toThrow(/same shapes/);
+    compiled.dispose();
+  });
+
   it('leaves no files and no tensors behind', () => {
     const files = () => readdirSync(tmpdir()).filter((name) => name.startsWith('epsilonflow-graph-')).length;
     const x = tf.ones([4]) as Tensor;

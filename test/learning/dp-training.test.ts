@@ -40,6 +40,7 @@ const settings: TrainerSettings = {
   unboundedBatch: { samplingProbability: 0.25, expectedBatchSize: 10, seed: 1 },
   secret: { key, nodeKey: 'a' },
   layout,
+  atOnce: 2,
   padId: 1,
   machine: 'this one',
 };
@@ -96,6 +97,20 @@ describe('DP training', () => {
     other.dispose();
     expect(digest(resumed)).toBe(digest(whole));
     expect(unmovedGroups(parameters, initialState().values, whole.values)).toEqual([]);
+  });
+
+  it('has the same bits however many microbatches are computed side by side', async () => {
+    const after = async (atOnce: number): Promise<string> => {
+      const state = initialState();
+      const schedule = { ...settings.schedule, steps: 2 };
+      const one = new Trainer({ ...settings, atOnce, schedule }, weights, records);
+      await one.train(state, quiet);
+      one.dispose();
+      return digest(state);
+    };
+    const alone = await after(1);
+    expect(await after(2)).toBe(alone);
+    expect(await after(3)).toBe(alone);
   });
 
   it('draws another batch and other noise from any other state, node, key or way to compute sums', async () => {

@@ -160,7 +160,8 @@ describe('the check of a program', () => {
         const bump = tf.oneHot(tf.scalar(5, 'int32') as never, outputs.sums['lora']!.size).mul(change(inputs.present));
         return { ...outputs, sums: { ...outputs.sums, lora: outputs.sums['lora']!.add(bump.toInt()) as Tensor } };
       };
-      return Object.assign(program, { dispose: () => undefined, programs: 1 });
+      const all = (calls: readonly Parameters<typeof program>[0][]) => calls.map(program);
+      return Object.assign(program, { all, dispose: () => undefined, programs: 1 });
     };
     const byRow = altered((present) => present.slice([3], [1]).toInt());
     expect(rowsAreIndependent(byRow, model(), shape)).toBe(false);

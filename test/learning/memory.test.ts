@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { bytesOf, isWithin, microbatchShapes } from '../../learning/dp/memory.ts';
+import { bytesOf, isWithin, microbatchesAtOnce, microbatchShapes } from '../../learning/dp/memory.ts';
 import type { DecoderConfig } from '../../learning/decoder/config.ts';
 import { smallAdapter, smallConfig } from './small-model.ts';
 
@@ -23,6 +23,19 @@ it('takes fewer examples of a larger model, the fewer the longer they are', () =
   expect(some).toEqual([...some].sort((a, b) => b - a));
   expect(some.at(-1)).toBeGreaterThanOrEqual(1);
   expect(some.at(-1)).toBeLessThan(many.at(-1)!);
+});
+
+it('computes as many microbatches side by side as fit, two of them if there are two examples', () => {
+  const of = (memory: number, most: number): number => {
+    const layout = microbatchShapes(larger, smallAdapter, { sequence: 128, memory });
+    return microbatchesAtOnce(larger, smallAdapter, layout, { memory, most });
+  };
+  expect(of(16 * gib, 2)).toBe(2);
+  expect(of(3 * gib, 2)).toBe(2);
+  expect(of(3 * gib, 64)).toBeLessThan(of(16 * gib, 64));
+  // Not even one has room.
+  const layout = microbatchShapes(larger, smallAdapter, { sequence: 128, memory: 16 * gib });
+  expect(microbatchesAtOnce(larger, smallAdapter, layout, { memory: gib, most: 2 })).toBe(1);
 });
 
 it('says what a model that does not fit takes', () => {

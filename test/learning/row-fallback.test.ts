@@ -26,6 +26,7 @@ const settings: TrainerSettings = {
   unboundedBatch: { samplingProbability: 0.5, expectedBatchSize: 6, seed: 1 },
   secret: { key: Buffer.alloc(32, 3), nodeKey: 'a' },
   layout: [{ rows: 4, time: 8 }],
+  atOnce: 2,
   padId: 1,
   machine: 'this one',
 };
