@@ -29,7 +29,8 @@ function cards(): string[] {
   }
 }
 
-const isOnCard = (): boolean => (tf.backend() as unknown as { isUsingGpuDevice: boolean }).isUsingGpuDevice;
+/** Whether TensorFlow computes on a graphics card. */
+export const isOnCard = (): boolean => (tf.backend() as unknown as { isUsingGpuDevice: boolean }).isUsingGpuDevice;
 
 /** Calls of a compiled function that are worth running side by side: one for each core; a card is full with one. */
 export const callsAtOnce = (): number => (isOnCard() ? 1 : availableParallelism());

@@ -1,5 +1,5 @@
 /**
- * @file Cached decoding of a fixed number of rows, a block of positions in one compiled call.
+ * @file Cached decoding of a fixed number of rows, a block of positions in one compiled call, or several side by side.
  *
  * Rows are at positions of their own, so that one that has ended makes room for another. Inside a block, new keys and
  * values stay beside the cache and attention sees both; the cache is rewritten once a block instead of once a token, and
@@ -29,8 +29,10 @@ export interface DecodedModel {
 }
 
 export interface BlockDecoderOptions {
-  /** Rows. */
+  /** Rows of a call. */
   batch: number;
+  /** Calls side by side, of `batch` rows each. Default 1. */
+  calls?: number;
   /** Positions a call. */
   block: number;
   /** Most positions of a row, those of the prompt not counted. */
@@ -149,7 +151,7 @@ function decodeBlock(model: DecodedModel, options: BlockDecoderOptions, inputs: 
   };
 }
 
-/** The next block of every row; typed arrays are [batch] or [batch, block]. */
+/** The next block of every row of all calls; typed arrays are [rows] or [rows, block]. */
 export interface BlockRows {
   /** Class of each row; ignored without conditioning. */
   labels: Int32Array;
@@ -164,7 +166,7 @@ export interface BlockRows {
 }
 
 export interface BlockDecoder {
-  /** Decodes a block. Returns the tokens that follow its positions, [batch, block]. */
+  /** Decodes a block. Returns the tokens that follow its positions, [rows, block]. */
   next(rows: BlockRows): Int32Array;
   dispose(): void;
 }
@@ -193,10 +195,27 @@ function banOf({ vocab }: DecoderConfig, banned: readonly number[]): Tensor[] {
   return [tf.tensor(bias, [1, vocab])];
 }
 
+/** What one call takes of the rows. */
+function callTensors(
+  { labels, starts, tokens, forced, uniforms }: BlockRows,
+  call: number,
+  { batch, block }: BlockDecoderOptions,
+): Pick<BlockInputs, 'labels' | 'token' | 'starts' | 'forced' | 'uniforms'> {
+  const own = <T extends Int32Array | Float32Array>(values: T, width: number): T =>
+    values.slice(call * batch * width, (call + 1) * batch * width) as T;
+  return {
+    labels: tf.tensor(own(labels, 1), [batch], 'int32'),
+    token: tf.tensor(own(tokens, 1), [batch], 'int32'),
+    starts: tf.tensor(Float32Array.from(own(starts, 1)), [batch]),
+    forced: tf.tensor(own(forced, block), [batch, block], 'int32'),
+    uniforms: tf.tensor(own(uniforms, block), [batch, block]),
+  };
+}
+
 /** Compiles decoding for one model. It keeps the tensors that it is given and disposes none of them. */
 export function compileBlockDecoder(model: DecodedModel, options: BlockDecoderOptions): BlockDecoder {
   const { config } = model;
-  const { batch, block, maxTime } = options;
+  const { batch, calls = 1, block, maxTime } = options;
   const names = Object.keys(weightShapes(config));
   const ban = banOf(config, options.banned);
   const shared = {
@@ -209,8 +228,11 @@ export function compileBlockDecoder(model: DecodedModel, options: BlockDecoderOp
     ban,
   };
   type State = Pick<BlockInputs, 'keys' | 'values' | 'seen'>;
-  const seen = options.rules.repetitionPenalty === 1 ? [] : [tf.zeros([batch, config.vocab]) as Tensor];
-  let state = { ...initialCache(model, batch, maxTime), seen } as State;
+  const initial = (): State => {
+    const seen = options.rules.repetitionPenalty === 1 ? [] : [tf.zeros([batch, config.vocab]) as Tensor];
+    return { ...initialCache(model, batch, maxTime), seen } as State;
+  };
+  let states = Array.from({ length: calls }, initial);
   const example = {
     labels: tf.zeros([batch], 'int32') as Tensor,
     token: tf.zeros([batch], 'int32') as Tensor,
@@ -220,27 +242,23 @@ export function compileBlockDecoder(model: DecodedModel, options: BlockDecoderOp
   };
   const run: CompiledFunction<BlockInputs, BlockOutputs> = compile(
     (inputs: BlockInputs) => decodeBlock(model, options, inputs),
-    { ...shared, ...state, ...example },
+    { ...shared, ...(states[0] as State), ...example },
+    { atOnce: calls },
   );
   disposeTree(example);
   return {
-    next({ labels, starts, tokens, forced, uniforms }) {
-      const given = {
-        labels: tf.tensor(labels, [batch], 'int32') as Tensor,
-        token: tf.tensor(tokens, [batch], 'int32') as Tensor,
-        starts: tf.tensor(Float32Array.from(starts), [batch]) as Tensor,
-        forced: tf.tensor(forced, [batch, block], 'int32') as Tensor,
-        uniforms: tf.tensor(uniforms, [batch, block]) as Tensor,
-      };
-      const { tokens: drawn, ...next } = run({ ...shared, ...state, ...given });
-      const ids = drawn.dataSync() as Int32Array;
-      disposeTree([given, state, drawn]);
-      state = next;
+    next(rows) {
+      const given = states.map((_, call) => callTensors(rows, call, options));
+      const outputs = run.all(given.map((own, call) => ({ ...shared, ...(states[call] as State), ...own })));
+      const ids = new Int32Array(calls * batch * block);
+      outputs.forEach(({ tokens }, call) => ids.set(tokens.dataSync(), call * batch * block));
+      disposeTree([given, states, outputs.map(({ tokens }) => tokens)]);
+      states = outputs.map(({ tokens: _, ...next }) => next);
       return ids;
     },
     dispose: () => {
       run.dispose();
-      disposeTree([state, ban]);
+      disposeTree([states, ban]);
     },
   };
 }

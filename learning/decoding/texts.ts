@@ -5,12 +5,15 @@
  */
 
 import { seededStream, type KeyedStream } from '../../privacy/noise.ts';
+import { isOnCard } from '../machine.ts';
 import type { Tokenizer } from '../tokenizer/index.ts';
 import { compileBlockDecoder, type BlockDecoder, type BlockRows, type DecodedModel } from './block-decoder.ts';
 import type { SamplingRules } from './sampling.ts';
 
-/** Rows decoded together: enough to fill the matrix units, few enough for the caches. */
+/** Rows in the making. */
 const batch = 256;
+/** Rows of a call on a processor, where each core has a call of its own: enough to fill its matrix units. */
+const rowsACall = 32;
 /** Longer blocks run a little faster and take twice as long to compile. */
 const block = 4;
 
@@ -62,7 +65,8 @@ export class TextGenerator {
     // The start token, the longest prefix and the text; the last token is never fed.
     const positions = Math.max(...prefixes.map((prefix) => prefix.length)) + maxTokens;
     const maxTime = Math.ceil(positions / block) * block;
-    this.decoder = compileBlockDecoder(model, { batch, block, maxTime, rules, banned });
+    const calls = isOnCard() ? 1 : batch / rowsACall;
+    this.decoder = compileBlockDecoder(model, { batch: batch / calls, calls, block, maxTime, rules, banned });
   }
 
   /**

@@ -256,7 +256,8 @@ describe('decoding of an adapted model', () => {
         conditioning: Object.fromEntries([classInput, classOutput, classBias].map((name) => [name, tensors[name]!])),
         prompt: tensors[promptName] ?? null,
       };
-      const decoder = compileBlockDecoder(model, options);
+      // Two calls side by side, of two rows each.
+      const decoder = compileBlockDecoder(model, { ...options, batch: 2, calls: 2 });
       const uniforms = Float32Array.from({ length: batch * maxTime }, () => stream.uniform());
       const forced = new Int32Array(batch * maxTime).fill(-1);
       const rows = decodeWhole(decoder, options, { labels, uniforms, first: new Int32Array(batch), forced });
