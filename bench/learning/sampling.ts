@@ -25,7 +25,14 @@ export function samplingArm(
 ): Arm & { dispose(): void } {
   const model = { config, weights, conditioning: {}, prompt: null };
   const rules = { temperature: 1, topK: null, topP: 1, repetitionPenalty: 1 };
-  const decoder = compileBlockDecoder(model, { batch: texts / calls, calls, block, maxTime: tokens, rules, banned: [] });
+  const decoder = compileBlockDecoder(model, {
+    batch: texts / calls,
+    calls,
+    block,
+    maxTime: tokens,
+    rules,
+    banned: [],
+  });
   let run = 0;
   const sample = (): void => {
     const stream = seededStream(run, 'bench sampling');

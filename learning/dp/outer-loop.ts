@@ -19,6 +19,7 @@ import type { MechanismProof } from '../../schemas/artifact.ts';
 import { EpsilonflowError } from '../../schemas/errors.ts';
 import { failpoint } from '../../schemas/failpoints.ts';
 import type { PoissonGaussianMechanism, TrainingMechanism } from '../../schemas/plan.ts';
+import { sizeOf } from '../tuning/parameters.ts';
 import { adamUpdate, learningRate, type Schedule } from './adam.ts';
 import type { NamedParameter, TrainingState } from './checkpoint.ts';
 import { checkRange, deviationOnGrid, gridFor } from './grid.ts';
@@ -103,10 +104,12 @@ export async function trainInSteps(
     const { step } = state;
     const digest = stepDigest(settings, state);
     failpoint('step: reached');
-    const { drawn, addNoise, expectedBatchSize } = stepDraws(settings, step, digest);
+    const { drawn, drawNoise, expectedBatchSize } = stepDraws(settings, step, digest);
     await hooks.beforeStep(step, digest, drawn.length);
     failpoint('step: announced');
-    const { loss, ...batch } = await gradientSums(drawn);
+    const summing = gradientSums(drawn);
+    const addNoise = drawNoise();
+    const { loss, ...batch } = await summing;
     if (mechanism.kind !== 'unbounded') checkSums(mechanism, batch);
     const { sums } = batch;
     const divisor = expectedBatchSize / (batch.step ?? 1);
@@ -114,9 +117,7 @@ export async function trainInSteps(
     for (const { name, rateMultiple } of settings.parameters) {
       const gradient = sums[name] as Float64Array;
       addNoise(gradient);
-      for (let index = 0; index < gradient.length; index++) {
-        gradient[index] = (gradient[index] as number) / divisor;
-      }
+      divide(gradient, divisor);
       const parameter = {
         values: state.values[name] as Float32Array,
         first: state.first[name] as Float32Array,
@@ -136,6 +137,10 @@ export async function trainInSteps(
   return { sampler: 'poisson', ...used, steps: state.step };
 }
 
+function divide(values: Float64Array, divisor: number): void {
+  for (let index = 0; index < values.length; index++) values[index] = (values[index] as number) / divisor;
+}
+
 /** Whether sums were made as the mechanism says. @throws EpsilonflowError MECHANISM_MISMATCH */
 function checkSums({ clipNorm, arithmetic }: PoissonGaussianMechanism, batch: Omit<BatchSums, 'loss'>): void {
   if (batch.clipNorm !== clipNorm) {
@@ -146,10 +151,13 @@ function checkSums({ clipNorm, arithmetic }: PoissonGaussianMechanism, batch: Om
   }
 }
 
+/** Adds the step's noise to a sum; called for the parameters in their order. */
+type AddNoise = (sum: Float64Array) => void;
+
 interface StepDraws {
   drawn: Int32Array;
-  /** Adds the step's noise to a sum; called for the parameters in their order. */
-  addNoise(sum: Float64Array): void;
+  /** Called while other threads may be busy with the sums. */
+  drawNoise(): AddNoise;
   expectedBatchSize: number;
 }
 
@@ -160,7 +168,7 @@ function stepDraws(settings: LoopSettings, step: number, digest: Buffer): StepDr
     const stream = seededStream(seed, `finetune batch ${step}`);
     return {
       drawn: poissonBatch(stream, records, samplingProbability),
-      addNoise: () => undefined,
+      drawNoise: () => () => undefined,
       expectedBatchSize,
     };
   }
@@ -168,21 +176,35 @@ function stepDraws(settings: LoopSettings, step: number, digest: Buffer): StepDr
   const streams = stepStreams(secret.key, secret.nodeKey, step, digest);
   return {
     drawn: poissonBatch(streams.batch, records, mechanism.samplingProbability),
-    addNoise: mechanism.arithmetic === 'exact' ? exactNoise(mechanism, streams) : floatNoise(mechanism, streams),
+    drawNoise:
+      mechanism.arithmetic === 'exact'
+        ? exactNoise(settings.parameters, mechanism, streams)
+        : () => floatNoise(mechanism, streams),
     expectedBatchSize: mechanism.expectedBatchSize,
   };
 }
 
-/** Noise in units of the grid. */
-function exactNoise({ noiseMultiplier, clipNorm }: PoissonGaussianMechanism, { noise }: StepStreams) {
+/** Noise in units of the grid, all of it drawn before the first is added. */
+function exactNoise(
+  parameters: readonly NamedParameter[],
+  { noiseMultiplier, clipNorm }: PoissonGaussianMechanism,
+  { noise }: StepStreams,
+): () => AddNoise {
   const next = roundedGaussian(noise, deviationOnGrid(noiseMultiplier, gridFor(clipNorm)));
-  return (sum: Float64Array): void => {
-    checkRange(sum);
-    for (let index = 0; index < sum.length; index++) sum[index] = (sum[index] as number) + next();
+  const length = parameters.reduce((sum, parameter) => sum + sizeOf(parameter), 0);
+  return () => {
+    const values = new Float64Array(length);
+    for (let index = 0; index < length; index++) values[index] = next();
+    let from = 0;
+    return (sum) => {
+      checkRange(sum);
+      for (let index = 0; index < sum.length; index++) sum[index] = (sum[index] as number) + (values[from++] as number);
+    };
   };
 }
 
-function floatNoise({ noiseMultiplier, clipNorm }: PoissonGaussianMechanism, { noise }: StepStreams) {
+/** Noise drawn as it is added: there may be as much of it as a model has weights. */
+function floatNoise({ noiseMultiplier, clipNorm }: PoissonGaussianMechanism, { noise }: StepStreams): AddNoise {
   return (sum: Float64Array): void => {
     const values = new Float32Array(sum.length);
     noise.fillGaussian(values, noiseMultiplier * clipNorm);

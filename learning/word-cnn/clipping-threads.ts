@@ -26,6 +26,10 @@ interface Member {
   sums: Float64Array;
 }
 
+function addAll(sums: Float64Array, own: Float64Array): void {
+  for (let at = 0; at < sums.length; at++) sums[at]! += own[at]!;
+}
+
 export class ClippingThreads {
   private readonly model: WordCnn;
   private readonly memory: ClippingMemory;
@@ -102,7 +106,7 @@ export class ClippingThreads {
     }
     // Not before: a thread that has nothing to do clears its sums all the same.
     await this.until(() => this.idle === members.length);
-    for (const { sums: own } of members) for (let at = 0; at < sums.length; at++) sums[at]! += own[at]!;
+    for (const { sums: own } of members) addAll(sums, own);
     let loss = 0;
     for (let at = 0; at < texts; at++) loss += memory.losses[at]!;
     return loss;
