@@ -13,7 +13,7 @@ interface KindInfo {
 export const kinds: Record<StepKind, KindInfo> = {
   pretrain: { version: 2, inputs: { corpus: { accepts: ['dataset'], split: 'train' } } },
   finetune: {
-    version: 6,
+    version: 7,
     inputs: {
       model: { accepts: ['model', 'pretrain'] },
       data: { accepts: ['dataset'], split: 'train', labelled: true },

@@ -9,9 +9,8 @@
  * as `info`, gives a 32-byte AES key; the stream is the AES-256-CTR keystream from counter zero. Distinct contexts give
  * distinct keys, so no counter range is shared.
  *
- * `fillGaussian` is for initialisation and for mechanisms of `arithmetic: float`: Box-Muller transforms of 53-bit
- * uniforms, rounded to float32. Such samples leave gaps among the floats that an attacker can exploit (Mironov 2012).
- * Noise that a proof speaks of is made by `exact-gaussian.ts`.
+ * `fillGaussian` is for initialisation: Box-Muller transforms of 53-bit uniforms, rounded to float32. Noise of mechanisms
+ * is made by `exact-gaussian.ts` and, in float arithmetic, by `float-gaussian.ts`.
  */
 
 import { createCipheriv, createHash, hkdfSync } from 'node:crypto';

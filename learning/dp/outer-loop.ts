@@ -12,6 +12,7 @@
 
 import { createHash } from 'node:crypto';
 import { poissonBatch } from '../../privacy/poisson.ts';
+import { addFloatGaussian } from '../../privacy/float-gaussian.ts';
 import { roundedGaussian } from '../../privacy/exact-gaussian.ts';
 import { seededStream, stepStreams, type StepStreams } from '../../privacy/noise.ts';
 import { logSpending } from '../../privacy/spending-log.ts';
@@ -206,8 +207,6 @@ function exactNoise(
 /** Noise drawn as it is added: there may be as much of it as a model has weights. */
 function floatNoise({ noiseMultiplier, clipNorm }: PoissonGaussianMechanism, { noise }: StepStreams): AddNoise {
   return (sum: Float64Array): void => {
-    const values = new Float32Array(sum.length);
-    noise.fillGaussian(values, noiseMultiplier * clipNorm);
-    for (let index = 0; index < sum.length; index++) sum[index] = (sum[index] as number) + (values[index] as number);
+    addFloatGaussian(sum, noise, noiseMultiplier * clipNorm);
   };
 }
