@@ -8,7 +8,7 @@ import { readCheckpoint, writeCheckpoint, type TrainingState } from '../../learn
 import { deviationOnGrid, gridFor } from '../../learning/dp/grid.ts';
 import { bucketLengths, encodeRecord, type EncodedRecord } from '../../learning/dp/sequences.ts';
 import { Trainer, unmovedGroups, type TrainerHooks, type TrainerSettings } from '../../learning/dp/trainer.ts';
-import { stepDigest } from '../../learning/dp/outer-loop.ts';
+import { stepDigest, trainInSteps } from '../../learning/dp/outer-loop.ts';
 import type { Tensor } from '../../learning/tensorflow.ts';
 import { roundedGaussian } from '../../privacy/exact-gaussian.ts';
 import { seededStream, stepStreams } from '../../privacy/noise.ts';
@@ -156,6 +156,37 @@ describe('DP training', () => {
         expect(value).toBeCloseTo((0.1 * next() * grid.step) / mechanism.expectedBatchSize, 7);
       }
     }
+  });
+
+  it('adds noise of sigma times C in float arithmetic, another at each step', async () => {
+    const length = 20_000;
+    const values = { w: new Float32Array(length) };
+    const state: TrainingState = { step: 0, values, ...zeroState(values) };
+    const steps: Float32Array[] = [];
+    await trainInSteps(
+      {
+        ...settings,
+        parameters: [{ name: 'w', shape: [length], rateMultiple: 1 }],
+        schedule: { ...settings.schedule, steps: 2 },
+        mechanism: { ...mechanism, arithmetic: 'float' },
+        records: 0,
+        computation: '',
+      },
+      state,
+      () =>
+        Promise.resolve({ sums: { w: new Float64Array(length) }, loss: 0, clipNorm: mechanism.clipNorm, step: null }),
+      { beforeStep: quiet.beforeStep, afterStep: async () => void steps.push(state.first['w']!.slice()) },
+    );
+    // The first moments are shares of the noise's mean over the batch.
+    const noise = [
+      steps[0]!.map((mean) => mean / 0.1),
+      steps[1]!.map((mean, at) => (mean - 0.9 * steps[0]![at]!) / 0.1),
+    ];
+    const deviation = (mechanism.noiseMultiplier * mechanism.clipNorm) / mechanism.expectedBatchSize;
+    const product = (a: Float32Array, b: Float32Array): number =>
+      a.reduce((sum, value, at) => sum + value * b[at]!, 0) / length / deviation ** 2;
+    for (const each of noise) expect(Math.abs(product(each, each) - 1)).toBeLessThan(5 * Math.sqrt(2 / length));
+    expect(Math.abs(product(noise[0]!, noise[1]!))).toBeLessThan(5 / Math.sqrt(length));
   });
 
   it('has the same sum to rounding however a logical batch is cut into microbatches', async () => {
