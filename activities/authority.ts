@@ -8,6 +8,7 @@ import {
   type FencingToken,
   type KnownHead,
   type Ledger,
+  keyLost,
 } from '../privacy/ledger/index.ts';
 import { destroyNoiseKey, keyFingerprint, readNoiseKey } from '../privacy/noise-key.ts';
 import type { MechanismProof } from '../schemas/artifact.ts';
@@ -63,6 +64,7 @@ export async function takeAuthority(
   const work = privateWorkFolder(receipts);
   const records = await requireRecords(ledger, node.id, receipts);
   const { key, isRemade } = await keyOf(ledger, receipts);
+  if (key === null) await requireBegun(ledger, node.id, receipts);
   const tokens: FencingToken[] = [];
   try {
     for (const receipt of receipts) {
@@ -117,6 +119,13 @@ export async function requireRecords(
     if (records < before) throw fewerRecords(nodeId, records, before);
   }
   return known;
+}
+
+/** Begun without its key an entry could not be given back: nobody would know that no other key recorded anything. */
+async function requireBegun(ledger: Ledger, nodeId: string, receipts: readonly StepReceipt[]): Promise<void> {
+  for (const receipt of receipts) {
+    if ((await ledger.entryState(receipt)) === 'reserved') throw keyLost(nodeId, 'is gone');
+  }
 }
 
 const fewerRecords = (nodeId: string, records: number, before: number): EpsilonflowError =>

@@ -7,7 +7,7 @@ import { Context } from '@temporalio/activity';
 import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import { keyLost } from '../privacy/ledger/index.ts';
 import type { OpenedArtifact } from '../schemas/artifact.ts';
-import type { ErrorCode } from '../schemas/error-codes.ts';
+import { errorCodes, type ErrorCode } from '../schemas/error-codes.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import { failpoint } from '../schemas/failpoints.ts';
 import type { Plan, PlanNode, StepKind } from '../schemas/plan.ts';
@@ -54,7 +54,7 @@ export function createStepActivities(parts: WorkerParts): StepActivities {
 }
 
 /**
- * @throws EpsilonflowError RECEIPT_INVALID, FENCED, NOISE_KEY_LOST, INPUT_MISSING, JOB_CRASHED, DISK_FULL, or what the
+ * @throws EpsilonflowError RECEIPT_INVALID, FENCED, NOISE_KEY_LOST, INPUT_MISSING, JOB_CRASHED, OUT_OF_MEMORY, DISK_FULL, or what the
  *   step's code throws
  */
 async function runStep(parts: WorkerParts, request: StepRequest): Promise<StepOutcome> {
@@ -228,7 +228,7 @@ async function superviseStep(
   } catch (error) {
     if (error instanceof JobFailed) throw stepError(error.fault, door, logFile);
     if (error instanceof JobCancelled) throw interruption(activity);
-    if (error instanceof EpsilonflowError && error.code === 'JOB_CRASHED') {
+    if (error instanceof EpsilonflowError && ['JOB_CRASHED', 'OUT_OF_MEMORY'].includes(error.code)) {
       giveUpAfterCrashes(error, await countCrash(work, run.workflowId), logFile);
     }
     throw error;
@@ -253,9 +253,7 @@ function giveUpAfterCrashes(error: EpsilonflowError, crashes: number, logFile: s
     type: error.code,
     nonRetryable: true,
     message: `${error.message} That was time number ${crashes}, so it is given up.`,
-    details: [
-      { hint: `Its log is ${logFile}, on the worker's host. If memory ran out, lower the step's batch or sequence.` },
-    ],
+    details: [{ hint: `${errorCodes[error.code].remedy} Its log is ${logFile}, on the worker's host.` }],
   });
 }
 

@@ -5,7 +5,7 @@
 
 import { fork, type ChildProcess } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { processor } from '../learning/processor.ts';
@@ -63,7 +63,7 @@ const typescriptLoader = import.meta.resolve('tsx');
 
 /**
  * @throws JobFailed when the step's code failed, JobCancelled when it stopped as asked, EpsilonflowError JOB_CRASHED
- *   when its process died or hung, what a hook throws
+ *   or OUT_OF_MEMORY when its process died or hung, what a hook throws
  */
 export async function superviseJob({ input, logFile, signal, hooks }: SupervisedJob): Promise<StepOutput> {
   const log = openSync(logFile, 'a', 0o600);
@@ -80,6 +80,7 @@ export async function superviseJob({ input, logFile, signal, hooks }: Supervised
     child.once('error', () => resolve({ code: null, signal: null }));
   });
   const watch = new StallWatch(child, hooks);
+  const killsBefore = killsForMemory();
   let killTimer: NodeJS.Timeout | undefined;
   let last: Extract<FromJob, { type: 'result' | 'cancelled' | 'fault' }> | null = null;
   let unheard: { error: unknown } | null = null;
@@ -132,7 +133,8 @@ export async function superviseJob({ input, logFile, signal, hooks }: Supervised
     tell({ type: 'start', input });
     const end = await exited;
     if (unheard !== null) throw (unheard as { error: unknown }).error;
-    return conclude(last, end, watch.stalledPhase, signal.aborted);
+    const isOutOfMemory = end.signal === 'SIGKILL' && killsForMemory() > killsBefore;
+    return conclude(last, { ...end, isOutOfMemory }, watch.stalledPhase, signal.aborted);
   } finally {
     signal.removeEventListener('abort', stop);
     clearTimeout(killTimer);
@@ -146,7 +148,7 @@ export async function superviseJob({ input, logFile, signal, hooks }: Supervised
 
 function conclude(
   last: FromJob | null,
-  end: { code: number | null; signal: NodeJS.Signals | null },
+  end: { code: number | null; signal: NodeJS.Signals | null; isOutOfMemory: boolean },
   stalledPhase: string | null,
   stopAsked: boolean,
 ): StepOutput {
@@ -162,11 +164,24 @@ function conclude(
       },
     );
   }
+  if (end.isOutOfMemory) {
+    throw new EpsilonflowError('OUT_OF_MEMORY', 'The system ended the process of the step: memory ran out.', {
+      hint: 'It goes on from its last checkpoint. If this repeats, lower its `memory`, or run fewer jobs at a time.',
+    });
+  }
   const how = end.signal ? `was ended by ${end.signal}` : `ended with exit code ${end.code}`;
-  const memory = end.signal === 'SIGKILL' ? ' The system does this when memory runs out: see `dmesg`.' : '';
   throw new EpsilonflowError('JOB_CRASHED', `The process of the step ${how}.`, {
-    hint: `It goes on from its last checkpoint. If this repeats, look at its log: epsilonflow logs.${memory}`,
+    hint: 'It goes on from its last checkpoint. If this repeats, look at its log: epsilonflow logs.',
   });
+}
+
+/** Processes that Linux has ended for lack of memory since it started; 0 where it does not say. */
+function killsForMemory(): number {
+  try {
+    return Number(/^oom_kill (\d+)$/m.exec(readFileSync('/proc/vmstat', 'latin1'))?.[1] ?? 0);
+  } catch {
+    return 0;
+  }
 }
 
 /** Kills a job that stands still for longer than its phase may. */

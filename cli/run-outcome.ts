@@ -3,6 +3,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { linksFile } from '../activities/worker-parts.ts';
+import { errorCodes, type ErrorCode } from '../schemas/error-codes.ts';
 import type { Plan } from '../schemas/plan.ts';
 import { serviceStatuses, type TemporalService } from '../stack/services.ts';
 import { openStore } from '../store/index.ts';
@@ -84,10 +85,14 @@ export function outcomeOf(folder: RunFolder, plan: Plan, temporal: TemporalPages
     counts: countNodes(plan, summary),
     links: linksOf(folder, temporal),
     failures: [...summary.nodes].flatMap(([node, { status, failure }]) =>
-      status === 'failed' && failure ? [{ node, ...failure }] : [],
+      status === 'failed' && failure ? [{ node, ...failure, remedy: remedyOf(failure.code) }] : [],
     ),
   };
 }
+
+/** What the registry advises; null for a code that it does not know. */
+const remedyOf = (code: string): string | null =>
+  Object.hasOwn(errorCodes, code) ? errorCodes[code as ErrorCode].remedy : null;
 
 /** Table, counts and links, for people. */
 export async function printOutcome(folder: RunFolder, plan: Plan, temporal: TemporalPages | null): Promise<void> {
@@ -106,6 +111,10 @@ export async function printOutcome(folder: RunFolder, plan: Plan, temporal: Temp
     if (status === 'failed' && failure)
       printLine(`  ${styled('red', 'failed')} ${id}: ${failure.code}: ${failure.message}`);
   }
+  const codes = [...summary.nodes.values()].flatMap(({ status, failure }) =>
+    status === 'failed' && failure ? [failure.code] : [],
+  );
+  for (const remedy of new Set(codes.map(remedyOf))) if (remedy !== null) printLine(`  ${remedy}`);
   const links = linksOf(folder, temporal);
   if (links.report) printLine(`Report    ${shortPath(links.report)}`);
   if (links.mlflow) printLine(`MLflow    ${links.mlflow}`);

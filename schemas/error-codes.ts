@@ -312,7 +312,14 @@ export const errorCodes = define({
     retryable: true,
     summary: 'The process of a step ended unexpectedly.',
     remedy:
-      '`epsilonflow logs RUN INSTANCE` shows its last words. Often memory ran out: lower `memory` or close other programs.',
+      '`epsilonflow logs RUN INSTANCE` shows its last words. It is tried three times, each from the last checkpoint.',
+  },
+  OUT_OF_MEMORY: {
+    exit: 1,
+    retryable: true,
+    summary: 'The system ended the process of a step because memory ran out.',
+    remedy:
+      'Lower `memory` of the step, which then works on fewer texts at a time, run fewer jobs at a time (`epsilonflow worker --jobs 1`), or close other programs. It is tried three times, each from the last checkpoint.',
   },
   DISK_FULL: {
     exit: 1,

@@ -1,7 +1,7 @@
 /** @file What some tests need and not every machine has. A part that is missing is listed at the end of the run. */
 
 import { spawnSync } from 'node:child_process';
-import { appendFileSync, existsSync, mkdirSync } from 'node:fs';
+import { accessSync, appendFileSync, constants, existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { partsRoot } from '../stack/paths.ts';
 import { hasPostgres } from './postgres-server.ts';
@@ -17,12 +17,25 @@ interface Requirement {
 const runs = (command: string, ...parameters: string[]): boolean =>
   spawnSync(command, parameters, { stdio: 'ignore' }).status === 0;
 
+function canWrite(folder: string): boolean {
+  try {
+    accessSync(folder, constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 const requirements = {
   chromium: {
     remedy: 'Install Chromium: apt-get install chromium.',
     present: () => existsSync('/usr/bin/chromium') || existsSync('/usr/bin/chromium-browser'),
   },
   root: { remedy: 'Run the tests as root.', present: () => process.getuid?.() === 0 },
+  'memory-limits': {
+    remedy: 'Run the tests as root on a system with memory control groups (version 1) that root may make.',
+    present: () => process.getuid?.() === 0 && canWrite('/sys/fs/cgroup/memory'),
+  },
   'an-unprivileged-user': {
     remedy: 'Run the tests as root on a system with the user `nobody` and the command setpriv.',
     present: () => process.getuid?.() === 0 && runs('setpriv', '--reuid=nobody', '--clear-groups', 'true'),

@@ -71,6 +71,7 @@ const tellableCodes: ReadonlySet<string> = new Set<ErrorCode>([
   'PLAN_MISSING',
   'SERVICE_UNREACHABLE',
   'JOB_CRASHED',
+  'OUT_OF_MEMORY',
 ]);
 
 /** Codes whose messages name a path of the host: in their place the registry's summary leaves. */

@@ -29,6 +29,7 @@ import {
   privateWorkFolder,
 } from '../../activities/work-folder.ts';
 import type { WorkerParts } from '../../activities/worker-parts.ts';
+import { keyFingerprint, readNoiseKey } from '../../privacy/noise-key.ts';
 import { openLedger, paymentOf, sealMechanism, type Ledger, type Receipt } from '../../privacy/ledger/index.ts';
 import { chargesOf } from '../../schemas/charges.ts';
 import { lineageOf } from '../../schemas/lineage.ts';
@@ -63,9 +64,11 @@ const training = {
   inputs: { data: { dataset: 'people' } },
   privacy: { ...charge, targetEpsilon: 1, epsilon: 1, mechanism, digest: seal(mechanism) },
 } as unknown as PlanNode;
+/** Of two charges that can be given back. */
+const both = { ...training, id: 'both', key: 'key of both', release: classifier.release };
 const plan = {
   digest: 'p',
-  nodes: [generator, classifier, training],
+  nodes: [generator, classifier, training, both],
   datasets: {
     people: {
       name: 'people',
@@ -123,6 +126,7 @@ describe('a node with two charges', () => {
 
   it('announces its release to the entry of the test split, fences both and commits both', async () => {
     const receipts = (await reserve(classifier)) as [Receipt, Receipt];
+    await activities.openPrivateStep(run, receipts, null);
     const first = (await takeAuthority(parts, classifier, receipts, 1))!;
     await first.announceStep(0, 'ab'.repeat(32), 'release', null);
     const second = (await takeAuthority(parts, classifier, receipts, 2))!;
@@ -202,6 +206,21 @@ describe('a noise key', () => {
     await takeAuthority(parts, classifier, receipts, 1);
     rmSync(privateWorkFolder(receipts).directory, { recursive: true });
     expect((await takeAuthority(parts, classifier, receipts, 2))?.isKeyed).toBe(false);
+  });
+
+  it('that is gone before all entries have begun begins no more of them, and all is given back', async () => {
+    const receipts = await reserve(both);
+    await activities.openPrivateStep(run, receipts, null);
+    const { noiseKeyFile } = privateWorkFolder(receipts);
+    // The first attempt died between the two.
+    await ledger.begin(receipts[0]!, 1, keyFingerprint(await readNoiseKey(noiseKeyFile), receipts[0]!.entryId));
+    rmSync(noiseKeyFile);
+    await expect(takeAuthority(parts, both, receipts, 2)).rejects.toMatchObject(lost);
+    expect(await ledger.entryState(receipts[1]!)).toBe('reserved');
+    await activities.closePrivateStep(run, receipts);
+    await activities.releaseBudget(run, null);
+    const summary = await ledger.accountSummary('people');
+    expect(summary?.total).toBe(0);
   });
 
   it('that is gone ends a step that is opened once more, with nothing begun anew', async () => {
