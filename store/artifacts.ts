@@ -11,6 +11,7 @@ import type { ArtifactManifest, OpenedArtifact } from '../schemas/artifact.ts';
 import { failpoint } from '../schemas/failpoints.ts';
 import type { Label } from '../schemas/plan.ts';
 import { exists, listFiles, makePrivateFolder, namesIn, naming, sha256OfFile, syncPath, writeDurably } from './disk.ts';
+import { VerifiedFiles } from './verified-files.ts';
 
 const manifestFile = 'manifest.json';
 
@@ -44,18 +45,27 @@ export type UnpublishedManifest = Omit<ArtifactManifest, 'files' | 'createdAt'>;
 
 export class ArtifactStore {
   readonly roots: StoreRoots;
+  private readonly verified: VerifiedFiles;
 
   constructor(roots: StoreRoots) {
     this.roots = roots;
+    this.verified = new VerifiedFiles(roots.private);
   }
 
-  /** The complete artifact of a content key, or null: absent, or its manifest or a file's size is not as it should be. */
+  /** The complete artifact of a content key, or null: absent, or its manifest or a file is not as it should be. */
   async lookup(key: string): Promise<OpenedArtifact | null> {
     for (const root of [this.roots.shared, this.roots.private]) {
-      const opened = await openArtifact(folderOf(root, key), key);
+      const opened = await this.open(folderOf(root, key), key);
       if (opened) return opened;
     }
     return null;
+  }
+
+  private async open(directory: string, key: string): Promise<OpenedArtifact | null> {
+    const manifest = await readManifest(directory, key);
+    if (manifest === null) return null;
+    const opened = { nodeId: manifest.nodeId, key, directory, manifest };
+    return (await this.verified.areWhole(opened)) ? opened : null;
   }
 
   /** Reads every file again and compares it with the manifest; empty when all is well. */
@@ -113,13 +123,28 @@ export class ArtifactStore {
         await this.discard(stage);
         return present;
       }
-      for (const root of [this.roots.shared, this.roots.private]) await setAside(root, manifest);
+      for (const root of [this.roots.shared, this.roots.private]) await this.setAside(root, manifest);
       // Another attempt may have been faster by a moment.
       if (!(await renameUnless('ENOTEMPTY', stage.directory, destination))) continue;
       failpoint('publish: renamed');
       await syncPath(join(destination, '..'));
       return { nodeId: manifest.nodeId, key: manifest.key, directory: destination, manifest };
     }
+  }
+
+  /**
+   * Moves an incomplete or superseded artifact out of the way; the next sweep removes it. What turns out to be good,
+   * because another attempt replaced it between the look and the move, is put back.
+   */
+  private async setAside(root: string, manifest: ArtifactManifest): Promise<void> {
+    const folder = folderOf(root, manifest.key);
+    const isGood = (artifact: OpenedArtifact | null): boolean =>
+      artifact !== null && isPaidBy(artifact.manifest, manifest.paidBy);
+    if (!(await exists(folder)) || isGood(await this.open(folder, manifest.key))) return;
+    await mkdir(join(root, 'staging'), { recursive: true });
+    const aside = join(root, 'staging', `replaced-${manifest.key}.${randomBytes(4).toString('hex')}`);
+    if (!(await renameUnless('ENOENT', folder, aside))) return;
+    if (isGood(await this.open(aside, manifest.key))) await renameUnless('ENOTEMPTY', aside, folder);
   }
 
   /** All that lies in the store, damaged results too. */
@@ -129,7 +154,7 @@ export class ArtifactStore {
       for (const start of await namesIn(join(root, 'artifacts'))) {
         for (const key of await namesIn(join(root, 'artifacts', start))) {
           const directory = folderOf(root, key);
-          found.push({ key, directory, manifest: (await openArtifact(directory, key))?.manifest ?? null });
+          found.push({ key, directory, manifest: (await this.open(directory, key))?.manifest ?? null });
         }
       }
     }
@@ -171,7 +196,7 @@ export const isPaidBy = (manifest: Pick<ArtifactManifest, 'paidBy'>, entryIds: r
 
 const folderOf = (root: string, key: string): string => join(root, 'artifacts', key.slice(0, 2), key);
 
-async function openArtifact(directory: string, key: string): Promise<OpenedArtifact | null> {
+async function readManifest(directory: string, key: string): Promise<ArtifactManifest | null> {
   let manifest: unknown;
   try {
     manifest = JSON.parse(await readFile(join(directory, manifestFile), 'utf8'));
@@ -180,33 +205,13 @@ async function openArtifact(directory: string, key: string): Promise<OpenedArtif
     if (code === 'ENOENT' || code === 'ENOTDIR' || error instanceof SyntaxError) return null;
     throw error;
   }
-  if (!isManifestOf(manifest, key)) return null;
-  for (const [file, { bytes }] of Object.entries(manifest.files)) {
-    const found = await stat(join(directory, file)).catch(() => null);
-    if (found?.size !== bytes) return null;
-  }
-  return { nodeId: manifest.nodeId, key, directory, manifest };
+  return isManifestOf(manifest, key) ? manifest : null;
 }
 
 /** Whether a manifest is that of the key and lists its files: one that was damaged or cut may still be valid JSON. */
 function isManifestOf(value: unknown, key: string): value is ArtifactManifest {
   const { key: named, files } = (value ?? {}) as Partial<ArtifactManifest>;
   return named === key && typeof files === 'object' && files !== null && Object.values(files).every(Boolean);
-}
-
-/**
- * Moves an incomplete or superseded artifact out of the way; the next sweep removes it. What turns out to be good,
- * because another attempt replaced it between the look and the move, is put back.
- */
-async function setAside(root: string, manifest: ArtifactManifest): Promise<void> {
-  const folder = folderOf(root, manifest.key);
-  const isGood = (artifact: OpenedArtifact | null): boolean =>
-    artifact !== null && isPaidBy(artifact.manifest, manifest.paidBy);
-  if (!(await exists(folder)) || isGood(await openArtifact(folder, manifest.key))) return;
-  await mkdir(join(root, 'staging'), { recursive: true });
-  const aside = join(root, 'staging', `replaced-${manifest.key}.${randomBytes(4).toString('hex')}`);
-  if (!(await renameUnless('ENOENT', folder, aside))) return;
-  if (isGood(await openArtifact(aside, manifest.key))) await renameUnless('ENOTEMPTY', aside, folder);
 }
 
 /** Renames a folder; false when the system refuses for the given reason. */

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { mkdir, mkdtemp, readdir, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -95,10 +95,28 @@ describe('the store', () => {
     expect(await store.verify((await store.lookup(key))!)).toEqual([]);
   });
 
-  it('names a file that was altered in place', async () => {
+  it('takes an artifact with a file altered in place for absent, names the file, and publishes over it', async () => {
     const artifact = await store.publish(await staged('text'), manifest());
-    await writeFile(join(artifact.directory, 'sub', 'rows.txt'), 'TEXT');
+    const file = join(artifact.directory, 'sub', 'rows.txt');
+    const { atime, mtime } = await stat(file);
+    await writeFile(file, 'TEXT');
+    await utimes(file, atime, mtime);
+    for (const each of [store, new ArtifactStore(store.roots)]) expect(await each.lookup(key)).toBeNull();
     expect(await store.verify(artifact)).toEqual([{ file: 'sub/rows.txt', problem: 'altered' }]);
+    await store.publish(await staged('text'), manifest());
+    expect(await store.verify((await store.lookup(key))!)).toEqual([]);
+  });
+
+  it('reads the files of an artifact that was copied, once', async () => {
+    await store.publish(await staged('text'), manifest());
+    const copy = join(folder, 'copy');
+    await cp(join(folder, 'shared'), copy, { recursive: true });
+    const roots = { shared: copy, private: join(folder, 'other') };
+    expect(await new ArtifactStore(roots).lookup(key)).not.toBeNull();
+    const lines = await readFile(join(folder, 'other', 'verified.txt'), 'utf8');
+    expect(await new ArtifactStore(roots).lookup(key)).not.toBeNull();
+    expect(await readFile(join(folder, 'other', 'verified.txt'), 'utf8')).toBe(lines);
+    expect(lines.split('\n')).toHaveLength(2);
   });
 
   it('keeps non-private results where only their owner can look', async () => {
