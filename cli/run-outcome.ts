@@ -6,6 +6,7 @@ import { linksFile } from '../activities/worker-parts.ts';
 import { errorCodes, type ErrorCode } from '../schemas/error-codes.ts';
 import type { Plan } from '../schemas/plan.ts';
 import { serviceStatuses, type TemporalService } from '../stack/services.ts';
+import { namedServer } from '../stack/temporal-connection.ts';
 import { openStore } from '../store/index.ts';
 import { readEvents, summariseRun, type RunSummary } from '../tracking/events.ts';
 import { resultTable } from '../tracking/report.ts';
@@ -27,7 +28,7 @@ export type TemporalPages = Pick<TemporalService, 'uiUrl' | 'namespace'>;
 export async function findTemporalPages(): Promise<TemporalPages | null> {
   const temporal = (await serviceStatuses()).find(({ name }) => name === 'temporal');
   if (!temporal) return null;
-  const namespace = process.env['TEMPORAL_NAMESPACE'] ?? 'default';
+  const namespace = namedServer()?.namespace ?? 'default';
   return { namespace, uiUrl: temporal.own ? temporal.url : (process.env['TEMPORAL_UI_URL'] ?? null) };
 }
 

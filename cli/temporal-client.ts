@@ -1,17 +1,18 @@
 /** @file Connections of commands to Temporal, and how its answers become the project's errors. */
 
-import { Client, Connection, WorkflowFailedError, WorkflowNotFoundError } from '@temporalio/client';
+import { Client, WorkflowFailedError, WorkflowNotFoundError } from '@temporalio/client';
 import { ApplicationFailure, CancelledFailure, TerminatedFailure } from '@temporalio/common';
 import { errorCodes, type ErrorCode } from '../schemas/error-codes.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import type { TemporalService } from '../stack/services.ts';
+import { openConnection } from '../stack/temporal-connection.ts';
 
 export async function connectTemporal({ address, namespace }: TemporalService): Promise<Client> {
   try {
-    return new Client({ connection: await Connection.connect({ address }), namespace });
+    return new Client({ connection: await openConnection(address), namespace });
   } catch (cause) {
     throw new EpsilonflowError('SERVICE_UNREACHABLE', `Temporal cannot be reached at ${address}.`, {
-      hint: 'Start the local services with `epsilonflow up`, or correct TEMPORAL_ADDRESS.',
+      hint: 'Start the local services with `epsilonflow up`, or correct the TEMPORAL_* settings.',
       cause,
     });
   }

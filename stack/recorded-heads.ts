@@ -3,11 +3,12 @@
  * older copy of the ledger also where the run state is lost.
  */
 
-import { Client, Connection } from '@temporalio/client';
+import { Client, type Connection } from '@temporalio/client';
 import type { KnownHead, RememberedHead } from '../privacy/ledger/index.ts';
 import { headsInTracker } from '../tracking/mlflow/ledger-heads.ts';
 import { connectMlflow } from '../tracking/mlflow/client.ts';
 import type { Services, TemporalService } from './services.ts';
+import { openConnection } from './temporal-connection.ts';
 
 /** Workflows that are looked at: as Temporal lists them, those under way first, then those that ended last. */
 const workflowsAsked = 100;
@@ -65,7 +66,7 @@ export async function recordedHeads(
 const silent = (why: string): Promise<never> => Promise.reject(new Error(why));
 
 async function headsInHistories(ledger: string, { address, namespace }: TemporalService): Promise<RememberedHead[]> {
-  const connection = await Connection.connect({ address, connectTimeout: 5_000 });
+  const connection = await openConnection(address, { connectTimeout: 5_000 });
   try {
     return await connection.withDeadline(Date.now() + patience, async () => {
       const client = new Client({ connection, namespace });

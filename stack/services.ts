@@ -1,6 +1,6 @@
 /** @file The services that runs need: Temporal and MLflow, local ones started on demand or those named by variables. */
 
-import { Connection } from '@temporalio/client';
+import type { Connection } from '@temporalio/client';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import {
   ensureService,
@@ -10,6 +10,7 @@ import {
   type ServiceDefinition,
   type ServiceState,
 } from './local-service.ts';
+import { namedServer, openConnection } from './temporal-connection.ts';
 
 export interface TemporalService {
   /** `host:port` of the gRPC front end. */
@@ -79,7 +80,7 @@ const localMlflow: ServiceDefinition = {
 async function temporalAnswers(address: string, namespace: string): Promise<boolean> {
   let connection: Connection | undefined;
   try {
-    connection = await Connection.connect({ address, connectTimeout: 3_000 });
+    connection = await openConnection(address, { connectTimeout: 3_000 });
     await connection.withDeadline(Date.now() + 5_000, () =>
       connection!.workflowService.describeNamespace({ namespace }),
     );
@@ -100,7 +101,7 @@ async function mlflowAnswers(uri: string): Promise<boolean> {
   }
 }
 
-/** The Temporal server to use, running. Throws SERVICE_UNREACHABLE or SETUP_INCOMPLETE. */
+/** The Temporal server to use, running. Throws SERVICE_UNREACHABLE, SETUP_INCOMPLETE or ARGUMENT_INVALID. */
 export async function ensureTemporal(): Promise<TemporalService> {
   const named = namedTemporal();
   if (named) {
@@ -108,7 +109,7 @@ export async function ensureTemporal(): Promise<TemporalService> {
     if (await temporalAnswers(address, namespace)) return named;
     throw new EpsilonflowError(
       'SERVICE_UNREACHABLE',
-      `No Temporal server with the namespace "${namespace}" answers at ${address}, which TEMPORAL_ADDRESS names`,
+      `No Temporal server with the namespace "${namespace}" answers at ${address}, which TEMPORAL_ADDRESS or a profile names`,
       { hint: 'Start it, correct the variable, or unset it to use the local server that Epsilonflow starts.' },
     );
   }
@@ -116,11 +117,11 @@ export async function ensureTemporal(): Promise<TemporalService> {
   return ownTemporal(ports);
 }
 
-/** The server that variables name, if they do. */
+/** The server that the environment names, if it does. */
 function namedTemporal(): TemporalService | null {
-  const address = process.env['TEMPORAL_ADDRESS'];
-  if (!address) return null;
-  const namespace = process.env['TEMPORAL_NAMESPACE'] ?? 'default';
+  const named = namedServer();
+  if (!named) return null;
+  const { address, namespace } = named;
   return { address, uiUrl: process.env['TEMPORAL_UI_URL'] ?? null, namespace, own: false };
 }
 

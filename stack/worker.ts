@@ -7,7 +7,7 @@ import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Client, Connection } from '@temporalio/client';
+import { Client } from '@temporalio/client';
 import { bundleWorkflowCode, DefaultLogger, NativeConnection, Runtime, Worker } from '@temporalio/worker';
 import { createActivities } from '../activities/index.ts';
 import { recoverDeadAttempts } from '../activities/recovery.ts';
@@ -23,6 +23,7 @@ import { remembersLedgers } from './ledger-heads.ts';
 import { ledgerUrl, stateRoot } from './paths.ts';
 import { holdLedger } from './project-ledger.ts';
 import { ensureMlflow, ensureTemporal } from './services.ts';
+import { connectSettings, openConnection } from './temporal-connection.ts';
 import { sourceDigest } from '../tracking/source-digest.ts';
 
 export type QueueName = keyof typeof taskQueues;
@@ -94,11 +95,11 @@ export async function runWorker({ queues, jobs, onReady }: WorkerSettings): Prom
 
 async function connect(address: string, namespace: string): Promise<{ connection: NativeConnection; client: Client }> {
   try {
-    const connection = await NativeConnection.connect({ address });
-    return { connection, client: new Client({ connection: await Connection.connect({ address }), namespace }) };
+    const connection = await NativeConnection.connect(connectSettings(address));
+    return { connection, client: new Client({ connection: await openConnection(address), namespace }) };
   } catch (error) {
     throw new EpsilonflowError('SERVICE_UNREACHABLE', `Temporal cannot be reached at ${address}.`, {
-      hint: 'Start the local services with `epsilonflow up`, or correct TEMPORAL_ADDRESS.',
+      hint: 'Start the local services with `epsilonflow up`, or correct the TEMPORAL_* settings.',
       cause: error,
     });
   }

@@ -31,6 +31,7 @@ const requirements = {
     remedy: 'Install Chromium: apt-get install chromium.',
     present: () => existsSync('/usr/bin/chromium') || existsSync('/usr/bin/chromium-browser'),
   },
+  openssl: { remedy: 'Install OpenSSL: apt-get install openssl.', present: () => runs('openssl', 'version') },
   root: { remedy: 'Run the tests as root.', present: () => process.getuid?.() === 0 },
   'memory-limits': {
     remedy: 'Run the tests as root on a system with memory control groups (version 1) that root may make.',
