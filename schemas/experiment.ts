@@ -93,7 +93,7 @@ export interface Dataset {
     test?: string;
   };
   /**
-   * Format of the files where the extension does not tell it.
+   * Format of the files where the extension does not tell it. `jsonl`: one object a line. `json`: an array of objects. `csv`, `tsv`: columns named in the first line, with commas or tabs between. `parquet`: Apache Parquet. `txt`: one text a line, without labels.
    */
   format?: 'jsonl' | 'json' | 'csv' | 'tsv' | 'parquet' | 'txt';
   /**
@@ -122,7 +122,7 @@ export interface Dataset {
   privacy?: DatasetPrivacy;
 }
 /**
- * What privacy accounting needs to know of a dataset that is not public.
+ * Unit, size and budget of privacy accounting. Data that are not public need it.
  */
 export interface DatasetPrivacy {
   /**
@@ -358,7 +358,7 @@ export interface LoraMethod {
    */
   alpha?: number | Expression;
   /**
-   * Which linear layers of each block get an adapter: the four of attention, the three of the feed-forward. GPT-2 has qkv, o, up and down.
+   * Which linear layers of each block get an adapter: the four of attention (`q`, `k`, `v`, `o`), the three of the feed-forward (`gate`, `up`, `down`). GPT-2 has `qkv`, `o`, `up` and `down`.
    */
   targets?:
     | [
@@ -613,7 +613,7 @@ export interface CompareWith {
    */
   ceiling?: string;
   /**
-   * What is compared.
+   * What is compared. `accuracy`: share of the test records that are classified right. `macro-f1`: mean of the F1 scores of the classes, each class counting alike.
    */
   metric?: ('accuracy' | 'macro-f1') | Expression;
   /**

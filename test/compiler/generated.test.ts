@@ -6,6 +6,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 
 import { stepKinds } from '../../compiler/spec-schema.ts';
 import { kinds } from '../../compiler/kinds.ts';
+import specSchema from '../../schemas/experiment.schema.json' with { type: 'json' };
 import { generated } from '../../schemas/generate.ts';
 import planSchema from '../../schemas/plan.schema.json' with { type: 'json' };
 import { packageRoot } from '../../stack/paths.ts';
@@ -13,6 +14,46 @@ import { openWorkspace, preamble } from './workspace.ts';
 
 const workspace = openWorkspace();
 afterAll(() => workspace.remove());
+
+/** A schema within the spec's schema, with the description nearest above it; `isKey`: a spec's author types its name. */
+interface Place {
+  path: string;
+  description: string;
+  schema: Record<string, unknown>;
+  isKey: boolean;
+}
+
+function* placesOf(schema: unknown, path = '', inherited = ''): Generator<Place> {
+  if (typeof schema !== 'object' || schema === null) return;
+  const own = schema as Record<string, unknown>;
+  const description = typeof own['description'] === 'string' ? own['description'] : inherited;
+  yield { path, description, schema: own, isKey: /\/properties\/[^/]+$/.test(path) };
+  const named = new Set(['properties', 'definitions']);
+  for (const [name, value] of Object.entries(own)) {
+    if (named.has(name)) {
+      for (const [key, child] of Object.entries(value as object)) yield* placesOf(child, `${path}/${name}/${key}`);
+    } else if (name !== 'default') yield* placesOf(value, `${path}/${name}`, description);
+  }
+}
+
+describe('what an editor shows of a spec', () => {
+  const places = [...placesOf(specSchema)];
+  const keys = places.filter(({ isKey }) => isKey);
+
+  it('describes every key', () => {
+    expect(keys.length).toBeGreaterThan(100);
+    expect(keys.filter(({ description }) => description === '').map(({ path }) => path)).toEqual([]);
+  });
+
+  it('says of every word that a key takes what it means', () => {
+    const silent = places.flatMap(({ path, description, schema }) =>
+      ((schema['enum'] ?? []) as string[])
+        .filter((word) => !description.includes(`\`${word}\``))
+        .map((word) => `${path}: ${word}`),
+    );
+    expect(silent).toEqual([]);
+  });
+});
 
 describe('what is made from the schema of a spec', () => {
   it('is what the schema makes', async () => {
