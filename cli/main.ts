@@ -6,6 +6,7 @@ import { EpsilonflowError } from '../schemas/errors.ts';
 import { programVersion } from '../tracking/program-version.ts';
 import { exitCodeHelp, exitCodes, reportError } from './output.ts';
 import { ledgerCommand } from './ledger.ts';
+import { completionCommand } from './completion.ts';
 import { doctorCommand } from './doctor.ts';
 import { downCommand } from './down.ts';
 import { explainCommand } from './explain.ts';
@@ -48,6 +49,7 @@ const commands: ((program: Command) => void)[] = [
   publishCommand,
   gcCommand,
   explainCommand,
+  completionCommand,
 ];
 
 function buildProgram(): Command {
