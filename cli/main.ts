@@ -21,6 +21,7 @@ import { logsCommand } from './logs.ts';
 import { publishCommand } from './publish.ts';
 import { releaseCommand } from './release.ts';
 import { reportCommand } from './report.ts';
+import { retryCommand } from './retry.ts';
 import { runCommand } from './run.ts';
 import { statusCommand } from './status.ts';
 import { validateCommand } from './validate.ts';
@@ -41,6 +42,7 @@ const commands: ((program: Command) => void)[] = [
   cancelCommand,
   logsCommand,
   runCommand,
+  retryCommand,
   statusCommand,
   reportCommand,
   releaseCommand,

@@ -191,6 +191,12 @@ export const errorCodes = define({
     remedy:
       '`epsilonflow plan SPEC` shows what each instance costs, and the smallest change that fits. A budget is changed with a reason: `epsilonflow ledger set-budget`.',
   },
+  SPENDING_UNCONFIRMED: {
+    exit: 3,
+    retryable: false,
+    summary: 'A command would charge privacy anew, and nobody has agreed to it.',
+    remedy: 'Agree on a terminal when it asks, or give `--spend` in scripts. Nothing was started or charged.',
+  },
   DATASET_OVERLAP: {
     exit: 3,
     retryable: false,

@@ -1,0 +1,96 @@
+/** @file Starts a compiled plan, or takes its run up again, and shows it until its end: what `run` and `retry` share. */
+
+import { compile, refuseIfOverdrawn, type Compiled } from '../compiler/index.ts';
+import type { Plan } from '../schemas/plan.ts';
+import { ensureServices } from '../stack/services.ts';
+import { ensureWorker } from '../stack/worker-process.ts';
+import { withCompileHost } from './compile-host.ts';
+import { compareWithRecords } from './ledger-records.ts';
+import { createLiveView } from './live-view.ts';
+import { findMisses, missLines } from './misses.ts';
+import { errorRecords, exitCodeOf, exitCodes, printJson, styled } from './output.ts';
+import { registerPlan, type Registrations } from './registrations.ts';
+import { outcomeOf, printOutcome, workflowUrl } from './run-outcome.ts';
+import { startRun, type StartedRun } from './start-run.ts';
+import { connectTemporal } from './temporal-client.ts';
+import { watchRun } from './watch-run.ts';
+
+export interface ShowOptions {
+  detach?: boolean;
+  json?: boolean;
+}
+
+export interface CompiledRun {
+  compiled: Compiled;
+  registrations: Registrations;
+}
+
+export const compileRun = (file: string, profile: string | undefined): Promise<CompiledRun> =>
+  withCompileHost(async (host) => ({
+    compiled: await compile({ file, profile }, host),
+    registrations: host.registrations,
+  }));
+
+/** @returns the exit code; errors that end the run are printed under `json` and thrown otherwise */
+export async function startAndShow({ compiled, registrations }: CompiledRun, options: ShowOptions): Promise<number> {
+  const view = createLiveView();
+  const { plan } = compiled;
+  view.say(describePlan(plan));
+  for (const line of missLines(plan, await findMisses(compiled))) view.say(line);
+  const services = await ensureServices();
+  for (const warning of services.warnings) view.say(`${styled('yellow', 'warning', process.stderr)}: ${warning}`);
+  const { temporal } = services;
+  const client = await connectTemporal(temporal);
+  try {
+    const started = await startRun(client, compiled, async () => {
+      await compareWithRecords(plan, services, (line) => view.say(line));
+      refuseIfOverdrawn(compiled);
+      return registerPlan(plan, registrations, (line) => view.say(line));
+    });
+    const interrupted = detachOnInterrupt();
+    await ensureWorker(temporal);
+    const url = workflowUrl(temporal, started.record.workflowId);
+    view.say(
+      `${styled('bold', runName(started), process.stderr)} ${started.isNew ? 'started' : 'goes on'}${url ? `: ${url}` : ''}`,
+    );
+    if (options.detach) {
+      if (options.json) printJson({ ...outcomeOf(started, plan, temporal), errors: [] });
+      return exitCodes.fine;
+    }
+    let failure: Error | null = null;
+    try {
+      const ended = await watchRun(client, temporal, started, plan.nodes.length, view, interrupted);
+      if (ended === 'detached') {
+        const again = `\`epsilonflow run ${plan.spec.file}\` shows it again, \`epsilonflow cancel ${runName(started)}\` ends it.`;
+        view.say(`Detached: the run goes on. ${again}`);
+        return exitCodes.fine;
+      }
+    } catch (error) {
+      failure = error instanceof Error ? error : new Error(String(error));
+    }
+    if (options.json) {
+      printJson({ ...outcomeOf(started, plan, temporal), errors: failure === null ? [] : errorRecords(failure) });
+      return failure === null ? exitCodes.fine : exitCodeOf(failure);
+    }
+    await printOutcome(started, plan, temporal);
+    if (failure !== null) throw failure;
+    return exitCodes.fine;
+  } finally {
+    await client.connection.close();
+  }
+}
+
+const runName = ({ record }: StartedRun): string => `${record.name}/${record.number}`;
+
+function describePlan({ name, nodes }: Plan): string {
+  const cached = nodes.filter((node) => node.cached).length;
+  const reuse = cached > 0 ? `, ${cached} of them reused from earlier runs` : '';
+  return `${styled('bold', name, process.stderr)}: ${nodes.length} instances${reuse}`;
+}
+
+/** The first Ctrl-C or hang-up leaves the run; the second ends this program at once, which harms the run no more. */
+function detachOnInterrupt(): AbortSignal {
+  const controller = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => controller.abort());
+  return controller.signal;
+}

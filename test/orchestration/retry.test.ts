@@ -1,0 +1,96 @@
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { openLedger } from '../../privacy/ledger/index.ts';
+import { ledgerUrl } from '../../stack/paths.ts';
+import { stopServices } from '../../stack/services.ts';
+import { stopWorker } from '../../stack/worker-process.ts';
+import { epsilonflow, openTinyWorld, specHead, type TinyWorld } from './tiny-experiment.ts';
+
+/** Of two private instances one fails: the base model's context is 64 tokens. */
+const spec = `${specHead('partly')}
+matrix:
+  sequence: [32, 96]
+steps:
+  generator:
+    uses: finetune
+    with:
+      model: base
+      data: weather
+      method: { kind: lora, rank: 2, alpha: 4, lr: 1e-2 }
+      conditioning: class-bias
+      clip: 0.5
+      steps: 2
+      batch: 60
+      sequence: "\${{ matrix.sequence }}"
+      epsilon: 2
+      seed: 1
+  synthetic:
+    uses: generate
+    with: { generator: "\${{ steps.generator }}", count: 20, maxTokens: 8, temperature: 1, seed: 1 }
+`;
+
+interface Outcome {
+  run: string;
+  counts: Record<string, number>;
+  failures: object[];
+  errors: object[];
+}
+
+let world: TinyWorld;
+
+beforeAll(async () => {
+  world = await openTinyWorld({ train: 300, withModel: true });
+});
+
+afterAll(async () => {
+  await stopWorker();
+  await stopServices();
+  world.remove();
+});
+
+async function command(...args: string[]): Promise<Outcome & { code: number | null; stderr: string }> {
+  const { code, stdout, stderr } = await epsilonflow(world, ...args, '--json');
+  expect(stdout, stderr).toMatch(/^\{/);
+  return { ...(JSON.parse(stdout) as Outcome), code, stderr };
+}
+
+async function entries(): Promise<object[]> {
+  const ledger = await openLedger(ledgerUrl());
+  try {
+    return (await ledger.accountSummary('weather'))!.experiments.map((experiment) => experiment.entries);
+  } finally {
+    await ledger.close();
+  }
+}
+
+it('runs what failed or was skipped again when the cost is agreed to, and reuses the rest', async () => {
+  const file = world.write('partly.yaml', spec);
+  expect(await command('run', file)).toMatchObject({ code: 1, counts: { completed: 2, failed: 1, skipped: 1 } });
+  const first = { reserved: 0, begun: 1, committed: 1, released: 0 };
+  expect(await entries()).toEqual([first]);
+
+  const refused = await command('retry', 'partly/1');
+  expect(refused).toMatchObject({ code: 3, errors: [{ code: 'SPENDING_UNCONFIRMED' }] });
+  expect(refused.stderr).toMatch(/weather: 1 entry, the account goes from epsilon [\d.]+ to epsilon [\d.]+/);
+  expect(await entries()).toEqual([first]);
+
+  const retried = await command('retry', 'partly/1', '--spend');
+  expect(retried).toMatchObject({
+    code: 1,
+    run: 'partly/2',
+    counts: { completed: 2, reused: 2, failed: 1, skipped: 1 },
+  });
+  expect(retried.failures).toMatchObject([{ node: 'generator[sequence=96]', code: 'MODEL_UNFIT' }]);
+  const second = { reserved: 0, begun: 1, committed: 0, released: 0 };
+  const both = await entries();
+  expect(both).toHaveLength(2);
+  expect(both).toEqual(expect.arrayContaining([first, second]));
+}, 240_000);
+
+it('refuses an edited spec, and has nothing to do for a complete run', async () => {
+  const file = world.write('whole.yaml', spec.replace('[32, 96]', '[32]').replace('name: partly', 'name: whole'));
+  expect(await command('run', file)).toMatchObject({ code: 0, counts: { completed: 2 } });
+  expect(await command('retry', 'whole')).toMatchObject({ code: 0, run: 'whole/1', retried: false });
+  world.write('partly.yaml', spec.replace('steps: 2', 'steps: 3'));
+  const edited = await command('retry', 'partly/1', '--spend');
+  expect(edited).toMatchObject({ code: 2, errors: [{ code: 'ARGUMENT_INVALID' }] });
+}, 120_000);
