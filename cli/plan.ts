@@ -114,11 +114,22 @@ function printAccount(plan: Plan, name: string, account: PlanAccount): void {
     .map(({ node, charge }) => `${node.id}  ${mechanismText(charge, node.cached)}`);
   if (charged.length > shownMechanisms) lines.push(`... and ${charged.length - shownMechanisms} more`);
   lines.forEach((line, i) => printLine(`│  ${i === lines.length - 1 ? '└' : '├'}─ ${line}`));
-  const after = account.unboundedBefore === null ? null : account.unboundedBefore + account.unbounded;
+  const pending = unboundedPending(plan, name);
+  const after = account.unboundedBefore === null ? null : account.unboundedBefore + pending;
   printLine(`├─ after       ${spent(account.after, after)}`);
   const rule = account.rule === null || account.rule === 'recorded' ? '' : ` (decided by: ${account.rule})`;
   const budget = account.budget === null ? 'none stated: spending is recorded' : `epsilon ${account.budget}${rule}`;
   printLine(`└─ budget      ${budget}`);
+}
+
+/** Trainings without DP that an account is still to be charged for: those that have no result, equal ones once. */
+export function unboundedPending({ nodes }: Pick<Plan, 'nodes'>, account: string): number {
+  const pending = nodes.filter(
+    (node) =>
+      node.cached !== true &&
+      chargesOf(node).some((charge) => accountOf(charge) === account && charge.mechanism.kind === 'unbounded'),
+  );
+  return new Set(pending.map(({ key }) => key)).size;
 }
 
 function mechanismText({ epsilon, mechanism }: NodeCharge, cached: boolean | null): string {
