@@ -132,6 +132,7 @@ describe('the door', () => {
       'MODEL_MISSING',
       'MODEL_UNFIT',
       'NOISE_KEY_LOST',
+      'OUT_OF_MEMORY',
       'PLAN_MISSING',
       'RECEIPT_INVALID',
       'SERVICE_UNREACHABLE',
