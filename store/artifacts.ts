@@ -80,6 +80,16 @@ export class ArtifactStore {
     return damages;
   }
 
+  /** The same by content key, whether or not `lookup` finds it; null where no manifest can be read. */
+  async damagesOf(key: string): Promise<Damage[] | null> {
+    for (const root of [this.roots.shared, this.roots.private]) {
+      const directory = folderOf(root, key);
+      const manifest = await readManifest(directory, key);
+      if (manifest !== null) return this.verify({ nodeId: manifest.nodeId, key, directory, manifest });
+    }
+    return null;
+  }
+
   /** An empty folder for one attempt's result, on the file system of its destination. */
   async stage(owner: string, label: Label): Promise<Stage> {
     const root = label === 'non-private' ? this.roots.private : this.roots.shared;
