@@ -25,7 +25,13 @@ import { connectMlflow } from '../../tracking/mlflow/client.ts';
 import { readEvents, type RunEvent } from '../../tracking/events.ts';
 import { nodeTag, runIdentity, runTag } from '../../tracking/publish/describe.ts';
 import type { RunFolder } from '../../tracking/runs.ts';
-import { jobProcesses, openTinyWorld, specHead, type TinyWorld } from '../orchestration/tiny-experiment.ts';
+import {
+  generatorStep,
+  jobProcesses,
+  openTinyWorld,
+  specHead,
+  type TinyWorld,
+} from '../orchestration/tiny-experiment.ts';
 import { startPostgres, type PostgresServer } from '../postgres-server.ts';
 import { seededRandom } from '../privacy/seeded-random.ts';
 import { compareWithLedger } from './spending.ts';
@@ -45,19 +51,7 @@ const privateData = { size: 2000, epsilon: 100_000, sensitivity: 'private' };
 const specOf = (name: string, seed: number): string => `${specHead(name, privateData)}
 matrix: { seed: [${seed}, ${seed + 1}] }
 steps:
-  generator:
-    uses: finetune
-    with:
-      model: base
-      data: weather
-      epsilon: 8
-      method: { kind: lora, rank: 2, alpha: 4, lr: 1e-2 }
-      conditioning: class-bias
-      steps: ${steps}
-      batch: 600
-      clip: 0.5
-      sequence: 32
-      seed: "\${{ matrix.seed }}"
+${generatorStep({ epsilon: 8, steps, batch: 600, seed: '"${{ matrix.seed }}"' })}
   synthetic:
     uses: generate
     with: { generator: "\${{ steps.generator }}", count: 60, maxTokens: 12, temperature: 1, seed: 1 }

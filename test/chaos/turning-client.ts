@@ -1,6 +1,6 @@
 /**
- * @file What a Temporal server tells of experiments from outside: when children report and when a run continues as new.
- * Processes are killed at these moments too, which are no statements of ours.
+ * @file Experiments that continue as new early, and what a Temporal server tells of them from outside: when children
+ * report and when a run turns. Processes are killed at these moments too, which are no statements of ours.
  */
 
 import type { WorkflowClientInterceptor, Client } from '@temporalio/client';

@@ -17,25 +17,19 @@ import { findWorker } from '../../stack/worker-process.ts';
 import { openStore } from '../../store/index.ts';
 import { readEvents, type RunEvent } from '../../tracking/events.ts';
 import { writeRun } from '../../tracking/runs.ts';
-import { jobProcesses, openTinyWorld, specHead, type TinyWorld } from '../orchestration/tiny-experiment.ts';
+import {
+  generatorStep,
+  jobProcesses,
+  openTinyWorld,
+  specHead,
+  type TinyWorld,
+} from '../orchestration/tiny-experiment.ts';
 
 const steps = 36;
 
 const spec = `${specHead('killed', { size: 2000, epsilon: 10 })}
 steps:
-  generator:
-    uses: finetune
-    with:
-      model: base
-      data: weather
-      epsilon: 8
-      method: { kind: lora, rank: 2, alpha: 4, lr: 1e-2 }
-      conditioning: class-bias
-      steps: ${steps}
-      batch: 600
-      clip: 0.5
-      sequence: 32
-      seed: 1
+${generatorStep({ epsilon: 8, steps, batch: 600 })}
 `;
 
 const run = { name: 'killed', number: 1, workflowId: 'killed/1-test' };

@@ -15,6 +15,7 @@ import { readEvents } from '../../tracking/events.ts';
 import { readRun } from '../../tracking/runs.ts';
 import {
   epsilonflow,
+  generatorStep,
   jobProcesses,
   openTinyWorld,
   specHead,
@@ -24,19 +25,7 @@ import { requires } from '../requires.ts';
 
 const spec = (name: string): string => `${specHead(name, { size: 2000 })}
 steps:
-  generator:
-    uses: finetune
-    with:
-      model: base
-      data: weather
-      epsilon: 4
-      method: { kind: lora, rank: 2, alpha: 4, lr: 1e-2 }
-      conditioning: class-bias
-      steps: 36
-      batch: 600
-      clip: 0.5
-      sequence: 32
-      seed: 1
+${generatorStep({ epsilon: 4, steps: 36, batch: 600 })}
   synthetic:
     uses: generate
     with: { generator: "\${{ steps.generator }}", count: 40, maxTokens: 12, temperature: 1, seed: 1 }

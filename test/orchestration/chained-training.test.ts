@@ -10,25 +10,13 @@ import { ensureWorker, stopWorker } from '../../stack/worker-process.ts';
 import { openStore } from '../../store/index.ts';
 import { readEvents } from '../../tracking/events.ts';
 import { writeRun } from '../../tracking/runs.ts';
-import { openTinyWorld, specHead, type TinyWorld } from './tiny-experiment.ts';
+import { generatorStep, openTinyWorld, specHead, type TinyWorld } from './tiny-experiment.ts';
 
 const spec = `${specHead('turns')}
 matrix:
   epsilon: [2, 4, 6]
 steps:
-  generator:
-    uses: finetune
-    with:
-      model: base
-      data: weather
-      method: { kind: lora, rank: 2, alpha: 4, lr: 1e-2 }
-      conditioning: class-bias
-      clip: 0.5
-      steps: 6
-      batch: 60
-      sequence: 32
-      seed: 1
-      epsilon: "\${{ matrix.epsilon }}"
+${generatorStep({ epsilon: '"${{ matrix.epsilon }}"' })}
   synthetic:
     uses: generate
     with: { generator: "\${{ steps.generator }}", count: 40, maxTokens: 12, temperature: 1, seed: 1 }

@@ -1,28 +1,23 @@
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { openLedger } from '../../privacy/ledger/index.ts';
 import { ledgerUrl } from '../../stack/paths.ts';
 import { stopServices } from '../../stack/services.ts';
 import { stopWorker } from '../../stack/worker-process.ts';
-import { epsilonflow, openTinyWorld, specHead, type TinyWorld } from './tiny-experiment.ts';
+import {
+  epsilonflowJson,
+  generatorStep,
+  jobProcesses,
+  openTinyWorld,
+  specHead,
+  type TinyWorld,
+} from './tiny-experiment.ts';
 
 /** Of two private instances one fails: the base model's context is 64 tokens. */
 const spec = `${specHead('partly')}
 matrix:
   sequence: [32, 96]
 steps:
-  generator:
-    uses: finetune
-    with:
-      model: base
-      data: weather
-      method: { kind: lora, rank: 2, alpha: 4, lr: 1e-2 }
-      conditioning: class-bias
-      clip: 0.5
-      steps: 2
-      batch: 60
-      sequence: "\${{ matrix.sequence }}"
-      epsilon: 2
-      seed: 1
+${generatorStep({ steps: 2, sequence: '"${{ matrix.sequence }}"' })}
   synthetic:
     uses: generate
     with: { generator: "\${{ steps.generator }}", count: 20, maxTokens: 8, temperature: 1, seed: 1 }
@@ -30,6 +25,7 @@ steps:
 
 interface Outcome {
   run: string;
+  status: string;
   counts: Record<string, number>;
   failures: object[];
   errors: object[];
@@ -47,11 +43,7 @@ afterAll(async () => {
   world.remove();
 });
 
-async function command(...args: string[]): Promise<Outcome & { code: number | null; stderr: string }> {
-  const { code, stdout, stderr } = await epsilonflow(world, ...args, '--json');
-  expect(stdout, stderr).toMatch(/^\{/);
-  return { ...(JSON.parse(stdout) as Outcome), code, stderr };
-}
+const command = (...args: string[]): ReturnType<typeof epsilonflowJson<Outcome>> => epsilonflowJson(world, ...args);
 
 async function entries(): Promise<object[]> {
   const ledger = await openLedger(ledgerUrl());
@@ -94,3 +86,16 @@ it('refuses an edited spec, and has nothing to do for a complete run', async () 
   const edited = await command('retry', 'partly/1', '--spend');
   expect(edited).toMatchObject({ code: 2, errors: [{ code: 'ARGUMENT_INVALID' }] });
 }, 120_000);
+
+it('refuses a run that is under way, and finishes one that was cancelled', async () => {
+  const changes = { '[32, 96]': '[32]', 'name: partly': 'name: long', 'steps: 2': 'steps: 100' };
+  const text = Object.entries(changes).reduce((all, [from, to]) => all.replace(from, to), spec);
+  const file = world.write('long.yaml', text);
+  await command('run', file, '--detach');
+  await vi.waitUntil(() => jobProcesses(world).length > 0, { timeout: 60_000, interval: 50 });
+  expect(await command('retry', 'long', '--spend')).toMatchObject({ code: 2, errors: [{ code: 'ARGUMENT_INVALID' }] });
+  await command('cancel', 'long');
+  await vi.waitUntil(async () => (await command('status', 'long')).status === 'cancelled', { timeout: 60_000 });
+  const retried = await command('retry', 'long/1', '--spend');
+  expect(retried).toMatchObject({ code: 0, run: 'long/2', counts: { completed: 2, failed: 0 } });
+}, 240_000);

@@ -8,7 +8,7 @@ import { statePaths } from '../../stack/paths.ts';
 import { openUnchecked } from '../../stack/project-ledger.ts';
 import { ensureMlflow, ensureTemporal, stopServices } from '../../stack/services.ts';
 import { stopWorker } from '../../stack/worker-process.ts';
-import { epsilonflow, openTinyWorld, type TinyWorld } from './tiny-experiment.ts';
+import { epsilonflow, epsilonflowJson, generatorStep, openTinyWorld, type TinyWorld } from './tiny-experiment.ts';
 
 const spec = (name: string, seed: number, steps: number): string => `
 version: 1
@@ -23,19 +23,7 @@ datasets:
 models:
   base: { path: base }
 steps:
-  generator:
-    uses: finetune
-    with:
-      model: base
-      data: weather
-      method: { kind: lora, rank: 2, alpha: 4, lr: 1e-2 }
-      conditioning: class-bias
-      epsilon: 2
-      steps: ${steps}
-      batch: 60
-      clip: 0.5
-      sequence: 32
-      seed: ${seed}
+${generatorStep({ steps, seed })}
 `;
 
 interface Printed {
@@ -68,11 +56,7 @@ afterAll(async () => {
   world.remove();
 });
 
-async function command(...args: string[]): Promise<Printed & { code: number | null }> {
-  const { code, stdout, stderr } = await epsilonflow(world, ...args, '--json');
-  expect(stdout, stderr).toMatch(/^\{/);
-  return { ...(JSON.parse(stdout) as Printed), code };
-}
+const command = (...args: string[]): ReturnType<typeof epsilonflowJson<Printed>> => epsilonflowJson(world, ...args);
 
 const ledgerFolder = (): string => join(world.folder, 'ledger');
 

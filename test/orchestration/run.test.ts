@@ -8,26 +8,23 @@ import { ledgerUrl } from '../../stack/paths.ts';
 import { ensureTemporal, stopServices } from '../../stack/services.ts';
 import { findWorker, stopWorker } from '../../stack/worker-process.ts';
 import { readEvents } from '../../tracking/events.ts';
-import { epsilonflow, jobProcesses, openTinyWorld, specHead, type TinyWorld } from './tiny-experiment.ts';
+import {
+  epsilonflow,
+  epsilonflowJson,
+  generatorStep,
+  jobProcesses,
+  openTinyWorld,
+  specHead,
+  type TinyWorld,
+} from './tiny-experiment.ts';
 
 /** A run of seconds; `changes` replaces values of the generator step. */
-const spec = (name: string, changes: Record<string, string | number> = {}, epsilon = 20): string => {
-  const generator = { steps: 6, batch: 60, sequence: 32, seed: 1, epsilon: '${{ matrix.epsilon }}', ...changes };
-  return `${specHead(name, { epsilon })}
+const spec = (name: string, changes: Record<string, string | number> = {}, epsilon = 20): string =>
+  `${specHead(name, { epsilon })}
 matrix:
   epsilon: [2, 4]
 steps:
-  generator:
-    uses: finetune
-    with:
-      model: base
-      data: weather
-      method: { kind: lora, rank: 2, alpha: 4, lr: 1e-2 }
-      conditioning: class-bias
-      clip: 0.5
-${Object.entries(generator)
-  .map(([key, value]) => `      ${key}: ${value}`)
-  .join('\n')}
+${generatorStep({ epsilon: '"${{ matrix.epsilon }}"', ...changes })}
   synthetic:
     uses: generate
     with: { generator: "\${{ steps.generator }}", count: 40, maxTokens: 12, temperature: 1, seed: 1 }
@@ -38,7 +35,6 @@ ${Object.entries(generator)
     uses: compare
     with: { arms: { synthetic: "\${{ steps.classifier }}" }, over: [] }
 `;
-};
 
 interface Outcome {
   run: string;
@@ -63,11 +59,8 @@ afterAll(async () => {
   world.remove();
 });
 
-async function runSpec(file: string, ...options: string[]): Promise<Outcome & { code: number | null }> {
-  const { code, stdout, stderr } = await epsilonflow(world, 'run', file, '--json', ...options);
-  expect(stdout, stderr).toMatch(/^\{/);
-  return { ...(JSON.parse(stdout) as Outcome), code };
-}
+const runSpec = (file: string, ...options: string[]): ReturnType<typeof epsilonflowJson<Outcome>> =>
+  epsilonflowJson(world, 'run', file, ...options);
 
 async function until(what: string, look: () => boolean | Promise<boolean>): Promise<void> {
   for (const deadline = Date.now() + 120_000; !(await look()); await sleep(50)) {

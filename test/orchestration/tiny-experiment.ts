@@ -54,6 +54,22 @@ datasets:
 models:
   base: { path: base }`;
 
+/** A `generator` step on them; `changes` replaces its numbers, also by expressions. */
+export function generatorStep(changes: Record<string, string | number> = {}): string {
+  const numbers = { epsilon: 2, steps: 6, batch: 60, sequence: 32, seed: 1, ...changes };
+  return `  generator:
+    uses: finetune
+    with:
+      model: base
+      data: weather
+      method: { kind: lora, rank: 2, alpha: 4, lr: 1e-2 }
+      conditioning: class-bias
+      clip: 0.5
+${Object.entries(numbers)
+  .map(([key, value]) => `      ${key}: ${value}`)
+  .join('\n')}`;
+}
+
 /** Makes the folder and its data; `withModel` adds `base/`, a decoder with random weights. */
 export async function openTinyWorld(options: { train: number; withModel: boolean }): Promise<TinyWorld> {
   const folder = mkdtempSync(join(tmpdir(), 'tiny world '));
@@ -125,6 +141,16 @@ export function epsilonflow(world: TinyWorld, ...args: string[]): Promise<Comman
     child.on('close', (code) => resolve({ code, stdout, stderr }));
   });
   return Object.assign(result, { child });
+}
+
+/** The same with `--json`, and what it printed. */
+export async function epsilonflowJson<T>(
+  world: TinyWorld,
+  ...args: string[]
+): Promise<T & Pick<CommandResult, 'code' | 'stderr'>> {
+  const { code, stdout, stderr } = await epsilonflow(world, ...args, '--json');
+  if (!stdout.startsWith('{')) throw new Error(`${args.join(' ')} printed no JSON: ${stdout}${stderr}`);
+  return { ...(JSON.parse(stdout) as T), code, stderr };
 }
 
 /** Ids of living processes of steps that belong to a world. */

@@ -10,3 +10,19 @@ export function normalCdf(x: number): number {
   }
   return 0.5 + sum / Math.sqrt(Math.PI);
 }
+
+/** Largest distance between the distribution of a sample and the standard normal one (Kolmogorov-Smirnov). */
+export function distanceFromNormal(sample: ArrayLike<number>): number {
+  const sorted = Float64Array.from(sample).sort();
+  const n = sorted.length;
+  let distance = 0;
+  for (let index = 0; index < n; index++) {
+    const cdf = normalCdf(sorted[index]!);
+    distance = Math.max(distance, Math.abs(cdf - index / n), Math.abs((index + 1) / n - cdf));
+  }
+  return distance;
+}
+
+/** Mean of the sample's powers. */
+export const momentOf = (sample: ArrayLike<number>, power: number): number =>
+  Float64Array.from(sample).reduce((sum, value) => sum + value ** power, 0) / sample.length;
