@@ -97,7 +97,9 @@ function lockService(service: ServiceDefinition): Promise<Lock> {
   return acquireLock(join(statePaths.services(), `${service.name}.lock`), { purpose });
 }
 
-async function start(service: ServiceDefinition, last: ServiceRecord | null, tries = 3): Promise<ServiceRecord> {
+const startAttempts = 3;
+
+async function start(service: ServiceDefinition, last: ServiceRecord | null, attempt = 1): Promise<ServiceRecord> {
   const folder = statePaths.services();
   mkdirSync(folder, { recursive: true });
   const python = join(partsRoot, 'python');
@@ -108,7 +110,7 @@ async function start(service: ServiceDefinition, last: ServiceRecord | null, tri
       hint: 'Run "node stack/bootstrap.mjs setup".',
     });
   }
-  const ports = await choosePorts(service, last?.ports ?? {});
+  const ports = await choosePorts(service, last?.ports ?? {}, attempt === 1);
   const log = openSync(serviceLog(service.name), 'a');
   try {
     const child = spawn(executable, service.parameters(ports, folder), {
@@ -126,9 +128,8 @@ async function start(service: ServiceDefinition, last: ServiceRecord | null, tri
     if (await waitHealthy(service, record)) return record;
     const died = !isAlive(record);
     await endProcess(record);
-    // Servers of two state folders may choose one port at the same moment: who came second looks for another.
-    const taken = (await Promise.all(Object.values(ports).map(isFree))).includes(false);
-    if (died && taken && tries > 1) return await start(service, null, tries - 1);
+    // Servers of two state folders may choose the same ports at one moment, and each take one of them: then both end.
+    if (died && attempt < startAttempts) return await start(service, null, attempt + 1);
     throw startFailure(service, died ? 'it ended at once' : `it gave no answer within ${service.startupSeconds} s`);
   } finally {
     closeSync(log);
@@ -198,8 +199,12 @@ function groupAlive(group: number): boolean {
   }
 }
 
-/** Ports for a start: demanded by a variable, else those of the last time, else the usual, else any free one. */
-async function choosePorts(service: ServiceDefinition, last: Record<string, number>): Promise<Record<string, number>> {
+/** Ports for a start: demanded by a variable, else those of the last time, else the usual if so wanted, else any free one. */
+async function choosePorts(
+  service: ServiceDefinition,
+  last: Record<string, number>,
+  wantsUsual: boolean,
+): Promise<Record<string, number>> {
   const chosen: Record<string, number> = {};
   for (const [purpose, { preferred, variable }] of Object.entries(service.ports)) {
     const demanded = process.env[variable];
@@ -209,7 +214,7 @@ async function choosePorts(service: ServiceDefinition, last: Record<string, numb
     }
     const before = last[purpose];
     if (before !== undefined && (await becomesFree(before))) chosen[purpose] = before;
-    else chosen[purpose] = (await isFree(preferred)) ? preferred : await anyFreePort();
+    else chosen[purpose] = wantsUsual && (await isFree(preferred)) ? preferred : await anyFreePort();
   }
   return chosen;
 }

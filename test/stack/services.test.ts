@@ -37,9 +37,12 @@ afterAll(async () => {
   }
 });
 
-const addressFromProcess = (): Promise<string> =>
+const addressFromProcess = (folder = home): Promise<string> =>
   new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, ['--import', 'tsx', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const child = spawn(process.execPath, ['--import', 'tsx', script], {
+      env: { ...process.env, EPSILONFLOW_HOME: folder },
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
     let output = '';
     child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
     child.on('error', reject);
@@ -73,6 +76,22 @@ describe('local services', () => {
     expect(readRecord('temporal')!.pid).toBe(pid);
     expect((await fetch(uiUrl!)).status).toBe(200);
   });
+
+  it('of state folders that start them at one moment take different ports', async () => {
+    const homes = Array.from({ length: 4 }, () => mkdtempSync(join(tmpdir(), 'services test ')));
+    try {
+      const addresses = await Promise.all(homes.map((folder) => addressFromProcess(folder)));
+      expect(addresses.every((address) => /^127\.0\.0\.1:\d+$/.test(address))).toBe(true);
+      expect(new Set(addresses).size).toBe(homes.length);
+    } finally {
+      for (const folder of homes) {
+        process.env['EPSILONFLOW_HOME'] = folder;
+        await stopServices();
+        rmSync(folder, { recursive: true, force: true });
+      }
+      process.env['EPSILONFLOW_HOME'] = home;
+    }
+  }, 120_000);
 
   it('come back on the same ports with what they held when they were killed', async () => {
     const { address } = await ensureTemporal();
