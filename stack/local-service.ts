@@ -6,6 +6,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import { orDiskFull } from './free-space.ts';
+import { listensOn } from './listening.ts';
 import { partsRoot, statePaths } from './paths.ts';
 import { acquireLock, isAlive, processStart, type Lock } from './setup/lock.mjs';
 
@@ -165,7 +166,8 @@ function serviceEnvironment(): NodeJS.ProcessEnv {
 async function waitHealthy(service: ServiceDefinition, record: ServiceRecord): Promise<boolean> {
   const deadline = Date.now() + service.startupSeconds * 1000;
   while (Date.now() < deadline && isAlive(record)) {
-    if (await service.isHealthy(record.ports)) return isAlive(record);
+    // A server of another state folder may have been faster with a port, and be the one that answers.
+    if ((await service.isHealthy(record.ports)) && listensOn(record.pid, Object.values(record.ports))) return true;
     await sleep(150);
   }
   return false;

@@ -58,7 +58,8 @@ export function hasPostgres(): boolean {
   }
 }
 
-async function freePort(): Promise<number> {
+/** One that nobody listens on at present; whoever looks for the usual ports does not take it. */
+export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address() as { port: number };

@@ -21,7 +21,7 @@ export function processStart(pid) {
 }
 
 /** Whether the process that is described is still the one that wrote the description. */
-export const isAlive = ({ pid, start }) => processStart(pid) === start;
+export const isAlive = ({ pid, start }) => start !== null && processStart(pid) === start;
 
 /** Reads the holder of a lock: null when the lock is free or the file is damaged. */
 export function readLock(file) {

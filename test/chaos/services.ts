@@ -32,7 +32,7 @@ import {
   specHead,
   type TinyWorld,
 } from '../orchestration/tiny-experiment.ts';
-import { startPostgres, type PostgresServer } from '../postgres-server.ts';
+import { freePort, startPostgres, type PostgresServer } from '../postgres-server.ts';
 import { seededRandom } from '../privacy/seeded-random.ts';
 import { compareWithLedger } from './spending.ts';
 
@@ -98,6 +98,10 @@ export async function runServiceChaos(settings: ServiceChaosSettings): Promise<S
   const own = {
     EPSILONFLOW_LEDGER_URL: await postgres.createDatabase(),
     EPSILONFLOW_SPENDING_LOG: join(world.folder, 'spending.jsonl'),
+    // While one is dead nobody else shall take its place.
+    EPSILONFLOW_TEMPORAL_PORT: String(await freePort()),
+    EPSILONFLOW_TEMPORAL_UI_PORT: String(await freePort()),
+    EPSILONFLOW_MLFLOW_PORT: String(await freePort()),
   };
   Object.assign(process.env, own);
   delete process.env['MLFLOW_TRACKING_URI'];

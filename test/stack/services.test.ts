@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,6 +10,7 @@ import { EpsilonflowError } from '../../schemas/errors.ts';
 import { readRecord } from '../../stack/local-service.ts';
 import { ensureMlflow, ensureServices, ensureTemporal, serviceStatuses, stopServices } from '../../stack/services.ts';
 import { isAlive } from '../../stack/setup/lock.mjs';
+import { freePort } from '../postgres-server.ts';
 
 const script = fileURLToPath(new URL('services-process.ts', import.meta.url));
 const variables = [
@@ -22,11 +23,26 @@ const variables = [
 const before = Object.fromEntries(variables.map((name) => [name, process.env[name]]));
 let home: string;
 
-beforeAll(() => {
+beforeAll(async () => {
   for (const name of variables) delete process.env[name];
   home = mkdtempSync(join(tmpdir(), 'services test '));
   process.env['EPSILONFLOW_HOME'] = home;
+  // The usual ones may be taken by other tests while a server of this one is stopped.
+  remember('temporal', { grpc: await freePort(), ui: await freePort() });
+  remember('mlflow', { http: await freePort() });
 });
+
+/** As if a server had run on these ports and ended. */
+function remember(name: string, ports: Record<string, number>): void {
+  const record = {
+    pid: process.pid,
+    start: 'another process of that number',
+    ports,
+    startedAt: new Date(0).toISOString(),
+  };
+  mkdirSync(join(home, 'services'), { recursive: true });
+  writeFileSync(join(home, 'services', `${name}.json`), JSON.stringify(record));
+}
 
 afterAll(async () => {
   await stopServices();
