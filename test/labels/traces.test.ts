@@ -62,7 +62,7 @@ class ProgressWatch {
   private isDone = false;
 
   constructor(client: Client, run: string) {
-    this.ended = this.watch(client, run);
+    this.ended = Promise.all([this.watchFiles(run), this.watchHeartbeats(client)]).then(() => undefined);
   }
 
   async end(): Promise<void> {
@@ -71,12 +71,16 @@ class ProgressWatch {
   }
 
   private add(slug: string, told: string): void {
-    this.seen.set(slug, [...(this.seen.get(slug) ?? []), JSON.parse(told) as Progress]);
+    const progress = JSON.parse(told) as Progress;
+    const before = this.seen.get(slug);
+    if (before) before.push(progress);
+    else this.seen.set(slug, [progress]);
   }
 
-  private async watch(client: Client, run: string): Promise<void> {
+  /** Often: a step of a few small texts is there for a moment. */
+  private async watchFiles(run: string): Promise<void> {
     const folder = join(statePaths.run(run, 1), 'progress');
-    for (; !this.isDone; await sleep(500)) {
+    for (; !this.isDone; await sleep(10)) {
       for (const name of existsSync(folder) ? readdirSync(folder) : []) {
         if (!name.endsWith('.json')) continue;
         try {
@@ -85,6 +89,11 @@ class ProgressWatch {
           // Its step has ended meanwhile.
         }
       }
+    }
+  }
+
+  private async watchHeartbeats(client: Client): Promise<void> {
+    for (; !this.isDone; await sleep(500)) {
       for await (const { workflowId } of client.workflow.list({ query: 'ExecutionStatus = "Running"' })) {
         for (const { activityId, heartbeatDetails } of await pendingActivities(client, workflowId)) {
           for (const { data } of heartbeatDetails?.payloads ?? []) {
