@@ -58,6 +58,8 @@ export interface StepRequest {
   receipts: StepReceipt[];
   /** A row that the ledger held before; null for nodes that spend no privacy. */
   ledgerHead: KnownHead | null;
+  /** How often a pause stopped the step before; absent for none. */
+  pauses?: number;
 }
 
 export interface StepOutcome {
@@ -135,6 +137,10 @@ export interface CarriedRun {
   failures: NodeFailure[];
   /** When children are looked after next, milliseconds since 1970. */
   nextLook: number;
+  /** Absent when it was never paused. */
+  paused?: boolean;
+  /** Whether the children have been told of it. */
+  childrenPaused?: boolean;
 }
 
 export interface NodeFailure {
@@ -156,7 +162,10 @@ export interface ExperimentResult {
 }
 
 export interface ExperimentStatus extends ExperimentResult {
-  phase: 'starting' | 'running' | 'finishing' | 'done';
+  /** `pausing`: its children have not been told yet. */
+  phase: 'starting' | 'running' | 'pausing' | 'paused' | 'finishing' | 'done';
+  /** Workflow ids of children that have not ended. */
+  children: string[];
   running: string[];
   waiting: number;
 }
@@ -172,6 +181,7 @@ export interface ControlActivities {
   startRun(run: RunIdentity): Promise<void>;
   recordReused(run: RunIdentity, nodeIds: string[]): Promise<void>;
   recordSettled(run: RunIdentity, settled: SettledNode[]): Promise<void>;
+  recordPause(run: RunIdentity, paused: boolean): Promise<void>;
   /** Reserves every charge of the listed private nodes in one transaction. */
   reservePlan(run: RunIdentity, nodeIds: string[], known: KnownHead | null): Promise<KnownHead>;
   /** Receipts of nodes whose charges `reservePlan` has reserved; throws RECEIPT_INVALID where one is not held any more. */

@@ -9,7 +9,7 @@ import { linksFile, logEvents, runDirectory, type WorkerParts } from './worker-p
 
 type RunRecording = Pick<
   ControlActivities,
-  'startRun' | 'recordSettled' | 'endRun' | 'writeRunReport' | 'publishToTracker'
+  'startRun' | 'recordSettled' | 'recordPause' | 'endRun' | 'writeRunReport' | 'publishToTracker'
 >;
 
 export function createRunRecording({ store, ledger, trackerUri }: WorkerParts): RunRecording {
@@ -22,6 +22,11 @@ export function createRunRecording({ store, ledger, trackerUri }: WorkerParts): 
       const time = Date.now();
       const events = settled.map((node) => eventOf(node, time));
       logEvents(run, await store.loadPlan(run.planDigest), events);
+    },
+
+    async recordPause(run, paused) {
+      const type = paused ? 'run-paused' : 'run-resumed';
+      logEvents(run, await store.loadPlan(run.planDigest), [{ type, time: Date.now() }]);
     },
 
     async endRun(run, status) {

@@ -41,10 +41,14 @@ const mostCrashes = 3;
 const running = new Set<AbortController>();
 let shuttingDown = false;
 
+/** How long a job may take to write its checkpoint and end, milliseconds: a step that is asked to stop, and all of them when the worker is. */
+const stepGrace = 7_000;
+const shutdownGrace = 30_000;
+
 /** Asks every running job to write a checkpoint and end; their activities then fail in a way that is tried again. */
 export function stopRunningJobs(): void {
   shuttingDown = true;
-  for (const controller of running) controller.abort();
+  for (const controller of running) controller.abort(shutdownGrace);
 }
 
 /** One activity type a step kind, so that Temporal's pages and limits tell them apart. */
@@ -59,7 +63,7 @@ export function createStepActivities(parts: WorkerParts): StepActivities {
  */
 async function runStep(parts: WorkerParts, request: StepRequest): Promise<StepOutcome> {
   const startedAt = Date.now();
-  const { attempt } = Context.current().info;
+  const attempt = Context.current().info.attempt + (request.pauses ?? 0);
   const plan = await parts.store.loadPlan(request.run.planDigest);
   const node = nodeOf(plan, request.nodeId);
   const authority = await takeAuthority(parts, node, request.receipts, attempt, request.ledgerHead);
@@ -186,7 +190,7 @@ async function superviseStep(
   const door = doorOf(plan, node);
   const logFile = await openStepLog(request.run, node);
   const controller = new AbortController();
-  const abort = (): void => controller.abort();
+  const abort = (): void => controller.abort(shuttingDown ? shutdownGrace : stepGrace);
   if (activity.cancellationSignal.aborted || shuttingDown) abort();
   activity.cancellationSignal.addEventListener('abort', abort, { once: true });
   running.add(controller);

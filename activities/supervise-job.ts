@@ -18,7 +18,7 @@ import { identifyProcess, type ProcessIdentity } from './process-identity.ts';
 
 export interface JobHooks {
   started(job: ProcessIdentity): Promise<void>;
-  /** Called on real progress, and while a phase without countable progress is within its declared bound. */
+  /** Called on real progress, and every two seconds while a phase is within its declared bound. */
   alive(progress: JobProgress | null): void;
   metrics(points: MetricPoint[]): void;
   announceStep: JobContext['announceStep'];
@@ -29,7 +29,7 @@ export interface SupervisedJob {
   input: JobInput;
   /** Gets what the process writes to stdout and stderr. */
   logFile: string;
-  /** Asks the job to stop: it writes a checkpoint and ends. */
+  /** Asks the job to stop: it writes a checkpoint and ends. The reason is how long that may take, milliseconds. */
   signal: AbortSignal;
   hooks: JobHooks;
 }
@@ -49,8 +49,8 @@ export class JobFailed extends Error {
 const usualBound = 120_000;
 const phaseBounds: Record<string, number> = { start: 300_000, load: 600_000, compile: 900_000, index: 600_000 };
 
-/** How long a job may take from being asked to stop until it is killed, milliseconds. */
-const stopGrace = 30_000;
+/** How long a job may take to end when what it reports cannot be dealt with, milliseconds. */
+const brokenGrace = 30_000;
 
 /** Where compiled programs are kept: a folder for each kind of processor, since they hold its machine code. */
 function compiledPrograms(): string {
@@ -90,7 +90,8 @@ export async function superviseJob({ input, logFile, signal, hooks }: Supervised
   const stop = (): void => {
     tell({ type: 'stop' });
     child.kill('SIGTERM');
-    killTimer ??= setTimeout(() => child.kill('SIGKILL'), stopGrace);
+    const grace = signal.aborted ? (signal.reason as number) : brokenGrace;
+    killTimer ??= setTimeout(() => child.kill('SIGKILL'), grace);
   };
   const answer = async (id: number, work: Promise<void>): Promise<void> => {
     const fault = await work.then(
@@ -196,7 +197,8 @@ class StallWatch {
   constructor(child: ChildProcess, hooks: JobHooks) {
     this.child = child;
     this.hooks = hooks;
-    this.timer = setInterval(() => this.check(), 20_000);
+    // The answer to each sign of life tells whether the step is asked to stop.
+    this.timer = setInterval(() => this.check(), 2_000);
   }
 
   advance(progress: JobProgress): void {
@@ -213,9 +215,7 @@ class StallWatch {
     if (Date.now() - this.movedAt > bound) {
       this.stalledPhase = phase;
       this.child.kill('SIGKILL');
-    } else if (bound > usualBound) {
-      this.hooks.alive(this.progress);
-    }
+    } else this.hooks.alive(this.progress);
   }
 
   end(): void {

@@ -124,6 +124,10 @@ function describeEvent(event: RunEvent): string | null {
       return `${paint('yellow', 'cancel')} ${event.node}`;
     case 'node-skipped':
       return `${paint('yellow', 'skip  ')} ${event.node}: ${event.because}`;
+    case 'run-paused':
+      return `${paint('yellow', 'paused')} its steps stop at a checkpoint`;
+    case 'run-resumed':
+      return `${paint('cyan', 'resume')} from the checkpoints`;
     default:
       return null;
   }

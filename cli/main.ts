@@ -17,6 +17,7 @@ import { planCommand } from './plan.ts';
 import { privacyCommand } from './privacy.ts';
 import { upCommand } from './up.ts';
 import { cancelCommand } from './cancel.ts';
+import { pauseCommand, resumeCommand } from './pause.ts';
 import { logsCommand } from './logs.ts';
 import { publishCommand } from './publish.ts';
 import { releaseCommand } from './release.ts';
@@ -40,6 +41,8 @@ const commands: ((program: Command) => void)[] = [
   downCommand,
   doctorCommand,
   cancelCommand,
+  pauseCommand,
+  resumeCommand,
   logsCommand,
   runCommand,
   retryCommand,

@@ -8,7 +8,7 @@ import type { Plan } from '../schemas/plan.ts';
 import { serviceStatuses, type TemporalService } from '../stack/services.ts';
 import { namedServer } from '../stack/temporal-connection.ts';
 import { openStore } from '../store/index.ts';
-import { readEvents, summariseRun, type RunSummary } from '../tracking/events.ts';
+import { readEvents, stateOf, summariseRun, type RunSummary } from '../tracking/events.ts';
 import { resultTable } from '../tracking/report.ts';
 import type { PublishedLinks } from '../tracking/publish.ts';
 import type { RunFolder } from '../tracking/runs.ts';
@@ -79,7 +79,7 @@ export function outcomeOf(folder: RunFolder, plan: Plan, temporal: TemporalPages
   const summary = summaryOf(directory);
   return {
     run: `${record.name}/${record.number}`,
-    status: summary.status,
+    status: stateOf(summary),
     workflowId: record.workflowId,
     planDigest: record.planDigest,
     directory,
@@ -107,7 +107,7 @@ export async function printOutcome(folder: RunFolder, plan: Plan, temporal: Temp
   for (const state of ['running', 'failed', 'cancelled', 'skipped'] as const) {
     if (counts[state] > 0) parts.push(`${counts[state]} ${state}`);
   }
-  printLine(`${styled('bold', `${name}/${number}`)} ${summary.status}: ${parts.join(', ')}`);
+  printLine(`${styled('bold', `${name}/${number}`)} ${stateOf(summary)}: ${parts.join(', ')}`);
   for (const [id, { failure, status }] of summary.nodes) {
     if (status === 'failed' && failure)
       printLine(`  ${styled('red', 'failed')} ${id}: ${failure.code}: ${failure.message}`);

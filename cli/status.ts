@@ -15,6 +15,7 @@ export function statusCommand(program: Command): void {
 
 async function status(reference: string | undefined, { json }: { json?: boolean }): Promise<void> {
   const { listRuns, resolveRun } = await import('../tracking/runs.ts');
+  const { stateOf } = await import('../tracking/events.ts');
   const { countNodes, findTemporalPages, outcomeOf, printOutcome, summaryOf } = await import('./run-outcome.ts');
   const { openStore } = await import('../store/index.ts');
   const store = openStore();
@@ -23,7 +24,12 @@ async function status(reference: string | undefined, { json }: { json?: boolean 
       listRuns().map(async ({ directory, record }) => {
         const summary = summaryOf(directory);
         const counts = countNodes(await store.loadPlan(record.planDigest), summary);
-        return { run: `${record.name}/${record.number}`, status: summary.status, startedAt: record.startedAt, counts };
+        return {
+          run: `${record.name}/${record.number}`,
+          status: stateOf(summary),
+          startedAt: record.startedAt,
+          counts,
+        };
       }),
     );
     if (json) return printJson({ runs: rows });

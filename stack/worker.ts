@@ -71,7 +71,13 @@ export async function runWorker({ queues, jobs, onReady }: WorkerSettings): Prom
   }
   if (queues.includes('cpu')) {
     workers.push(
-      await Worker.create({ ...shared, taskQueue: taskQueues.cpu, maxConcurrentActivityTaskExecutions: jobs }),
+      await Worker.create({
+        ...shared,
+        taskQueue: taskQueues.cpu,
+        maxConcurrentActivityTaskExecutions: jobs,
+        // How soon a job hears that it is asked to stop.
+        maxHeartbeatThrottleInterval: '2 seconds',
+      }),
     );
   }
   const shutDown = (): void => {

@@ -36,6 +36,8 @@ export type RunEvent =
   | { type: 'node-cancelled'; time: number; node: string }
   /** Its inputs failed or the run was stopped before it could start. */
   | { type: 'node-skipped'; time: number; node: string; because: string }
+  /** Its steps stop at a checkpoint, and go on from there afterwards. */
+  | { type: 'run-paused' | 'run-resumed'; time: number }
   | { type: 'run-completed'; time: number; status: RunStatus };
 
 export const eventLog = (runDirectory: string): string => join(runDirectory, 'events.jsonl');
@@ -108,10 +110,15 @@ export interface RunSummary {
   workflowId: string | null;
   planDigest: string | null;
   status: RunStatus | 'running';
+  isPaused: boolean;
   startedAt: number | null;
   endedAt: number | null;
   nodes: Map<string, NodeSummary>;
 }
+
+/** What people read of a run's state. */
+export const stateOf = ({ status, isPaused }: RunSummary): RunStatus | 'running' | 'paused' =>
+  status === 'running' && isPaused ? 'paused' : status;
 
 /** State of a run from its events, in log order. Nodes of which the log says nothing are absent. Pure. */
 export function summariseRun(events: readonly RunEvent[]): RunSummary {
@@ -121,6 +128,7 @@ export function summariseRun(events: readonly RunEvent[]): RunSummary {
     workflowId: null,
     planDigest: null,
     status: 'running',
+    isPaused: false,
     startedAt: null,
     endedAt: null,
     nodes: new Map(),
@@ -144,7 +152,13 @@ export function summariseRun(events: readonly RunEvent[]): RunSummary {
         break;
       case 'run-completed':
         run.status = event.status;
+        run.isPaused = false;
         run.endedAt ??= event.time;
+        break;
+      case 'run-paused':
+      case 'run-resumed':
+        run.isPaused = event.type === 'run-paused';
+        if (run.isPaused) for (const node of run.nodes.values()) if (node.status === 'running') node.status = 'waiting';
         break;
       case 'metric': {
         const point = JSON.stringify([event.node, event.name, event.step]);
@@ -163,7 +177,7 @@ export function summariseRun(events: readonly RunEvent[]): RunSummary {
   return run;
 }
 
-type NodeEvent = Exclude<RunEvent, { type: 'run-started' | 'run-completed' | 'metric' }>;
+type NodeEvent = Extract<RunEvent, { node: string; type: `node-${string}` }>;
 
 function applyToNode(node: NodeSummary, event: NodeEvent): void {
   // A result stays a result, whatever a late or repeated event says.

@@ -4,7 +4,15 @@
  */
 
 import { condition, sleep, workflowInfo } from '@temporalio/workflow';
-import type { CarriedRun, PlannedNode, PlanSlice, RunIdentity, RunLimits, StepReport } from '../activities/contract.ts';
+import type {
+  CarriedRun,
+  ExperimentStatus,
+  PlannedNode,
+  PlanSlice,
+  RunIdentity,
+  RunLimits,
+  StepReport,
+} from '../activities/contract.ts';
 import type { KnownHead } from '../privacy/ledger/ledger.ts';
 import { Children } from './children.ts';
 import { control } from './control.ts';
@@ -36,6 +44,7 @@ export class ChainedRun extends ExperimentRun {
     this.phase = 'running';
     this.reused = carried.reused;
     this.failures = carried.failures;
+    this.isPaused = carried.paused ?? false;
     // Until the plan is read again: enough for the status.
     const unnamed = Array.from(carried.states, (_, index) => ({ id: `${index}`, key: `${index}`, needs: [] }));
     this.schedule = restoreSchedule(unnamed, carried.states);
@@ -43,6 +52,13 @@ export class ChainedRun extends ExperimentRun {
 
   hear(report: StepReport): void {
     this.children.hear(report);
+  }
+
+  /** @returns whether that changes anything */
+  setPaused(paused: boolean): boolean {
+    const changes = this.isPaused !== paused && this.phase !== 'finishing' && this.phase !== 'done';
+    if (changes) this.isPaused = paused;
+    return changes;
   }
 
   knownHead(): KnownHead | null {
@@ -77,15 +93,27 @@ export class ChainedRun extends ExperimentRun {
     for (;;) {
       if (this.failFast && this.failures.length > 0) this.work.cancel();
       if (this.mustStop()) await this.stop();
-      await this.startReady();
+      if (this.isPaused !== this.children.arePaused) await this.passPauseOn();
+      if (!this.isPaused) await this.startReady();
       this.describe();
-      if (this.schedule.counts.running === 0) return null;
-      await condition(() => this.children.ended.length > 0 || this.mustStop() || this.isWorn());
+      const { running, ready } = this.schedule.counts;
+      if (running === 0 && !(this.isPaused && ready > 0)) return null;
+      await condition(() => this.hasNews() || this.isWorn());
       await this.settleEnded();
       // From the last of the reports on nothing is awaited: what comes after it, Temporal hands to the next run.
       if (this.isWorn()) return this.carried();
       this.publishSoon();
     }
+  }
+
+  private hasNews(): boolean {
+    return this.children.ended.length > 0 || this.mustStop() || this.isPaused !== this.children.arePaused;
+  }
+
+  private async passPauseOn(): Promise<void> {
+    const { isPaused } = this;
+    await this.children.setPaused(isPaused);
+    await control.recordPause(this.run, isPaused);
   }
 
   private mustStop(): boolean {
@@ -124,6 +152,7 @@ export class ChainedRun extends ExperimentRun {
       reused: this.reused,
       failures: this.failures.slice(0, 20),
       nextLook: this.nextLook,
+      paused: this.isPaused,
     };
   }
 
@@ -191,6 +220,15 @@ export class ChainedRun extends ExperimentRun {
       // Asked again at the next time.
       await this.children.lookAfter().catch(() => undefined);
     }
+  }
+
+  override status(): ExperimentStatus {
+    const phase = this.children.arePaused ? 'paused' : 'pausing';
+    return {
+      ...super.status(),
+      ...(this.phase === 'running' && this.isPaused ? { phase } : {}),
+      children: this.children.ids(),
+    };
   }
 
   protected underWay(): string[] {

@@ -19,6 +19,7 @@ import type {
 import type { KnownHead } from '../privacy/ledger/ledger.ts';
 import { control } from './control.ts';
 import { endOf, laterHead } from './step-end.ts';
+import { pausedSignal } from './pause.ts';
 import type { privateStep } from './private-step.ts';
 import type { stepBatch } from './step-batch.ts';
 import { workflowFailure } from './failures.ts';
@@ -31,6 +32,8 @@ export class Children {
   readonly ended: StepEnd[] = [];
   /** Newest row of the ledger that a child has told of. */
   ledgerHead: KnownHead | null = null;
+  /** Whether they have been told to pause. */
+  arePaused: boolean;
   private readonly run: RunIdentity;
   private readonly limits: RunLimits;
   /** By the child's name, ids of nodes that it has not told of. */
@@ -42,10 +45,12 @@ export class Children {
     this.limits = limits;
     this.open = new Map(carried?.children.map(([name, nodes]) => [name, new Set(nodes)]));
     this.batches = carried?.batches ?? 0;
+    this.arePaused = carried?.childrenPaused ?? false;
   }
 
-  carried(): Pick<CarriedRun, 'children' | 'batches'> {
-    return { children: [...this.open].map(([name, nodes]) => [name, [...nodes]]), batches: this.batches };
+  carried(): Pick<CarriedRun, 'children' | 'batches' | 'childrenPaused'> {
+    const children = [...this.open].map(([name, nodes]): [string, string[]] => [name, [...nodes]]);
+    return { children, batches: this.batches, childrenPaused: this.arePaused };
   }
 
   /** Takes a report; what was told before is left out. */
@@ -123,10 +128,21 @@ export class Children {
     return `${workflowInfo().workflowId}/${name}`;
   }
 
+  /** Workflow ids of those that have something to tell. */
+  ids(): string[] {
+    return [...this.open.keys()].map((name) => this.idOf(name));
+  }
+
+  /** Tells all to pause, or to go on. */
+  async setPaused(paused: boolean): Promise<void> {
+    this.arePaused = paused;
+    // One that has ended meanwhile has reported.
+    await Promise.allSettled(this.ids().map((id) => getExternalWorkflowHandle(id).signal(pausedSignal, paused)));
+  }
+
   /** Asks all to stop. They report what became of their nodes, as ever. */
   async cancel(): Promise<void> {
-    const requests = [...this.open.keys()].map((name) => getExternalWorkflowHandle(this.idOf(name)).cancel());
-    // One that has ended meanwhile has reported.
+    const requests = this.ids().map((id) => getExternalWorkflowHandle(id).cancel());
     await Promise.allSettled(requests);
   }
 

@@ -47,6 +47,7 @@ export const control = summarised(
     readPlanSlice: 'Read a part of the plan',
     recordReused: 'Note results that are there already',
     recordSettled: 'Note instances that end without a result',
+    recordPause: 'Note that the run is paused, or goes on',
     reservePlan: 'Reserve the privacy budget of the whole plan',
     readReceipts: 'Read receipts of private steps that start',
     reserveBudget: 'Reserve the privacy budget of the whole plan',

@@ -3,10 +3,19 @@
  * continue as new meanwhile, and stops them when the experiment is there no more.
  */
 
-import { CancellationScope, condition, defineSignal, getExternalWorkflowHandle, sleep } from '@temporalio/workflow';
+import {
+  CancellationScope,
+  condition,
+  defineSignal,
+  getExternalWorkflowHandle,
+  setCurrentDetails,
+  setHandler,
+  sleep,
+} from '@temporalio/workflow';
 import type { ExperimentTie, RunIdentity, StepEnd, StepReport } from '../activities/contract.ts';
 import type { KnownHead } from '../privacy/ledger/ledger.ts';
 import { control } from './control.ts';
+import { Pause, pausedSignal } from './pause.ts';
 import { laterHead } from './step-end.ts';
 
 export const stepsEndedSignal = defineSignal<[StepReport]>('stepsEnded');
@@ -15,6 +24,7 @@ export const stepsEndedSignal = defineSignal<[StepReport]>('stepsEnded');
 const gatherFor = 1000;
 
 export class ExperimentChild {
+  readonly pause = new Pause();
   private readonly run: RunIdentity;
   private readonly tie: ExperimentTie;
   private readonly work = new CancellationScope();
@@ -28,6 +38,10 @@ export class ExperimentChild {
     this.run = run;
     this.tie = tie;
     this.left = nodes;
+    setHandler(pausedSignal, (paused) => {
+      this.pause.set(paused);
+      setCurrentDetails(paused ? `Paused: \`epsilonflow resume ${run.name}/${run.number}\` goes on.` : '');
+    });
   }
 
   /** Does the child's work; it is cancelled with the child, and when the experiment has ended without it. */

@@ -40,6 +40,8 @@ export abstract class ExperimentRun {
   protected schedule: Schedule = createSchedule([]);
   protected guard: Guard = createGuard([]);
   protected phase: ExperimentStatus['phase'] = 'starting';
+  /** As it was asked for last. */
+  protected isPaused = false;
   protected reused = 0;
   protected failures: NodeFailure[] = [];
   /** Cancelled when someone asks for it. */
@@ -194,8 +196,10 @@ export abstract class ExperimentRun {
   /** What Temporal's page of the workflow shows at its top, Markdown. */
   protected describe(): void {
     const { completed, failed, skipped } = this.schedule.counts;
-    const running = this.underWay();
+    const running = this.isPaused ? [] : this.underWay();
+    const paused = `**Paused.** \`epsilonflow resume ${this.run.name}/${this.run.number}\` goes on from the checkpoints.`;
     const lines = [
+      ...(this.isPaused ? [paused] : []),
       `**${this.run.name}/${this.run.number}**: ${completed} of ${this.schedule.states.size} instances done` +
         ` (${this.reused} reused), ${running.length} running, ${failed} failed, ${skipped} skipped`,
       ...running.slice(0, 50).map((id) => `- running: \`${id}\``),
@@ -204,7 +208,7 @@ export abstract class ExperimentRun {
     setCurrentDetails(lines.join('\n'));
   }
 
-  status(): ExperimentStatus {
+  status(): Omit<ExperimentStatus, 'children'> {
     const { waiting, ready, running: given } = this.schedule.counts;
     const running = this.underWay();
     const left = waiting + ready + given - running.length;

@@ -1,6 +1,6 @@
 /** @file The workflow of an experiment: prepares, runs every node as soon as its inputs are there, and concludes. */
 
-import { CancellationScope, continueAsNew, defineQuery, patched, setHandler } from '@temporalio/workflow';
+import { CancellationScope, continueAsNew, defineQuery, defineUpdate, patched, setHandler } from '@temporalio/workflow';
 import type { CarriedRun, ExperimentResult, ExperimentStatus, RunIdentity, RunLimits } from '../activities/contract.ts';
 import type { KnownHead } from '../privacy/ledger/ledger.ts';
 import { ChainedRun } from './chained-run.ts';
@@ -8,6 +8,9 @@ import { stepsEndedSignal } from './experiment-child.ts';
 import { OneHistory } from './one-history.ts';
 
 export const statusQuery = defineQuery<ExperimentStatus>('status');
+
+/** Pauses the run, or lets it go on; answers whether that changes anything. */
+export const setPausedUpdate = defineUpdate<boolean, [paused: boolean]>('setPaused');
 
 /** Temporal warns at 10,240 events and ends a workflow at 51,200; 10 and 50 MB. */
 const usualLimits: RunLimits = { events: 4_000, batch: 500, lookEvery: 600_000 };
@@ -30,6 +33,7 @@ export async function experimentWorkflow(
   const experiment = new ChainedRun(run, ledgerHead, { ...usualLimits, ...limits }, carried);
   setHandler(statusQuery, () => experiment.status());
   setHandler(stepsEndedSignal, (report) => experiment.hear(report));
+  setHandler(setPausedUpdate, (paused) => experiment.setPaused(paused));
   try {
     // What runs already must be heard, also when the run is cancelled.
     if (carried) await CancellationScope.nonCancellable(() => experiment.resume(carried));
@@ -44,7 +48,7 @@ export async function experimentWorkflow(
 }
 
 async function inOneHistory(experiment: OneHistory): Promise<ExperimentResult> {
-  setHandler(statusQuery, () => experiment.status());
+  setHandler(statusQuery, () => ({ ...experiment.status(), children: [] }));
   try {
     await experiment.prepare();
     await CancellationScope.nonCancellable(() => experiment.execute());

@@ -7,6 +7,7 @@ import { committing, control } from './control.ts';
 import { ExperimentChild } from './experiment-child.ts';
 import { workflowFailure } from './failures.ts';
 import { fits } from './guard.ts';
+import { Pause } from './pause.ts';
 import { endOf } from './step-end.ts';
 import { runStep } from './steps.ts';
 
@@ -17,7 +18,7 @@ export async function privateStep(input: PrivateStepInput): Promise<StepOutcome>
   const child = new ExperimentChild(run, tie, 1);
   let opened: KnownHead | null = null;
   try {
-    const outcome = await child.whileItRuns(() => runPaid(input, (head) => (opened = head)));
+    const outcome = await child.whileItRuns(() => runPaid(input, child.pause, (head) => (opened = head)));
     child.tell(endOf(node.id), outcome.ledgerHead);
     return outcome;
   } catch (error) {
@@ -36,6 +37,7 @@ export async function privateStep(input: PrivateStepInput): Promise<StepOutcome>
  */
 async function runPaid(
   { run, node, receipts, ledgerHead }: PrivateStepInput,
+  pause = new Pause(),
   onOpened: (head: KnownHead) => void = () => undefined,
 ): Promise<StepOutcome> {
   const paid = receipts.length === node.charges.length && receipts.every((receipt, i) => fits(receipt, node, i));
@@ -46,7 +48,7 @@ async function runPaid(
     const opened = await control.openPrivateStep(run, receipts, ledgerHead, workflowInfo().workflowId);
     onOpened(opened);
     const request = { run, nodeId: node.id, receipts, ledgerHead: opened };
-    const outcome = await runStep(node, request);
+    const outcome = await pause.around((pauses) => runStep(node, { ...request, pauses }));
     // The result is visible from here on: a cancellation must not come between it and its commit.
     const committed = await CancellationScope.nonCancellable(() => committing.commitPrivateStep(request, outcome));
     return { ...outcome, ledgerHead: committed };

@@ -13,7 +13,10 @@ export async function stepBatch({ run, nodes, tie }: StepBatchInput): Promise<vo
     const before = await Promise.all(node.needs.map((need) => ends.get(need)!));
     const end =
       notStarted(node.id, before) ??
-      (await settled(node.id, runStep(node, { run, nodeId: node.id, receipts: [], ledgerHead: null })));
+      (await settled(
+        node.id,
+        child.pause.around((pauses) => runStep(node, { run, nodeId: node.id, receipts: [], ledgerHead: null, pauses })),
+      ));
     child.tell(end);
     return end;
   };

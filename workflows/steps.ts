@@ -37,7 +37,7 @@ export function runStep(node: BatchedNode, request: StepRequest): Promise<StepOu
     summary: node.id,
     taskQueue: queue,
     startToCloseTimeout: startToClose,
-    // Above the bound after which a job without progress is ended (120 s, looked at every 20 s), which says more.
+    // Above the bound after which a job without progress is ended (120 s, looked at every 2 s), which says more.
     heartbeatTimeout: '3 minutes',
     cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
     retry: stepRetry,

@@ -105,6 +105,45 @@ describe('a run that continues as new', () => {
     expect(log.filter(({ type }) => type === 'run-started' || type === 'run-completed')).toHaveLength(2);
   });
 
+  it('stays paused, and lets its children go on when it is resumed', async () => {
+    const gate = new Gate();
+    await work(({ nodeId }) => (nodeId.startsWith('held') ? gate.wait(nodeId) : Promise.resolve()));
+    const held = ['held[seed=1]', 'held[seed=2]'];
+    const nodes = [...held.map((id) => ({ id })), ...layers(3), { id: 'last', needs: [held[0]!] }];
+    const limits = { events: 30, batch: 4, lookEvery: 200 };
+    const { run, result, events } = await world.start(madeUpPlan('rests', nodes), limits);
+    const handle = world.client.workflow.getHandle(run.workflowId);
+    const setPaused = (paused: boolean): Promise<boolean> => handle.executeUpdate('setPaused', { args: [paused] });
+    await until('all others ran', () => idsOf(events(), 'node-completed').length === 9);
+    await until('they run', () => gate.started.size === 2);
+    expect(await setPaused(true)).toBe(true);
+    expect(await setPaused(true)).toBe(false);
+    const turns = (await chain(run.workflowId)).length;
+    await until('it has continued', async () => (await chain(run.workflowId)).length > turns + 1);
+    gate.pass(...held);
+    expect(await handle.query<ExperimentStatus>('status')).toMatchObject({ phase: 'paused', waiting: 1 });
+    const { raw } = await world.client.workflow.getHandle(`${run.workflowId}/batch.1`).describe();
+    expect(raw.pendingActivities).toEqual([]);
+    expect(idsOf(events(), 'node-completed')).toHaveLength(9);
+
+    expect(await setPaused(false)).toBe(true);
+    expect(await result).toMatchObject({ status: 'completed', completed: nodes.length });
+    expect(idsOf(events(), 'node-cancelled')).toEqual([]);
+    expect(idsOf(events(), 'node-started').filter((id) => held.includes(id))).toEqual([...held, ...held].sort());
+  });
+
+  it('ends by cancel while it is paused', async () => {
+    const gate = new Gate();
+    await work(({ nodeId }) => gate.wait(nodeId));
+    const { run, result, events } = await world.start(madeUpPlan('gives-up', [{ id: 'one' }]));
+    const handle = world.client.workflow.getHandle(run.workflowId);
+    await until('it runs', () => gate.started.size === 1);
+    await handle.executeUpdate('setPaused', { args: [true] });
+    await handle.cancel();
+    await expect(result).rejects.toBeInstanceOf(WorkflowFailedError);
+    expect(idsOf(events(), 'node-cancelled')).toEqual(['one']);
+  });
+
   it('is cancelled with all that earlier runs of it started', async () => {
     const gate = new Gate();
     await work(({ nodeId }) => (nodeId.startsWith('held') ? gate.wait(nodeId) : Promise.resolve()));
