@@ -15,7 +15,7 @@ import {
 } from '../learning/tuning/parameters.ts';
 import { initialPrompt } from '../learning/tuning/prompt.ts';
 import { disposeTree } from '../learning/compile/index.ts';
-import { zeroState } from '../learning/dp/adam.ts';
+import { zeroState } from '../learning/dp/optimisers.ts';
 import {
   readCheckpoint,
   writeCheckpoint,
@@ -80,7 +80,7 @@ async function encodeAll(
   const encoded: EncodedRecord[] = [];
   for (const { text, label } of records) {
     const parts = { bosId: tokenizer.bosId, eosId: tokenizer.eosId, text: tokenizer.encode(text), label };
-    encoded.push(encodeRecord({ ...parts, prefix: prefixOf(label) }, params.sequence));
+    encoded.push(encodeRecord({ ...parts, prefix: prefixOf(label) }, params.sequence, params));
     if (encoded.length % recordsABreath === 0) {
       context.progress({ phase: 'index', done: encoded.length, total: records.length, unit: 'records' });
       await context.breathe();
@@ -192,7 +192,8 @@ export const run: StepRunner<'finetune'> = async (input, context): Promise<StepO
     {
       config: model.config,
       tuned,
-      schedule: { lr: params.method.lr, warmup: params.warmup, finalLr: params.finalLr, steps: params.steps },
+      optimizer: params.optimizer,
+      schedule: { ...params, lr: params.method.lr },
       mechanism,
       unboundedBatch: {
         samplingProbability: Math.min(1, params.batch / size),

@@ -17,7 +17,7 @@ import { loadCheckpoint, saveCheckpoint } from '../learning/pretraining/checkpoi
 import { compileEvaluator } from '../learning/pretraining/evaluation.ts';
 import { modelCard, type CorpusSource } from '../learning/pretraining/model-card.ts';
 import { holdOut, packDocuments, RowSampler, rowCount, takeRows } from '../learning/pretraining/packing.ts';
-import { learningRateAt } from '../learning/pretraining/schedule.ts';
+import { learningRate, type Schedule } from '../learning/schedule.ts';
 import { tf, type Tensor } from '../learning/tensorflow.ts';
 import { trainBytePairs, writeTokenizer } from '../learning/tokenizer/byte-pair-training.ts';
 import { seededStream } from '../privacy/noise.ts';
@@ -89,7 +89,7 @@ interface TrainingJob {
 
 /** Trains from the last checkpoint on; returns the final state, which the caller disposes. */
 async function train({ input, context, config, stream, steps }: TrainingJob): Promise<TrainingState> {
-  const { batch, sequence, lr, warmup, seed } = input.node.params;
+  const { batch, sequence, lr, seed } = input.node.params;
   const directory = input.checkpointDirectory;
   const saved = await loadCheckpoint(directory, input.node.key);
   const random = seededStream(seed, 'initial weights');
@@ -101,12 +101,14 @@ async function train({ input, context, config, stream, steps }: TrainingJob): Pr
   let state = saved?.state ?? fresh();
   context.progress({ phase: 'compile', done: 0, total: 1, unit: 'programs' });
   const run = compilePretrainStep(config, { batch, sequence, beta1, beta2, weightDecay: 0, clipNorm: 1 });
+  const warmup = Math.round(steps * input.node.params.warmup);
+  const schedule: Schedule = { lr, warmup, decay: 'cosine', finalLr: finalLearningRate, steps };
   const sampler = new RowSampler(rowCount(stream, sequence), batch, seed);
   let lossSum = 0;
   let lossCount = 0;
   for (let step = saved?.step ?? 0; step < steps; step++) {
     const packed = takeRows(stream, sampler.rowsOf(step), sequence);
-    const rate = learningRateAt(step, { peak: lr, steps, warmup, final: finalLearningRate });
+    const rate = learningRate(schedule, step);
     const given = {
       tokens: tf.tensor(packed.tokens, [batch, sequence + 1], 'int32') as Tensor,
       mask: tf.tensor(packed.mask, [batch, sequence]) as Tensor,

@@ -7,7 +7,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { readSynthetic, readSyntheticLabels, type DatasetRecords, type TextRecord } from '../datasets/index.ts';
-import { zeroState } from '../learning/dp/adam.ts';
+import { zeroState } from '../learning/dp/optimisers.ts';
 import { readCheckpoint, writeCheckpoint } from '../learning/dp/checkpoint.ts';
 import { computation } from './computation.ts';
 import { WordCnn } from '../learning/word-cnn/network.ts';

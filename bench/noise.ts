@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { initialValues, sizeOf, trainedParameters, type AdapterShape } from '../learning/tuning/parameters.ts';
 import { disposeTree } from '../learning/compile/index.ts';
 import { linearNames } from '../learning/decoder/config.ts';
-import { zeroState } from '../learning/dp/adam.ts';
+import { usualAdam, zeroState } from '../learning/dp/optimisers.ts';
 import { compileMicrobatchGradient, microbatchTensors } from '../learning/dp/gradients.ts';
 import { checkRange, deviationOnGrid, gridFor } from '../learning/dp/grid.ts';
 import { microbatchShapes } from '../learning/dp/memory.ts';
@@ -121,7 +121,8 @@ async function loraStepTime(model: Model, records: readonly EncodedRecord[], bat
     {
       ...{ config: model.config, tuned, mechanism, secret, layout: layoutFor(model), padId: 0 },
       ...{ atOnce: callsAtOnce(), machine: machine() },
-      schedule: { lr: 5e-3, warmup: 1, finalLr: 0.1, steps },
+      optimizer: usualAdam,
+      schedule: { lr: 5e-3, warmup: 1, decay: 'linear', finalLr: 0.1, steps },
       unboundedBatch: { samplingProbability: 0, expectedBatchSize: 1, seed: 0 },
     },
     model.weights,

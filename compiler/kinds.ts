@@ -13,7 +13,7 @@ interface KindInfo {
 export const kinds: Record<StepKind, KindInfo> = {
   pretrain: { version: 2, inputs: { corpus: { accepts: ['dataset'], split: 'train' } } },
   finetune: {
-    version: 7,
+    version: 8,
     inputs: {
       model: { accepts: ['model', 'pretrain'] },
       data: { accepts: ['dataset'], split: 'train', labelled: true },
@@ -21,7 +21,7 @@ export const kinds: Record<StepKind, KindInfo> = {
   },
   generate: { version: 4, inputs: { generator: { accepts: ['finetune'] } } },
   'train-classifier': {
-    version: 2,
+    version: 3,
     inputs: {
       train: { accepts: ['dataset', 'generate'], split: 'train', labelled: true },
       test: { accepts: ['dataset'], split: 'test', labelled: true },

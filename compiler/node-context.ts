@@ -137,6 +137,12 @@ export class NodeContext {
     const data = this.#usable('data');
     if (data === undefined) return undefined;
     const params = this.#node.params as FinetuneParams;
+    if (params.objective === 'full-lm' && params.conditioning !== 'prefix') {
+      const message = `"full-lm" takes the loss on the words of the class, which ${params.conditioning} has none of`;
+      const hint = 'Write "conditioning: prefix", or leave the objective out.';
+      this.#faults.add('SPEC_SCHEMA', message, this.#at('objective'), hint);
+      return undefined;
+    }
     if (data.sensitivity === 'public') params.epsilon = 'inf';
     else {
       const { epsilon, steps, batch, clip } = params;

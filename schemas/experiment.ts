@@ -20,6 +20,10 @@ export type Expression = string;
  * How a generator is tuned; `kind` says which method.
  */
 export type Method = LoraMethod | PromptMethod | FullMethod;
+/**
+ * How noised gradients change what is trained; `kind` says which optimiser.
+ */
+export type Optimizer = Adam | AdamW | Sgd;
 
 /**
  * A declarative experiment on private text: datasets, models, a matrix of axes and the steps that use them.
@@ -301,9 +305,17 @@ export interface FinetuneWith {
    */
   method?: Method | Expression;
   /**
-   * `prefix-lm`: the loss is taken on the text and the end-of-text token, not on the class before them, as the mean of each example.
+   * `prefix-lm`: the loss is taken on the text and the end-of-text token, not on words of the class before them. `full-lm`: on these words too; only `prefix` conditioning has them.
    */
-  objective?: 'prefix-lm' | Expression;
+  objective?: ('prefix-lm' | 'full-lm') | Expression;
+  /**
+   * What the sum of an example's losses in nats is divided by, before its gradient is clipped. `tokens`: by their number, so that each example's loss is a mean. A number: by this constant, so that long texts weigh more; 1 for the sum itself.
+   */
+  lossDivisor?: 'tokens' | number | Expression;
+  /**
+   * What is done with the noised gradient; it costs no privacy.
+   */
+  optimizer?: Optimizer | Expression;
   /**
    * How the class enters. `class-bias`: learned class vectors and a learned class output bias, each a clipping group of its own. `prefix`: words before the text.
    */
@@ -325,7 +337,11 @@ export interface FinetuneWith {
    */
   warmup?: number | Expression;
   /**
-   * Learning rate at the end, as a fraction of the peak; it falls linearly.
+   * How the learning rate falls after the warm-up: `linear` in a line, `cosine` in half a cosine; `constant`: not at all.
+   */
+  decay?: ('linear' | 'cosine' | 'constant') | Expression;
+  /**
+   * Learning rate of the last step, as a fraction of the peak; without effect where `decay` is `constant`.
    */
   finalLr?: number | Expression;
   /**
@@ -367,7 +383,7 @@ export interface LoraMethod {
       ]
     | Expression;
   /**
-   * Peak learning rate (Adam).
+   * Peak learning rate. The default is meant for Adam.
    */
   lr?: number | Expression;
 }
@@ -396,7 +412,7 @@ export interface PromptMethod {
       }
     | Expression;
   /**
-   * Peak learning rate (Adam).
+   * Peak learning rate. The default is meant for Adam.
    */
   lr?: number | Expression;
 }
@@ -409,9 +425,68 @@ export interface FullMethod {
    */
   kind: 'full';
   /**
-   * Peak learning rate (Adam).
+   * Peak learning rate. The default is meant for Adam.
    */
   lr?: number | Expression;
+}
+/**
+ * Adam (Kingma and Ba 2015).
+ */
+export interface Adam {
+  /**
+   * Which optimiser this is.
+   */
+  kind: 'adam';
+  /**
+   * Share of the old mean of gradients.
+   */
+  beta1?: number | Expression;
+  /**
+   * Share of the old mean of squared gradients.
+   */
+  beta2?: number | Expression;
+  /**
+   * Added to the root of the mean of squares.
+   */
+  epsilon?: number | Expression;
+}
+/**
+ * Adam with decoupled weight decay (Loshchilov and Hutter 2019).
+ */
+export interface AdamW {
+  /**
+   * Which optimiser this is.
+   */
+  kind: 'adamw';
+  /**
+   * Share of the old mean of gradients.
+   */
+  beta1?: number | Expression;
+  /**
+   * Share of the old mean of squared gradients.
+   */
+  beta2?: number | Expression;
+  /**
+   * Added to the root of the mean of squares.
+   */
+  epsilon?: number | Expression;
+  /**
+   * Share of a matrix' values, times the learning rate, taken off in each step. Gains, biases and what belongs to a class keep theirs.
+   */
+  weightDecay?: number | Expression;
+}
+/**
+ * Stochastic gradient descent.
+ */
+export interface Sgd {
+  /**
+   * Which optimiser this is.
+   */
+  kind: 'sgd';
+  /**
+   * Share of the old velocity that is kept.
+   */
+  momentum?: number | Expression;
 }
 export interface GenerateStep {
   /**

@@ -60,6 +60,18 @@ export interface FullMethod {
   lr: number;
 }
 
+export interface AdamOptimizer {
+  kind: 'adam';
+  beta1: number;
+  beta2: number;
+  epsilon: number;
+}
+
+export type Optimizer =
+  | AdamOptimizer
+  | (Omit<AdamOptimizer, 'kind'> & { kind: 'adamw'; weightDecay: number })
+  | { kind: 'sgd'; momentum: number };
+
 /** Gradients of all weights are clipped by norms that are never written down, which exact arithmetic can't use. */
 export const arithmeticOf = ({ kind }: FinetuneParams['method']): 'exact' | 'float' =>
   kind === 'full' ? 'float' : 'exact';
@@ -67,7 +79,11 @@ export const arithmeticOf = ({ kind }: FinetuneParams['method']): 'exact' | 'flo
 /** Inputs: `data` (dataset, split train), `model` (model, or a pretrain node). */
 export interface FinetuneParams {
   method: LoraMethod | PromptMethod | FullMethod;
-  objective: 'prefix-lm';
+  /** Which tokens are predicted: those after the class, or those of the class before a text too. */
+  objective: 'prefix-lm' | 'full-lm';
+  /** What an example's sum of losses is divided by: the number of its predicted tokens, or a constant. */
+  lossDivisor: 'tokens' | number;
+  optimizer: Optimizer;
   /** `prefix`: the class is words before the text. `class-bias`: class vectors and a class output bias, trained. */
   conditioning: 'prefix' | 'class-bias';
   epsilon: Epsilon;
@@ -78,7 +94,9 @@ export interface FinetuneParams {
   clip: number;
   /** Steps of linear warm-up. */
   warmup: number;
-  /** Learning rate at the end over the peak, linear decay. */
+  /** How the learning rate falls after the warm-up. */
+  decay: 'linear' | 'cosine' | 'constant';
+  /** Learning rate at the end over the peak. */
   finalLr: number;
   /** Longest sequence, tokens, prefix and end-of-text included; longer texts are cut. */
   sequence: number;

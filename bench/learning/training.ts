@@ -7,9 +7,10 @@ import type { DecoderConfig } from '../../learning/decoder/config.ts';
 import { flatLogits } from '../../learning/decoder/forward.ts';
 import { crossEntropy } from '../../learning/decoder/loss.ts';
 import { initialWeights } from '../../learning/decoder/weights.ts';
-import { adamUpdate, zeroState } from '../../learning/dp/adam.ts';
+import { update, usualAdam, zeroState } from '../../learning/dp/optimisers.ts';
 import { encodeRecord, type EncodedRecord, type MicrobatchShape } from '../../learning/dp/sequences.ts';
 import { Trainer } from '../../learning/dp/trainer.ts';
+import type { Schedule } from '../../learning/schedule.ts';
 import { callsAtOnce, machine } from '../../learning/machine.ts';
 import { tf, type Tensor } from '../../learning/tensorflow.ts';
 import { seededStream } from '../../privacy/noise.ts';
@@ -54,12 +55,13 @@ export function trainerArm(
 ): Arm & { dispose(): void } {
   const { config, tuned, batch, rows, time } = work;
   const layout: MicrobatchShape[] = [{ rows, time }];
-  const schedule = { lr: 1e-3, warmup: 0, finalLr: 1, steps: 0 };
+  const schedule: Schedule = { lr: 1e-3, warmup: 0, decay: 'constant', finalLr: 1, steps: 0 };
   const trainer = new Trainer(
     {
       ...{
         config,
         tuned,
+        optimizer: usualAdam,
         schedule,
         layout,
         atOnce: callsAtOnce(),
@@ -137,7 +139,7 @@ export function plainArm(name: string, work: LoraWork, weights: Record<string, T
     disposeTree(tensors);
     parameters.forEach(({ name }, index) => {
       const [own, first, second] = [state.values[name]!, state.first[name]!, state.second[name]!];
-      adamUpdate({ values: own, first, second }, sums[index]!, step, 1e-3);
+      update(usualAdam, { values: own, first, second }, sums[index]!, { step, rate: 1e-3, decays: false });
     });
     step += 1;
   };

@@ -1,6 +1,6 @@
 /** @file DP-SGD steps of the word-CNN on made-up texts. */
 
-import { zeroState } from '../../learning/dp/adam.ts';
+import { zeroState } from '../../learning/dp/optimisers.ts';
 import { machine } from '../../learning/machine.ts';
 import { WordCnn } from '../../learning/word-cnn/network.ts';
 import { initialWeights, type WordCnnShape } from '../../learning/word-cnn/parameters.ts';
@@ -52,7 +52,7 @@ export function wordCnnArm(
       new WordCnn(shape, weights),
       data,
       {
-        schedule: { lr: 1e-3, warmup: 0, finalLr: 1, steps: 1_000_000 },
+        schedule: { lr: 1e-3, warmup: 0, decay: 'constant', finalLr: 1, steps: 1_000_000 },
         mechanism: wholeBatches(lengths.length, 'exact'),
         secret: { key: Buffer.alloc(32, 1), nodeKey: 'bench' },
         machine: machine(),

@@ -9,7 +9,7 @@ import { EpsilonflowError } from '../../schemas/errors.ts';
 import { failpoint } from '../../schemas/failpoints.ts';
 import type { TrainedValues } from '../tuning/parameters.ts';
 import { readSafetensorsFile, writeSafetensors, type HostTensors } from '../formats/safetensors.ts';
-import type { OptimiserState } from './adam.ts';
+import type { OptimiserState } from './optimisers.ts';
 import type { MicrobatchShape } from './sequences.ts';
 
 /** What the next step starts from. */

@@ -46,7 +46,7 @@ export type MicrobatchInputs = {
   adapter: TensorRecord;
   /** [rows, time + 1] int32, each in [0, vocab). */
   tokens: Tensor;
-  /** [rows, time] float32: weight of predicting token t + 1 in its row's loss; sums to 1 in a row. */
+  /** [rows, time] float32: weight of predicting token t + 1 in its row's loss. */
   lossWeights: Tensor;
   /** [rows] int32, each in [0, classes); zeros without class conditioning. */
   labels: Tensor;

@@ -1,5 +1,5 @@
 /**
- * @file The outer loop of DP-SGD with Adam (Abadi et al. 2016), for any model that can sum clipped gradients:
+ * @file The outer loop of DP-SGD (Abadi et al. 2016) with any optimiser, for any model that can sum clipped gradients:
  * Poisson-sampled logical batches, one Gaussian draw a logical batch, division by the expected batch size.
  *
  * An example moves the sum by at most the clip norm C, so one Gaussian with standard deviation sigma * C on every
@@ -20,18 +20,23 @@ import type { MechanismProof } from '../../schemas/artifact.ts';
 import { EpsilonflowError } from '../../schemas/errors.ts';
 import { failpoint } from '../../schemas/failpoints.ts';
 import type { PoissonGaussianMechanism, TrainingMechanism } from '../../schemas/plan.ts';
+import type { Optimizer } from '../../schemas/step-params.ts';
 import { sizeOf } from '../tuning/parameters.ts';
-import { adamUpdate, learningRate, type Schedule } from './adam.ts';
+import { learningRate, type Schedule } from '../schedule.ts';
 import type { NamedParameter, TrainingState } from './checkpoint.ts';
 import { checkRange, deviationOnGrid, gridFor } from './grid.ts';
+import { update } from './optimisers.ts';
 
 export interface LoopParameter extends NamedParameter {
   /** Learning rate of this parameter over that of the schedule. */
   rateMultiple: number;
+  /** Whether weight decay pulls at it. */
+  decays: boolean;
 }
 
 export interface LoopSettings {
   parameters: readonly LoopParameter[];
+  optimizer: Optimizer;
   schedule: Schedule;
   mechanism: TrainingMechanism;
   /** Without DP: how batches are drawn. */
@@ -115,7 +120,7 @@ export async function trainInSteps(
     const { sums } = batch;
     const divisor = expectedBatchSize / (batch.step ?? 1);
     const rate = learningRate(settings.schedule, step);
-    for (const { name, rateMultiple } of settings.parameters) {
+    for (const { name, rateMultiple, decays } of settings.parameters) {
       const gradient = sums[name] as Float64Array;
       addNoise(gradient);
       divide(gradient, divisor);
@@ -124,7 +129,7 @@ export async function trainInSteps(
         first: state.first[name] as Float32Array,
         second: state.second[name] as Float32Array,
       };
-      adamUpdate(parameter, gradient, step, rate * rateMultiple);
+      update(settings.optimizer, parameter, gradient, { step, rate: rate * rateMultiple, decays });
     }
     state.step = step + 1;
     failpoint('step: updated');

@@ -1,18 +1,28 @@
 /**
  * @file Records as token sequences, and batches of them as microbatches of fixed shapes.
  *
- * A sequence is the start token, the prefix, the text and the end-of-text token; loss is taken on text and end-of-text.
+ * A sequence is the start token, the prefix, the text and the end-of-text token; loss is taken on text and end-of-text,
+ * and where the objective says so on the prefix.
  * Which shape a record falls into depends on its own length only, and the shapes on the spec's `sequence` only.
  */
+
+import type { FinetuneParams } from '../../schemas/step-params.ts';
 
 export interface EncodedRecord {
   /** Start token first. */
   tokens: Int32Array;
-  /** Number of tokens at the front that are given, not predicted: start token and prefix. */
+  /** Number of tokens at the front that are given, not predicted: start token and, mostly, prefix. */
   given: number;
+  /** What the sum of the losses of its tokens is divided by. */
+  divisor: number;
   /** Class index, 0 when there is none. */
   label: number;
 }
+
+/** What an example's loss is. */
+export type LossSettings = Pick<FinetuneParams, 'objective' | 'lossDivisor'>;
+
+const usualLoss: LossSettings = { objective: 'prefix-lm', lossDivisor: 'tokens' };
 
 /**
  * Puts a sequence together. At most `sequence` tokens follow the start token; a longer text is cut and then has no
@@ -21,10 +31,14 @@ export interface EncodedRecord {
 export function encodeRecord(
   parts: { bosId: number; eosId: number; prefix: Int32Array; text: Int32Array; label: number },
   sequence: number,
+  { objective, lossDivisor }: LossSettings = usualLoss,
 ): EncodedRecord {
   const { bosId, eosId, prefix, text, label } = parts;
   const following = [...prefix, ...text, eosId].slice(0, sequence);
-  return { tokens: Int32Array.from([bosId, ...following]), given: 1 + prefix.length, label: Math.max(0, label) };
+  const given = objective === 'full-lm' ? 1 : 1 + prefix.length;
+  const predicted = Math.max(1, 1 + following.length - given);
+  const divisor = lossDivisor === 'tokens' ? predicted : lossDivisor;
+  return { tokens: Int32Array.from([bosId, ...following]), given, divisor, label: Math.max(0, label) };
 }
 
 /** Number of predicted positions that a record takes up. */
@@ -54,7 +68,7 @@ export interface Microbatch {
   shape: MicrobatchShape;
   /** [rows, time + 1] */
   tokens: Int32Array;
-  /** [rows, time]: 1 / (number of predicted tokens of the row) where a token is predicted. */
+  /** [rows, time]: 1 / divisor of the row where a token is predicted. */
   lossWeights: Float32Array;
   labels: Int32Array;
   present: Float32Array;
@@ -74,8 +88,8 @@ export function fillMicrobatch(
   records.forEach((record, row) => {
     if (record === null) return;
     tokens.set(record.tokens, row * (time + 1));
-    const predicted = record.tokens.length - record.given;
-    if (predicted > 0) lossWeights.fill(1 / predicted, row * time + record.given - 1, row * time + lengthOf(record));
+    const [first, end] = [record.given - 1, lengthOf(record)];
+    if (first < end) lossWeights.fill(1 / record.divisor, row * time + first, row * time + end);
     labels[row] = record.label;
     present[row] = 1;
   });

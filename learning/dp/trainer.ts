@@ -7,6 +7,7 @@
 
 import type { MechanismProof } from '../../schemas/artifact.ts';
 import type { TrainingMechanism } from '../../schemas/plan.ts';
+import type { Optimizer } from '../../schemas/step-params.ts';
 import {
   sizeOf,
   trainedParameters,
@@ -17,7 +18,8 @@ import {
 import { disposeTree } from '../compile/index.ts';
 import type { DecoderConfig } from '../decoder/config.ts';
 import { tf, type Tensor } from '../tensorflow.ts';
-import { rateMultiple, type Schedule } from './adam.ts';
+import { decays, rateMultiple } from './optimisers.ts';
+import type { Schedule } from '../schedule.ts';
 import { compileFullGradient } from './full-gradient.ts';
 import type { TrainingState } from './checkpoint.ts';
 import {
@@ -60,6 +62,7 @@ export function clippingFor(
 export interface TrainerSettings {
   config: DecoderConfig;
   tuned: TunedShape;
+  optimizer: Optimizer;
   schedule: Schedule;
   mechanism: TrainingMechanism;
   /** Without DP: how batches are drawn. */
@@ -128,8 +131,12 @@ export class Trainer {
 
   /** Trains from `state`, which it changes, to the end of the schedule. Returns as `trainInSteps` does. */
   async train(state: TrainingState, hooks: TrainerHooks): Promise<MechanismProof | null> {
-    const { schedule, mechanism, unboundedBatch, secret, layout, padId, tuned, machine } = this.settings;
-    const parameters = this.parameters.map((each) => ({ ...each, rateMultiple: rateMultiple(tuned, each.group) }));
+    const { optimizer, schedule, mechanism, unboundedBatch, secret, layout, padId, tuned, machine } = this.settings;
+    const parameters = this.parameters.map((each) => ({
+      ...each,
+      rateMultiple: rateMultiple(tuned, each.group),
+      decays: decays(each),
+    }));
     const sums = (drawn: Int32Array): Promise<BatchSums> =>
       this.gradientSums(state, microbatches(this.records, drawn, layout, padId), hooks);
     const records = this.records.length;
@@ -138,7 +145,7 @@ export class Trainer {
     for (const shape of layout) programs.push((await this.gradientFor(shape, hooks)).rows);
     const cut = layout.map(({ time, rows }, index) => ({ time, rows, program: programs[index] }));
     const computation = JSON.stringify({ machine, cut });
-    const settings = { parameters, schedule, mechanism, unboundedBatch, secret, records, computation };
+    const settings = { parameters, optimizer, schedule, mechanism, unboundedBatch, secret, records, computation };
     return trainInSteps(settings, state, sums, hooks);
   }
 

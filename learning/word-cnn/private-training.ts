@@ -9,7 +9,8 @@
 import { availableParallelism } from 'node:os';
 
 import { type TrainedValues } from '../tuning/parameters.ts';
-import type { Schedule } from '../dp/adam.ts';
+import { usualAdam } from '../dp/optimisers.ts';
+import type { Schedule } from '../schedule.ts';
 import type { TrainingState } from '../dp/checkpoint.ts';
 import { gridFor } from '../dp/grid.ts';
 import { trainInSteps, type BatchSums, type LoopHooks, type LoopParameter } from '../dp/outer-loop.ts';
@@ -50,11 +51,11 @@ export const privateVectorNorm = 0.05;
 export function trainedParameters(shape: WordCnnShape): LoopParameter[] {
   const { features, rows } = wordCnnSizes(shape);
   return [
-    { name: 'embedding', shape: [shape.buckets, shape.embedding], rateMultiple: 1 },
-    { name: 'convolution', shape: [rows, shape.embedding], rateMultiple: 1 },
-    { name: 'convolutionBias', shape: [features], rateMultiple: 1 },
-    { name: 'dense', shape: [features, shape.classes], rateMultiple: 1 },
-    { name: 'denseBias', shape: [shape.classes], rateMultiple: 1 },
+    { name: 'embedding', shape: [shape.buckets, shape.embedding], rateMultiple: 1, decays: false },
+    { name: 'convolution', shape: [rows, shape.embedding], rateMultiple: 1, decays: false },
+    { name: 'convolutionBias', shape: [features], rateMultiple: 1, decays: false },
+    { name: 'dense', shape: [features, shape.classes], rateMultiple: 1, decays: false },
+    { name: 'denseBias', shape: [shape.classes], rateMultiple: 1, decays: false },
   ];
 }
 
@@ -76,6 +77,7 @@ export const privateSchedule = ({ lr, steps }: { lr: number; steps: number }): S
   lr,
   steps,
   warmup: 5,
+  decay: 'linear',
   finalLr: 0.1,
 });
 
@@ -125,7 +127,7 @@ export async function trainPrivately(
   const computation = JSON.stringify({ machine, rows: privateMicrobatch });
   try {
     const proof = await trainInSteps(
-      { parameters, schedule, mechanism, unboundedBatch, secret, records, computation },
+      { parameters, optimizer: usualAdam, schedule, mechanism, unboundedBatch, secret, records, computation },
       state,
       gradientSums,
       {

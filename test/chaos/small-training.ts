@@ -1,6 +1,6 @@
 /** @file DP training of a model of a few numbers, through the project's own loop, noise and checkpoints. */
 
-import { zeroState } from '../../learning/dp/adam.ts';
+import { usualAdam, zeroState } from '../../learning/dp/optimisers.ts';
 import { readCheckpoint, writeCheckpoint, type TrainingState } from '../../learning/dp/checkpoint.ts';
 import { gridFor } from '../../learning/dp/grid.ts';
 import { trainInSteps, type BatchSums, type LoopHooks, type LoopParameter } from '../../learning/dp/outer-loop.ts';
@@ -9,8 +9,8 @@ import type { PoissonGaussianMechanism } from '../../schemas/plan.ts';
 import { records } from './made-up-plan.ts';
 
 const parameters: LoopParameter[] = [
-  { name: 'weights', shape: [6], rateMultiple: 1 },
-  { name: 'bias', shape: [2], rateMultiple: 2 },
+  { name: 'weights', shape: [6], rateMultiple: 1, decays: false },
+  { name: 'bias', shape: [2], rateMultiple: 2, decays: false },
 ];
 
 const checkpointEvery = 2;
@@ -54,7 +54,8 @@ export async function trainSmall(task: SmallTraining): Promise<{ proof: Mechanis
   const proof = await trainInSteps(
     {
       parameters,
-      schedule: { lr: 0.05, warmup: 1, finalLr: 1, steps: mechanism.steps },
+      optimizer: usualAdam,
+      schedule: { lr: 0.05, warmup: 1, decay: 'constant', finalLr: 1, steps: mechanism.steps },
       mechanism,
       unboundedBatch: { samplingProbability: 0, expectedBatchSize: 1, seed: 0 },
       secret: { key, nodeKey },

@@ -2,7 +2,7 @@ import type { Worker } from 'node:worker_threads';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
-import { zeroState } from '../../learning/dp/adam.ts';
+import { zeroState } from '../../learning/dp/optimisers.ts';
 import { stepDigest } from '../../learning/dp/outer-loop.ts';
 import { ClippingThreads } from '../../learning/word-cnn/clipping-threads.ts';
 import { WordCnn } from '../../learning/word-cnn/network.ts';

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import { deviationOnGrid, gridFor } from '../../learning/dp/grid.ts';
-import { zeroState } from '../../learning/dp/adam.ts';
+import { zeroState } from '../../learning/dp/optimisers.ts';
 import { readCheckpoint, writeCheckpoint, type TrainingState } from '../../learning/dp/checkpoint.ts';
 import { stepDigest } from '../../learning/dp/outer-loop.ts';
 import { WordCnn } from '../../learning/word-cnn/network.ts';

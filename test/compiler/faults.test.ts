@@ -170,6 +170,24 @@ const cases: Case[] = [
     fault: 'SPEC_UNKNOWN_KEY Unknown key "wiht" in "on-real"',
   },
   {
+    what: 'an unknown optimiser',
+    spec: spoil('model: base, data', 'model: base, optimizer: { kind: lion }, data'),
+    at: 'kind: §lion',
+    fault: 'SPEC_SCHEMA Unknown kind "lion"',
+  },
+  {
+    what: 'a divisor that is neither',
+    spec: spoil('model: base, data', 'model: base, lossDivisor: words, data'),
+    at: 'lossDivisor: §words',
+    fault: 'SPEC_SCHEMA "lossDivisor" must be "tokens" or a number above 0, not "words"',
+  },
+  {
+    what: 'an objective that lacks its words',
+    spec: spoil('model: base, data', 'model: base, objective: full-lm, data'),
+    at: 'objective: §full-lm',
+    fault: 'SPEC_SCHEMA "full-lm" takes the loss on the words of the class, which class-bias has none of',
+  },
+  {
     what: 'an empty axis',
     spec: spoil('seed: [1, 2]', 'seed: []'),
     at: 'seed: §[]',

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { initialValues, trainedParameters } from '../../learning/tuning/parameters.ts';
-import { adam, adamUpdate, learningRate, rateMultiple, zeroState } from '../../learning/dp/adam.ts';
+import { usualAdam, zeroState } from '../../learning/dp/optimisers.ts';
 import { readCheckpoint, writeCheckpoint, type TrainingState } from '../../learning/dp/checkpoint.ts';
 import { deviationOnGrid, gridFor } from '../../learning/dp/grid.ts';
 import { bucketLengths, encodeRecord, type EncodedRecord } from '../../learning/dp/sequences.ts';
@@ -35,7 +35,8 @@ const mechanism: PoissonGaussianMechanism = {
 const settings: TrainerSettings = {
   config,
   tuned: smallAdapter,
-  schedule: { lr: 5e-3, warmup: 2, finalLr: 0.1, steps: 5 },
+  optimizer: usualAdam,
+  schedule: { lr: 5e-3, warmup: 2, decay: 'linear', finalLr: 0.1, steps: 5 },
   mechanism,
   unboundedBatch: { samplingProbability: 0.25, expectedBatchSize: 10, seed: 1 },
   secret: { key, nodeKey: 'a' },
@@ -166,7 +167,7 @@ describe('DP training', () => {
     await trainInSteps(
       {
         ...settings,
-        parameters: [{ name: 'w', shape: [length], rateMultiple: 1 }],
+        parameters: [{ name: 'w', shape: [length], rateMultiple: 1, decays: false }],
         schedule: { ...settings.schedule, steps: 2 },
         mechanism: { ...mechanism, arithmetic: 'float' },
         records: 0,
@@ -249,7 +250,7 @@ describe('DP training', () => {
     const learning = new Trainer(
       {
         ...open,
-        schedule: { lr: 2e-2, warmup: 1, finalLr: 1, steps: 40 },
+        schedule: { lr: 2e-2, warmup: 1, decay: 'constant', finalLr: 1, steps: 40 },
         unboundedBatch: { samplingProbability: 1, expectedBatchSize: 40, seed: 1 },
       },
       weights,
@@ -310,25 +311,5 @@ describe('checkpoints', () => {
     const fenced = (): Promise<void> => Promise.reject(new Error('fenced'));
     await expect(writeCheckpoint(directory, parameters, initialState(), identity, fenced)).rejects.toThrow('fenced');
     expect(await readdir(directory)).toEqual([]);
-  });
-});
-
-describe('Adam', () => {
-  it('moves against the gradient by the rate in its first step', () => {
-    const parameter = { values: Float32Array.of(1, 1), first: new Float32Array(2), second: new Float32Array(2) };
-    adamUpdate(parameter, Float64Array.of(0.5, -2), 0, 0.01);
-    expect(parameter.values[0]).toBeCloseTo(0.99, 6);
-    expect(parameter.values[1]).toBeCloseTo(1.01, 6);
-    expect(parameter.first[0]).toBeCloseTo((1 - adam.beta1) * 0.5, 6);
-    const multiples = (['lora', 'vectors', 'bias'] as const).map((group) => rateMultiple({ kind: 'lora' }, group));
-    expect(multiples).toEqual([1, 4, 5]);
-  });
-
-  it('follows a schedule of warm-up and linear decay', () => {
-    const schedule = { lr: 1, warmup: 2, finalLr: 0.1, steps: 12 };
-    const rates = Array.from({ length: 12 }, (_, step) => learningRate(schedule, step));
-    expect(rates.slice(0, 3)).toEqual([0.5, 1, 1]);
-    expect(rates[11]).toBeCloseTo(0.1, 10);
-    expect(rates[7]).toBeCloseTo(0.5, 10);
   });
 });

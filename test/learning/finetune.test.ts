@@ -9,6 +9,7 @@ import { readDigested } from '../../datasets/index.ts';
 import { readGenerator } from '../../learning/tuning/files.ts';
 import { disposeTree } from '../../learning/compile/index.ts';
 import type { DecoderConfig, LinearName } from '../../learning/decoder/config.ts';
+import { usualAdam } from '../../learning/dp/optimisers.ts';
 import { writeModelFolder } from '../../learning/formats/model-folder.ts';
 import { modelDigest } from '../../learning/formats/model-digest.ts';
 import { copyTokenizer, readModel, readTokenizer } from '../../learning/formats/model.ts';
@@ -114,9 +115,21 @@ async function job({
       params: {
         method: { kind: 'lora', rank: 2, alpha: 4, targets: ['q', 'v', 'down'], lr: 5e-3 },
         objective: 'prefix-lm',
+        lossDivisor: 'tokens',
+        optimizer: usualAdam,
         conditioning: 'class-bias',
         epsilon: given.kind === 'unbounded' ? 'inf' : 8,
-        ...{ steps: 14, batch: 12, clip: 0.5, warmup: 3, finalLr: 0.1, sequence: 8, memory: '4GiB', seed: 1 },
+        ...{
+          steps: 14,
+          batch: 12,
+          clip: 0.5,
+          warmup: 3,
+          decay: 'linear',
+          finalLr: 0.1,
+          sequence: 8,
+          memory: '4GiB',
+          seed: 1,
+        },
         ...params,
       },
       inputs: { data: { dataset: 'speech' }, model: { model: 'base' } },
@@ -362,6 +375,21 @@ describe('the finetune step', () => {
     expect(observed.announced).toEqual([]);
     const [start, end] = [observed.losses[0]![1], observed.losses.at(-1)![1]];
     expect(end).toBeLessThan(0.9 * start);
+  });
+
+  it.each<[string, Partial<FinetuneParams>]>([
+    ['AdamW', { optimizer: { ...usualAdam, kind: 'adamw', weightDecay: 0.1 }, decay: 'cosine' }],
+    ['SGD', { optimizer: { kind: 'sgd', momentum: 0.9 }, decay: 'constant' }],
+    ['sums of losses', { lossDivisor: 1 }],
+    ['the words of the class', { objective: 'full-lm', conditioning: 'prefix', sequence: 16 }],
+  ])('learns with %s', async (_, params) => {
+    const method = { ...(await job()).node.params.method, lr: 'optimizer' in params ? 0.02 : 5e-3 };
+    const observed = context();
+    await run(
+      await job({ mechanism: { kind: 'unbounded' }, params: { method, steps: 30, batch: 30, ...params } }),
+      observed,
+    );
+    expect(observed.losses.at(-1)![1]).toBeLessThan(0.95 * observed.losses[0]![1]);
   });
 
   it('with a prefix trains LoRA alone', async () => {

@@ -1,6 +1,6 @@
 import { expect, it, vi } from 'vitest';
 import { initialValues, trainedParameters } from '../../learning/tuning/parameters.ts';
-import { zeroState } from '../../learning/dp/adam.ts';
+import { usualAdam, zeroState } from '../../learning/dp/optimisers.ts';
 import { rowsAreIndependent } from '../../learning/dp/row-independence.ts';
 import { encodeRecord } from '../../learning/dp/sequences.ts';
 import { Trainer, type TrainerSettings } from '../../learning/dp/trainer.ts';
@@ -17,7 +17,8 @@ const parameters = trainedParameters(config, smallAdapter);
 const settings: TrainerSettings = {
   config,
   tuned: smallAdapter,
-  schedule: { lr: 5e-3, warmup: 1, finalLr: 0.1, steps: 1 },
+  optimizer: usualAdam,
+  schedule: { lr: 5e-3, warmup: 1, decay: 'linear', finalLr: 0.1, steps: 1 },
   mechanism: {
     // All records, and noise that rounds to 0: what is left of a step is its sum.
     ...{ kind: 'poisson-gaussian', samplingProbability: 1, noiseMultiplier: 1e-9, steps: 1, clipNorm: 0.5 },

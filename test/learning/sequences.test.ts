@@ -16,6 +16,21 @@ describe('sequences', () => {
     expect(Array.from(batch!.lossWeights)).toEqual([0, 0, 1, 0, 0, 0, 0, 0]);
   });
 
+  it('predict their prefix too where the objective says so', () => {
+    const loss = { objective: 'full-lm', lossDivisor: 'tokens' } as const;
+    const record = encodeRecord({ ...parts, text: ids(1, 2) }, 8, loss);
+    const [batch] = microbatches([record], ids(0), [{ rows: 1, time: 8 }], 0);
+    expect(Array.from(batch!.lossWeights)).toEqual([...Array<number>(5).fill(Math.fround(0.2)), 0, 0, 0]);
+  });
+
+  it('have the sum of their losses over a constant where the spec says so', () => {
+    const loss = { objective: 'prefix-lm', lossDivisor: 4 } as const;
+    const records = [ids(1, 2), ids(1)].map((text) => encodeRecord({ ...parts, text }, 8, loss));
+    const [batch] = microbatches(records, ids(0, 1), [{ rows: 2, time: 8 }], 0);
+    const quarters = (count: number): number[] => [0, 0, ...Array<number>(count).fill(0.25)];
+    expect(Array.from(batch!.lossWeights)).toEqual([...quarters(2), 0, 0, 0, 0, ...quarters(3), 0, 0, 0]);
+  });
+
   it('are cut at the longest length, and then have no end', () => {
     expect(Array.from(encodeRecord({ ...parts, text: ids(1, 2, 3, 4) }, 5).tokens)).toEqual([9, 5, 6, 1, 2, 3]);
   });

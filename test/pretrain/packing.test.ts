@@ -1,7 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
 import { holdOut, packDocuments, RowSampler, rowCount, takeRows } from '../../learning/pretraining/packing.ts';
-import { learningRateAt } from '../../learning/pretraining/schedule.ts';
 import type { Tokenizer } from '../../learning/tokenizer/index.ts';
 
 /** One token a character code; 0 ends a text. */
@@ -79,24 +78,5 @@ describe('held-out documents', () => {
   it('are at least one and never all', () => {
     expect(holdOut(documents, 0, 1).heldOut).toHaveLength(1);
     expect(holdOut(documents, 1, 1).training).toHaveLength(1);
-  });
-});
-
-describe('the learning rate', () => {
-  const schedule = { peak: 1, steps: 100, warmup: 0.1, final: 0.1 };
-
-  it('rises linearly, peaks, and falls to its final value', () => {
-    const rates = Array.from({ length: 100 }, (_, step) => learningRateAt(step, schedule));
-    expect(rates[0]).toBeCloseTo(0.1);
-    expect(rates[9]).toBeCloseTo(1);
-    expect(rates[10]).toBeCloseTo(1);
-    expect(rates[99]).toBeCloseTo(0.1);
-    for (let step = 11; step < 100; step++) expect(rates[step]!).toBeLessThan(rates[step - 1]!);
-    expect(rates[54]! + rates[55]!).toBeCloseTo(1.1, 2);
-  });
-
-  it('needs no warm-up', () => {
-    expect(learningRateAt(0, { ...schedule, warmup: 0 })).toBe(1);
-    expect(learningRateAt(0, { ...schedule, steps: 1, warmup: 0 })).toBeCloseTo(0.1);
   });
 });

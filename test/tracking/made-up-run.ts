@@ -159,6 +159,8 @@ function makePlan({
         {
           method: { kind: 'lora', rank: 8, targets: ['q', 'k'], lr: 0.005 },
           objective: 'prefix-lm',
+          lossDivisor: 'tokens',
+          optimizer: { kind: 'adam', beta1: 0.9, beta2: 0.98, epsilon: 1e-8 },
           epsilon,
           steps: 50,
           batch: 1024,
