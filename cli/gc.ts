@@ -27,17 +27,16 @@ export function gcCommand(program: Command): void {
 
 async function gc({ keepLast, paid = false, dryRun = false, json }: GcOptions): Promise<void> {
   const { openStore, findGarbage, removeGarbage } = await import('../store/index.ts');
-  const { statePaths } = await import('../stack/paths.ts');
   const { listRuns, removeRun } = await import('../tracking/runs.ts');
   const store = openStore();
-  const plans = statePaths.plans();
   const dropped = keepLast === undefined ? [] : await endedBeyond(countOf(keepLast));
   const wanted = (): Promise<Wanted> => wantedBy(store, new Set(dropped.map(({ directory }) => directory)));
-  const garbage = await findGarbage(store.artifacts, plans, await wanted(), { paid });
+  const garbage = await findGarbage(store, await wanted(), { paid });
   if (!dryRun) {
     // Runs first: interrupted after that, the next call finds what they alone referred to.
     for (const { directory } of dropped) removeRun(directory);
-    await removeGarbage(store.artifacts, plans, garbage, wanted);
+    await store.runs.forgetBut(listRuns().map(({ record }) => record));
+    await removeGarbage(store, garbage, wanted);
   }
   const { removeStepLogs } = await import('../activities/step-log.ts');
   const isDropped = (directory: string): boolean => dropped.some((run) => run.directory === directory);
@@ -73,15 +72,16 @@ async function endedBeyond(kept: number): Promise<RunFolder[]> {
     .filter(({ directory }) => summaryOf(directory).status !== 'running');
 }
 
-/** What the plans of all runs but those in the given folders name. */
-async function wantedBy({ loadPlan }: Pick<Store, 'loadPlan'>, without: ReadonlySet<string>): Promise<Wanted> {
+/** What the plans of all runs but those in the given folders name, runs of other hosts that share the store included. */
+async function wantedBy({ loadPlan, runs }: Store, without: ReadonlySet<string>): Promise<Wanted> {
   const { listRuns } = await import('../tracking/runs.ts');
   const keys = new Set<string>();
   const plans = new Set<string>();
-  for (const { directory, record } of listRuns()) {
-    if (without.has(directory) || plans.has(record.planDigest)) continue;
-    plans.add(record.planDigest);
-    const plan = await loadPlan(record.planDigest).catch((error: unknown) => {
+  const here = listRuns().filter(({ directory }) => !without.has(directory));
+  for (const { planDigest } of [...here.map(({ record }) => record), ...(await runs.elsewhere())]) {
+    if (plans.has(planDigest)) continue;
+    plans.add(planDigest);
+    const plan = await loadPlan(planDigest).catch((error: unknown) => {
       // A run whose plan is gone can't be gone on with; which results were its, nobody knows.
       if (error instanceof EpsilonflowError && error.code === 'PLAN_MISSING') return null;
       throw error;

@@ -5,7 +5,7 @@ import { resolve } from 'node:path';
 import { WorkflowExecutionAlreadyStartedError, WorkflowIdReusePolicy, type Client } from '@temporalio/client';
 import { acquireLock } from '../stack/setup/lock.mjs';
 import { statePaths } from '../stack/paths.ts';
-import { openStore } from '../store/index.ts';
+import { openStore, type RunRegistry } from '../store/index.ts';
 import type { Compiled } from '../compiler/index.ts';
 import type { KnownHead } from '../privacy/ledger/index.ts';
 import type { Plan } from '../schemas/plan.ts';
@@ -31,7 +31,8 @@ export async function startRun(
   { plan, specText }: Pick<Compiled, 'plan' | 'specText'>,
   admit: () => Promise<KnownHead | null>,
 ): Promise<StartedRun> {
-  await openStore().savePlan(plan);
+  const store = openStore();
+  await store.savePlan(plan);
   const lock = await acquireLock(`${statePaths.runs()}/.start.lock`, { purpose: `starting a run of ${plan.name}` });
   try {
     for (const folder of listRuns()) {
@@ -44,7 +45,7 @@ export async function startRun(
         return await begin(client, plan, folder.record, specText, await admit());
     }
     const ledgerHead = await admit();
-    const number = claimRunNumber(plan.name);
+    const number = await freeNumber(store.runs, plan);
     const record = {
       name: plan.name,
       number,
@@ -57,6 +58,14 @@ export async function startRun(
     return await begin(client, plan, record, specText, ledgerHead);
   } finally {
     lock.release();
+  }
+}
+
+/** The next number that no run has, on any host that shares the store. */
+async function freeNumber(runs: RunRegistry, { name, digest }: Plan): Promise<number> {
+  for (;;) {
+    const number = claimRunNumber(name);
+    if (await runs.claim({ name, number, planDigest: digest })) return number;
   }
 }
 

@@ -1,5 +1,5 @@
 /**
- * @file Noise keys that workers on several hosts make alike, from a secret that they share. Whoever guesses the secret
+ * @file Keys that workers on several hosts make alike, from a secret that they share. Whoever guesses the secret
  * can make them too and undo noise, and fingerprints of keys, which the ledger holds, tell a right guess from a wrong one:
  * so each guess is made to cost memory and time.
  */
@@ -23,9 +23,9 @@ const leastSecretBytes = 32;
 const cost = { N: 2 ** 17, r: 8, p: 1 } as const;
 const options: ScryptOptions = { ...cost, maxmem: 2 * 128 * cost.N * cost.r };
 
-/** Keys of the runs that were asked for last, by secret and workflow: a run's many steps cost one derivation. */
-const runKeys = new Map<string, Promise<Buffer>>();
-const mostRunKeys = 16;
+/** Keys that were asked for last, by secret and salt: a run's many steps cost one derivation. */
+const derivedKeys = new Map<string, Promise<Buffer>>();
+const mostKeys = 16;
 
 /**
  * `EPSILONFLOW_RUN_SECRET`; null where it is not set.
@@ -54,17 +54,22 @@ export async function sharedNoiseKey(secret: string, { workflowId, nodeKey, keyE
   return createHmac('sha256', runKey).update([nodeKey, keyEpoch].join('\n')).digest();
 }
 
-function runKeyOf(secret: string, workflowId: string): Promise<Buffer> {
-  const name = JSON.stringify([secret, workflowId]);
-  let key = runKeys.get(name);
+/** The 32-byte key under which what is not public is sealed on its way to a shared store. No noise comes from it. */
+export const storeKeyOf = (secret: string): Promise<Buffer> => derivedKey(secret, 'epsilonflow/store-secret/1');
+
+const runKeyOf = (secret: string, workflowId: string): Promise<Buffer> =>
+  derivedKey(secret, `epsilonflow/run-secret/1\n${workflowId}`);
+
+function derivedKey(secret: string, salt: string): Promise<Buffer> {
+  const name = JSON.stringify([secret, salt]);
+  let key = derivedKeys.get(name);
   if (key === undefined) {
-    const salt = `epsilonflow/run-secret/1\n${workflowId}`;
     key = new Promise<Buffer>((resolve, reject) => {
       scrypt(secret, salt, noiseKeyBytes, options, (error, derived) => (error ? reject(error) : resolve(derived)));
     });
-    runKeys.set(name, key);
-    key.catch(() => runKeys.delete(name));
-    if (runKeys.size > mostRunKeys) runKeys.delete(runKeys.keys().next().value!);
+    derivedKeys.set(name, key);
+    key.catch(() => derivedKeys.delete(name));
+    if (derivedKeys.size > mostKeys) derivedKeys.delete(derivedKeys.keys().next().value!);
   }
   return key;
 }

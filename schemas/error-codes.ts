@@ -339,6 +339,13 @@ export const errorCodes = define({
     summary: 'The state folder cannot be written to.',
     remedy: 'Make the state folder writable for the user who runs the worker, then run the spec again.',
   },
+  STORE_REFUSED: {
+    exit: 4,
+    retryable: false,
+    summary: 'The shared store refuses access, or its bucket does not exist.',
+    remedy:
+      'Correct EPSILONFLOW_STORE_URL and the AWS_* settings that go with it, on every machine: see docs/operations.md.',
+  },
   PLAN_MISSING: {
     exit: 1,
     retryable: false,

@@ -30,6 +30,8 @@ export const statePaths = {
   run: (name: string, number: number) => join(stateRoot(), 'runs', name, String(number)),
   /** Newest head of each ledger that was used from here. */
   ledgerHeads: () => join(stateRoot(), 'ledger-heads.json'),
+  /** Name of this state folder among those that share a store. */
+  owner: () => join(stateRoot(), 'owner'),
   /** Models fetched from the hub. */
   models: () => join(stateRoot(), 'models'),
   xlaCache: () => join(stateRoot(), 'cache', 'xla'),
@@ -38,4 +40,9 @@ export const statePaths = {
 /** `sqlite:FILE` or `postgres://...`. Apart from run state, so that deleting that resets no budget. */
 export function ledgerUrl(): string {
   return process.env['EPSILONFLOW_LEDGER_URL'] ?? `sqlite:${join(packageRoot, 'privacy-ledger', 'ledger.db')}`;
+}
+
+/** `s3://BUCKET/PREFIX`: the store that hosts share; null where results stay in the state folder. */
+export function sharedStoreUrl(): string | null {
+  return process.env['EPSILONFLOW_STORE_URL'] || null;
 }

@@ -10,7 +10,17 @@ import { join } from 'node:path';
 import type { ArtifactManifest, OpenedArtifact } from '../schemas/artifact.ts';
 import { failpoint } from '../schemas/failpoints.ts';
 import type { Label } from '../schemas/plan.ts';
-import { exists, listFiles, makePrivateFolder, namesIn, naming, sha256OfFile, syncPath, writeDurably } from './disk.ts';
+import {
+  exists,
+  listFiles,
+  makePrivateFolder,
+  namesIn,
+  naming,
+  sha256OfFile,
+  sizeOf,
+  syncPath,
+  writeDurably,
+} from './disk.ts';
 import { VerifiedFiles } from './verified-files.ts';
 
 const manifestFile = 'manifest.json';
@@ -33,17 +43,40 @@ export interface Damage {
   problem: 'missing' | 'wrong size' | 'altered';
 }
 
-/** A folder of the store that a content key names, complete or not. */
+/** What the store holds under a content key, complete or not. */
 export interface StoredArtifact {
   key: string;
-  directory: string;
+  bytes: number;
   /** Null where the artifact is damaged: nothing finds it. */
   manifest: ArtifactManifest | null;
 }
 
 export type UnpublishedManifest = Omit<ArtifactManifest, 'files' | 'createdAt'>;
 
-export class ArtifactStore {
+/** Finished results by content key. */
+export interface Artifacts {
+  /** The complete artifact of a content key, or null: absent, or its manifest or a file is not as it should be. */
+  lookup(key: string): Promise<OpenedArtifact | null>;
+  /** Reads every file of it again and compares it with the manifest; null where no manifest can be read. */
+  damagesOf(key: string): Promise<Damage[] | null>;
+  /** An empty folder for one attempt's result. */
+  stage(owner: string, label: Label): Promise<Stage>;
+  /**
+   * Makes a staged result visible under its key and returns what lies there afterwards: this result, or the one that
+   * another attempt published first. An artifact that other ledger entries paid for is replaced: what a run uses must be
+   * what its own ledger accounts for.
+   */
+  publish(stage: Stage, unpublished: UnpublishedManifest): Promise<OpenedArtifact>;
+  discard(stage: Stage): Promise<void>;
+  /** All that lies in the store but under the given keys, damaged results too. */
+  list(but?: ReadonlySet<string>): Promise<StoredArtifact[]>;
+  /** Moves a result out of sight, for a sweep to remove; the answer puts it back unless another lies there by then. */
+  moveAside(key: string): Promise<() => Promise<void>>;
+  /** Removes stages whose owner is not among the living, and what was set aside. Returns how many went. */
+  sweep(isAlive: (owner: string) => Promise<boolean>): Promise<number>;
+}
+
+export class ArtifactStore implements Artifacts {
   readonly roots: StoreRoots;
   private readonly verified: VerifiedFiles;
 
@@ -52,7 +85,6 @@ export class ArtifactStore {
     this.verified = new VerifiedFiles(roots.private);
   }
 
-  /** The complete artifact of a content key, or null: absent, or its manifest or a file is not as it should be. */
   async lookup(key: string): Promise<OpenedArtifact | null> {
     for (const root of [this.roots.shared, this.roots.private]) {
       const opened = await this.open(folderOf(root, key), key);
@@ -80,7 +112,6 @@ export class ArtifactStore {
     return damages;
   }
 
-  /** The same by content key, whether or not `lookup` finds it; null where no manifest can be read. */
   async damagesOf(key: string): Promise<Damage[] | null> {
     for (const root of [this.roots.shared, this.roots.private]) {
       const directory = folderOf(root, key);
@@ -90,7 +121,7 @@ export class ArtifactStore {
     return null;
   }
 
-  /** An empty folder for one attempt's result, on the file system of its destination. */
+  /** On the file system of its destination. */
   async stage(owner: string, label: Label): Promise<Stage> {
     const root = label === 'non-private' ? this.roots.private : this.roots.shared;
     return naming(root, async () => {
@@ -101,16 +132,15 @@ export class ArtifactStore {
     });
   }
 
-  /**
-   * Makes a staged result visible under its key and returns what lies there afterwards: this result, or the one that
-   * another attempt published first. An artifact that other ledger entries paid for is replaced: what a run uses must be
-   * what its own ledger accounts for.
-   *
-   * @throws EpsilonflowError DISK_FULL, STORE_READ_ONLY
-   */
+  /** @throws EpsilonflowError DISK_FULL, STORE_READ_ONLY */
   async publish(stage: Stage, unpublished: UnpublishedManifest): Promise<OpenedArtifact> {
+    failpoint('publish: asked');
+    return this.reveal(stage, await this.describe(stage, unpublished));
+  }
+
+  /** Brings the files to disk and gives them their manifest. */
+  async describe(stage: Stage, unpublished: UnpublishedManifest): Promise<ArtifactManifest> {
     return naming(stage.root, async () => {
-      failpoint('publish: asked');
       const files: ArtifactManifest['files'] = {};
       for (const file of await listFiles(stage.directory)) {
         const path = join(stage.directory, file);
@@ -118,13 +148,22 @@ export class ArtifactStore {
         files[file] = { bytes: (await stat(path)).size, sha256: await sha256OfFile(path) };
       }
       const manifest: ArtifactManifest = { ...unpublished, files, createdAt: new Date().toISOString() };
-      await writeDurably(join(stage.directory, manifestFile), JSON.stringify(manifest, null, 2) + '\n');
+      await this.enclose(stage, manifest);
       failpoint('publish: described');
-      return this.reveal(stage, manifest);
+      return manifest;
     });
   }
 
-  private async reveal(stage: Stage, manifest: ArtifactManifest): Promise<OpenedArtifact> {
+  enclose(stage: Stage, manifest: ArtifactManifest): Promise<void> {
+    return writeDurably(join(stage.directory, manifestFile), JSON.stringify(manifest, null, 2) + '\n');
+  }
+
+  /** Publishes what has its manifest, as `publish` does. */
+  reveal(stage: Stage, manifest: ArtifactManifest): Promise<OpenedArtifact> {
+    return naming(stage.root, () => this.move(stage, manifest));
+  }
+
+  private async move(stage: Stage, manifest: ArtifactManifest): Promise<OpenedArtifact> {
     const destination = folderOf(stage.root, manifest.key);
     await mkdir(join(destination, '..'), { recursive: true });
     for (;;) {
@@ -157,28 +196,32 @@ export class ArtifactStore {
     if (isGood(await this.open(aside, manifest.key))) await renameUnless('ENOTEMPTY', aside, folder);
   }
 
-  /** All that lies in the store, damaged results too. */
-  async list(): Promise<StoredArtifact[]> {
+  async list(but: ReadonlySet<string> = new Set()): Promise<StoredArtifact[]> {
     const found: StoredArtifact[] = [];
     for (const root of [this.roots.shared, this.roots.private]) {
       for (const start of await namesIn(join(root, 'artifacts'))) {
         for (const key of await namesIn(join(root, 'artifacts', start))) {
+          if (but.has(key)) continue;
           const directory = folderOf(root, key);
-          found.push({ key, directory, manifest: (await this.open(directory, key))?.manifest ?? null });
+          const { manifest = null } = (await this.open(directory, key)) ?? {};
+          found.push({ key, manifest, bytes: await sizeOf(directory) });
         }
       }
     }
     return found;
   }
 
-  /** Moves a result out of sight, for a sweep to remove; the answer puts it back unless another lies there by then. */
-  async moveAside(directory: string, key: string): Promise<() => Promise<void>> {
-    const staging = join(directory, '..', '..', '..', 'staging');
-    await mkdir(staging, { recursive: true });
-    const aside = join(staging, `removed-${key}.${randomBytes(4).toString('hex')}`);
-    const isMoved = await renameUnless('ENOENT', directory, aside);
+  async moveAside(key: string): Promise<() => Promise<void>> {
+    const moved: [from: string, to: string][] = [];
+    for (const root of [this.roots.shared, this.roots.private]) {
+      const directory = folderOf(root, key);
+      if (!(await exists(directory))) continue;
+      await mkdir(join(root, 'staging'), { recursive: true });
+      const aside = join(root, 'staging', `removed-${key}.${randomBytes(4).toString('hex')}`);
+      if (await renameUnless('ENOENT', directory, aside)) moved.push([aside, directory]);
+    }
     return async () => {
-      if (isMoved) await renameUnless('ENOTEMPTY', aside, directory);
+      for (const [from, to] of moved) await renameUnless('ENOTEMPTY', from, to);
     };
   }
 
@@ -186,7 +229,6 @@ export class ArtifactStore {
     await rm(stage.directory, { recursive: true, force: true });
   }
 
-  /** Removes stages whose owner is not among the living, and what was set aside. Returns how many folders went. */
   async sweep(isAlive: (owner: string) => Promise<boolean>): Promise<number> {
     let removed = 0;
     for (const root of [this.roots.shared, this.roots.private]) {
@@ -219,7 +261,7 @@ async function readManifest(directory: string, key: string): Promise<ArtifactMan
 }
 
 /** Whether a manifest is that of the key and lists its files: one that was damaged or cut may still be valid JSON. */
-function isManifestOf(value: unknown, key: string): value is ArtifactManifest {
+export function isManifestOf(value: unknown, key: string): value is ArtifactManifest {
   const { key: named, files } = (value ?? {}) as Partial<ArtifactManifest>;
   return named === key && typeof files === 'object' && files !== null && Object.values(files).every(Boolean);
 }

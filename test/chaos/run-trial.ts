@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { openLedger } from '../../privacy/ledger/index.ts';
 import { jsonDigest } from '../../schemas/canonical-json.ts';
 import type { Plan } from '../../schemas/plan.ts';
-import { savePlan } from '../../store/plans.ts';
+import { PlanFolder } from '../../store/plans.ts';
 import { ArtifactStore } from '../../store/index.ts';
 import type { TestDatabase } from '../privacy/ledger-databases.ts';
 import { workflowIdOf, type Life, type LifeEnd } from './life.ts';
@@ -64,7 +64,7 @@ export async function runTrial(
   const sharesNodes = new Set(trial.experiments.map(({ pair }) => pair)).size < trial.experiments.length;
   const scene: Scene = { folder, home, store, ledgerUrl, plan, pool, result, published: new Map(), sharesNodes };
   try {
-    await savePlan(join(home, 'plans'), plan);
+    await new PlanFolder(join(home, 'plans')).save(plan);
     mkdirSync(join(folder, 'logs'));
     const gates = trial.experiments.map(() => openGate());
     const witnesses = await Promise.all(

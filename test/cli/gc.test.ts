@@ -87,15 +87,10 @@ describe('epsilonflow gc', () => {
   it('puts back what a run wants that was started meanwhile', async () => {
     const run = await makeUpRun();
     const before = await stored();
-    const { artifacts } = openStore();
-    const garbage = await findGarbage(
-      artifacts,
-      statePaths.plans(),
-      { keys: new Set(), plans: new Set() },
-      { paid: true },
-    );
+    const store = openStore();
+    const garbage = await findGarbage(store, { keys: new Set(), plans: new Set() }, { paid: true });
     expect(garbage.results).toHaveLength(before.length);
-    await removeGarbage(artifacts, statePaths.plans(), garbage, () =>
+    await removeGarbage(store, garbage, () =>
       Promise.resolve({ keys: new Set(keysOf(run)), plans: new Set([run.plan.digest]) }),
     );
     expect(await stored()).toEqual(before);

@@ -132,8 +132,7 @@ async function committed(): Promise<number> {
 
 async function nothingHalfWritten(): Promise<void> {
   const store = openStore();
-  for (const { key } of await store.artifacts.list())
-    expect(await store.artifacts.verify((await store.lookup(key))!)).toEqual([]);
+  for (const { key } of await store.artifacts.list()) expect(await store.artifacts.damagesOf(key)).toEqual([]);
   expect(readdirSync(join(statePaths.sharedStore(), 'staging'))).toEqual([]);
 }
 
