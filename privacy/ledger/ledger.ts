@@ -236,8 +236,8 @@ export interface Ledger {
    * DATASET_OVERLAP when private data share records with another account and no decision acknowledges that.
    */
   register(registrations: readonly DatasetRegistration[]): Promise<RegisteredDataset[]>;
-  /** Whether data of this digest were registered with their records: registering them again would change nothing. */
-  isRegistered(data: Pick<DatasetRegistration, 'dataset' | 'digest'>): Promise<boolean>;
+  /** Whether data of this digest were registered with their records, and registering them again would change nothing. */
+  isRegistered(data: Pick<DatasetRegistration, 'dataset' | 'digest' | 'benchmark'>): Promise<boolean>;
   /** Accounts that private data were ever registered with. */
   privateAccounts(): Promise<string[]>;
   /**

@@ -29,6 +29,7 @@ export async function registerAll(
  *
  * The account is the one that knows the digest, else the one that `decision` joins, else the one that other data of
  * this name belong to, else the one of this name; data of an unknown name of which one account holds every record already belong to that account.
+ * Private data join none that only benchmarks were registered with, unless `decision` says so.
  *
  * @throws EpsilonflowError DATASET_OVERLAP when a private dataset shares records with other accounts, or a benchmark with
  *   private ones, and nobody has acknowledged it; LEDGER_MISMATCH when the rows were hashed under another secret; ARGUMENT_INVALID for a decision
@@ -40,6 +41,7 @@ async function registerDataset(writer: LedgerWriter, registration: DatasetRegist
   await checkRowKey(transaction, rows.key);
   const known = await accountOfDigest(transaction, registration);
   if (known !== null && decision === undefined && (await isRegistered(transaction, registration))) {
+    if (registration.benchmark) await checkBenchmark(transaction, registration, [known]);
     return { dataset, account: known, isNew: false };
   }
   const accounts = await rowsByAccount(transaction);
@@ -156,15 +158,18 @@ async function accountOfName(transaction: LedgerTransaction, dataset: string): P
 
 async function chooseAccount(
   transaction: LedgerTransaction,
-  { dataset, rows, decision }: DatasetRegistration,
+  { dataset, rows, decision, benchmark }: DatasetRegistration,
   accounts: ReadonlyMap<string, BigUint64Array>,
 ): Promise<string> {
   if (typeof decision?.joins === 'string') return decision.joins;
+  const { benchmarks } = await registeredAccounts(transaction);
+  const isShut = (account: string): boolean => !benchmark && benchmarks.has(account);
   const named = await accountOfName(transaction, dataset);
+  if (named !== null && isShut(named)) throw benchmarkAccount(dataset, named);
   if (named !== null) return named;
   if (decision !== undefined || rows.hashes.length === 0 || (await accountExists(transaction, dataset))) return dataset;
   const holders = [...accounts].filter(([, held]) => sharedRows(rows.hashes, held) === rows.hashes.length);
-  return holders.length === 1 ? holders[0]![0] : dataset;
+  return holders.length === 1 && !isShut(holders[0]![0]) ? holders[0]![0] : dataset;
 }
 
 async function checkDecision(
@@ -239,38 +244,77 @@ function overlapping({ dataset }: DatasetRegistration, account: string, found: r
   );
 }
 
+/** Private data that would spend where exact figures were shown. */
+const benchmarkAccount = (dataset: string, account: string): EpsilonflowError =>
+  new EpsilonflowError(
+    'DATASET_OVERLAP',
+    `Dataset ${dataset} is private, but its name leads to account ${account}, which only benchmarks were registered ` +
+      'with: what was shown of those was exact.',
+    {
+      hint:
+        'Give it another name, or, if it is that data and they are private from now on, tell the ledger who decided it: ' +
+        `epsilonflow ledger register SPEC ${dataset} --joins ${account} --reason "..."`,
+    },
+  );
+
 /**
  * Figures of a benchmark leave as they are: what was registered as private can't become one.
  *
- * @param accounts its own and those that it shares records with
+ * @param accounts its own, then those that it shares records with
  */
 async function checkBenchmark(
   transaction: LedgerTransaction,
   { dataset }: DatasetRegistration,
-  accounts: readonly string[],
+  [own, ...others]: readonly [string, ...string[]],
 ): Promise<void> {
   const secret = await privateAccounts(transaction);
-  const of = accounts.filter((account) => secret.has(account));
+  const of = [own, ...others].filter((account) => secret.has(account));
   if (of.length === 0) return;
+  const apart = of.filter((account) => account !== own).map((other) => `--apart-from ${other}`);
   throw new EpsilonflowError(
     'DATASET_OVERLAP',
     `Dataset ${dataset} is called a benchmark, but belongs to private data of ${of.length === 1 ? 'account' : 'accounts'} ` +
       `${of.join(', ')} or shares records with them.`,
     {
       hint:
-        "Give it `sensitivity: private`, or, if it is other data, another name. Where the shared records are nobody's, " +
-        'tell the ledger who decided it: ' +
-        `epsilonflow ledger register SPEC ${dataset} ${of.map((other) => `--apart-from ${other}`).join(' ')} --reason "..."`,
+        'Give it `sensitivity: private`, or, if it is other data, another name.' +
+        (apart.length === 0
+          ? ''
+          : " Where the shared records are nobody's, tell the ledger who decided it: " +
+            `epsilonflow ledger register SPEC ${dataset} ${apart.join(' ')} --reason "..."`),
     },
   );
 }
 
+/** Accounts by the data that were ever registered with them: some of them private, or benchmarks alone. */
+async function registeredAccounts(
+  transaction: LedgerTransaction,
+): Promise<{ secret: Set<string>; benchmarks: Set<string> }> {
+  const secret = new Set<string>();
+  const benchmarks = new Set<string>();
+  for (const { account, payload } of await rowsOfKind(transaction, 'digest')) {
+    // Rows of old versions, and of benchmarks that were charged without their records, say nothing of it.
+    const { private: isPrivate } = JSON.parse(payload) as { private?: boolean };
+    if (isPrivate === true) secret.add(account);
+    if (isPrivate === false) benchmarks.add(account);
+  }
+  for (const account of secret) benchmarks.delete(account);
+  return { secret, benchmarks };
+}
+
 /** Accounts that private data were ever registered with. */
-export async function privateAccounts(transaction: LedgerTransaction): Promise<Set<string>> {
-  const facts = await rowsOfKind(transaction, 'digest');
-  const isPrivate = ({ payload }: { payload: string }): boolean =>
-    (JSON.parse(payload) as { private?: boolean }).private === true;
-  return new Set(facts.filter(isPrivate).map(({ account }) => account));
+export const privateAccounts = async (transaction: LedgerTransaction): Promise<Set<string>> =>
+  (await registeredAccounts(transaction)).secret;
+
+/** Whether registering these data would be admitted and change nothing. */
+export async function isSettled(
+  transaction: LedgerTransaction,
+  data: Pick<DatasetRegistration, 'dataset' | 'digest' | 'benchmark'>,
+): Promise<boolean> {
+  if (!(await isRegistered(transaction, data))) return false;
+  if (!data.benchmark) return true;
+  const account = await accountOfDigest(transaction, data);
+  return account === null || !(await privateAccounts(transaction)).has(account);
 }
 
 async function acknowledge(

@@ -34,7 +34,7 @@ import type {
 import { acknowledgePublic, privateSharers } from './public-data.ts';
 import { receiptOf } from './receipt.ts';
 import { fenced, refusal } from './refusals.ts';
-import { isRegistered, privateAccounts, registerAll } from './registration.ts';
+import { isSettled, privateAccounts, registerAll } from './registration.ts';
 import { admit, decideRequest, mechanismOf, questionOf, readRequests } from './reservation.ts';
 import { summarise } from './summary.ts';
 import { verifyLedger } from './verify.ts';
@@ -109,8 +109,8 @@ export class SqlLedger implements Ledger {
     return this.#write('register', (writer) => registerAll(writer, registrations));
   }
 
-  isRegistered(data: Pick<DatasetRegistration, 'dataset' | 'digest'>): Promise<boolean> {
-    return this.#transact((transaction) => isRegistered(transaction, data));
+  isRegistered(data: Pick<DatasetRegistration, 'dataset' | 'digest' | 'benchmark'>): Promise<boolean> {
+    return this.#transact((transaction) => isSettled(transaction, data));
   }
 
   async privateAccounts(): Promise<string[]> {

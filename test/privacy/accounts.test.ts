@@ -246,6 +246,33 @@ describe.each(ledgerDatabases('accounts of the ledger'))('on $name', (database) 
       expect(await ledger.verify()).toBeTruthy();
     });
 
+    test.each([
+      ['a copy under another name', 'opinions', texts(0, 500)],
+      ['a part under another name', 'opinions', texts(0, 200)],
+      ['one row more under another name', 'opinions', texts(0, 501)],
+      ['the same records, private from now on', 'films', texts(0, 500)],
+      ['other records of the same name', 'films', texts(700, 900)],
+    ])('private data do not join the account of a benchmark unless someone says so: %s', async (_, name, rows) => {
+      const films = data('films', texts(0, 500), { benchmark: true });
+      const settled = { ...films, rows: undefined };
+      await ledger.register([films]);
+      const head = await ledger.head();
+      const secretly = data(name, rows);
+      const message = expect.stringContaining('account films') as string;
+      await expect(ledger.register([secretly])).rejects.toMatchObject({ code: 'DATASET_OVERLAP', message });
+      expect(await ledger.head()).toEqual(head);
+      expect(await ledger.isRegistered(settled)).toBe(true);
+
+      const decided = { ...secretly, decision: { joins: 'films', apartFrom: [], ...why } };
+      expect(await ledger.register([decided])).toMatchObject([{ account: 'films' }]);
+      // What shows exact figures may go on no more, although its data are known.
+      expect(await ledger.isRegistered(settled)).toBe(false);
+      const refused = expect.stringContaining('private data of account films') as string;
+      await expect(ledger.register([films])).rejects.toMatchObject({ code: 'DATASET_OVERLAP', message: refused });
+      expect(await ledger.register([data(name, [...rows, 'one more'])])).toMatchObject([{ account: 'films' }]);
+      expect(await ledger.verify()).toBeTruthy();
+    });
+
     describe('data that are called public', () => {
       /** Long enough that no two people write the same. */
       const long = (from: number, to: number): string[] =>
