@@ -14,7 +14,7 @@ import type {
   PublicData,
 } from '../privacy/ledger/index.ts';
 import { ledgerUrl } from '../stack/paths.ts';
-import { describeLoss, showEpsilon, showRemaining } from '../tracking/wording.ts';
+import { describeLoss, describeWaiver, showEpsilon, showRemaining } from '../tracking/wording.ts';
 import { action, formatTable, printJson, printLine, shortPath, styled } from './output.ts';
 
 interface Output {
@@ -61,6 +61,11 @@ function printAccount(summary: AccountSummary): void {
       (remaining === null ? '' : `   remaining ${showRemaining(remaining)}`),
   );
   if (unbounded > 0) printLine(`  ${unbounded} entries of training without DP`);
+  for (const waiver of summary.waivers) {
+    printLine(
+      `  ${styled('yellow', describeWaiver(waiver))} It was ${waiver.experiment}, plan ${waiver.planDigest.slice(0, 12)}.`,
+    );
+  }
   const rows = experiments.map(({ workflowId, committed: done, reserved: open, plan, entries }) => [
     `  ${workflowId}`,
     figure(done),

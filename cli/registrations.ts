@@ -3,15 +3,17 @@
 import type { DatasetRecords, DatasetSource } from '../datasets/index.ts';
 import {
   type DatasetRegistration,
+  envelopeAccount,
   type KnownHead,
   headOf,
   ledgerSecret,
   markerFile,
+  type PlanWaiver,
   type PublicData,
   publicRowsOf,
   rowsOf,
 } from '../privacy/ledger/index.ts';
-import { splitOfAccount } from '../schemas/charges.ts';
+import { splitOfAccount, waivedAccountOf } from '../schemas/charges.ts';
 import type { Plan } from '../schemas/plan.ts';
 import { ledgerUrl } from '../stack/paths.ts';
 import { ensureMarker, openProjectLedger } from '../stack/project-ledger.ts';
@@ -56,8 +58,20 @@ export const markerOf = ({ privacy, datasets, spec }: Plan): string | null =>
     ? markerFile(spec.file)
     : null;
 
+/** Exact figures of private test records that a plan lets leave. */
+function waiversOf({ name: experiment, digest: planDigest, datasets, nodes, waivers }: Plan): PlanWaiver[] {
+  const accounts = [...new Set(nodes.flatMap((node) => waivedAccountOf(node) ?? []))].sort();
+  if (accounts.length === 0) return [];
+  return waivers
+    .filter(({ name }) => name === 'test-metrics')
+    .map(({ name: waiver, reason }) => ({
+      ...{ waiver, reason, experiment, planDigest },
+      accounts: accounts.map((account) => envelopeAccount(account, datasets)),
+    }));
+}
+
 /**
- * Registers what a plan would spend on. Idempotent.
+ * Registers what a plan would spend on, and records what it waives. Idempotent.
  *
  * @param say prints a line for people.
  * @returns the newest row of the ledger afterwards; null when the plan spends no privacy
@@ -75,6 +89,7 @@ export async function registerPlan(
     for (const { dataset, account } of await ledger.register(wanted)) {
       if (account !== dataset) say(`The records of ${dataset} are spent on in account ${account}.`);
     }
+    for (const waived of waiversOf(plan)) await ledger.recordWaiver(waived);
     if (marker !== null && (await ensureMarker(ledger, marker))) {
       say(`${shortPath(marker)} names the privacy ledger of this project's private data: commit it.`);
     }

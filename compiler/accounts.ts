@@ -1,15 +1,15 @@
 /** @file Which accounts a plan is charged to, for what, and what that comes to. */
 
-import { accountOf, chargesOf, splitOfAccount } from '../schemas/charges.ts';
+import { accountOf, chargesOf, splitOfAccount, waivedAccountOf } from '../schemas/charges.ts';
 import type { Plan, PlanAccount, PlanNode } from '../schemas/plan.ts';
 import type { AccountFigures, AccountRequest, CompileHost, PendingCharge } from './host.ts';
 import { mechanismEvents } from './mechanisms.ts';
 
-/** Every account that the plan may concern: of a dataset that is not public, and of a test split that it charges. */
+/** Every account that the plan may concern: of a dataset that is not public, and of a test split that it charges or waives. */
 export function accountsOf({ datasets, nodes }: Plan): string[] {
-  const charged = new Set(nodes.flatMap((node) => chargesOf(node).map(accountOf)));
+  const concerned = nodes.flatMap((node) => [...chargesOf(node).map(accountOf), waivedAccountOf(node)]);
   const named = Object.values(datasets).flatMap(({ name, privacy }) => (privacy === null ? [] : [name]));
-  return [...new Set([...named, ...charged])].sort();
+  return [...new Set([...named, ...concerned.filter((account) => account !== null)])].sort();
 }
 
 /** What is charged to an account; two nodes of one content key are one result, and charged once. */

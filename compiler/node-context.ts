@@ -230,18 +230,22 @@ export class NodeContext {
     const { release, ...params } = node.params as TrainClassifierParams;
     node.params = params;
     if (test.sensitivity === 'public') return true;
-    if (test.sensitivity === 'benchmark' || this.#resources.waivers.has('test-metrics')) {
-      if (test.sensitivity === 'private') this.#waive('test-metrics');
+    if (test.sensitivity === 'benchmark') {
       node.label = 'non-private';
       return true;
     }
-    const { epsilon } = release!;
     if (test.privacy === null) {
       const hint = 'Set privacy.size to a public number of records: delta follows from it.';
       const message = `Test counts of private dataset "${test.name}" need a declared size`;
       this.#faults.add('SPEC_PRIVACY', message, this.#at('test'), hint);
       return false;
     }
+    if (this.#resources.waivers.has('test-metrics')) {
+      this.#waive('test-metrics');
+      node.label = 'non-private';
+      return true;
+    }
+    const { epsilon } = release!;
     const charge = this.#mechanism(['release', 'epsilon'], () => this.#resources.planner.release(test, epsilon));
     if (charge === undefined) return false;
     node.params = { ...params, release: { epsilon } };

@@ -13,6 +13,11 @@ const testSuffix = '/test';
 export const accountOf = ({ dataset, mechanism }: Pick<NodeCharge, 'dataset' | 'mechanism'>): string =>
   mechanism.kind === 'discrete-laplace' ? dataset + testSuffix : dataset;
 
+/** The account of the test records that a node shows exact figures of, under a waiver; null when there is none. */
+export function waivedAccountOf({ inputs: { test }, waivers }: Pick<PlanNode, 'inputs' | 'waivers'>): string | null {
+  return waivers.includes('test-metrics') && test !== undefined && 'dataset' in test ? test.dataset + testSuffix : null;
+}
+
 /** The split that an account stands for, and the dataset's name. */
 export const splitOfAccount = (account: string): { dataset: string; split: 'train' | 'test' } =>
   account.endsWith(testSuffix)

@@ -1,6 +1,6 @@
 /** @file How the figures of privacy are written for people. */
 
-import type { LedgerLoss } from '../privacy/ledger/ledger.ts';
+import type { LedgerLoss, LedgerWaiver } from '../privacy/ledger/ledger.ts';
 import type { NodeCharge } from '../schemas/plan.ts';
 
 /** `3`, `8`, `∞`: an epsilon as people write it, rounded up to three digits: it never promises more than is kept. */
@@ -19,6 +19,10 @@ export function describeLoss({ problem, row, author, reason }: LedgerLoss): stri
   }[problem];
   return `This ledger counts whole only from row ${row} on: ${lost}, acknowledged by ${author}, because: ${reason}.`;
 }
+
+/** A sentence on exact figures that left without a charge. */
+export const describeWaiver = ({ waiver, reason, row }: Pick<LedgerWaiver, 'waiver' | 'reason' | 'row'>): string =>
+  `Row ${row} of the ledger waives ${waiver} on this account (“${reason}”): exact figures of its records may have left, which no epsilon counts.`;
 
 /** One line that names a mechanism and its parameters. */
 export function describeMechanism({ mechanism }: Pick<NodeCharge, 'mechanism'>): string {

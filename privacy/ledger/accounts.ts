@@ -28,7 +28,7 @@ export const leastBudget = (a: number | null, b: number | null): number | null =
 export async function openAccount(
   writer: LedgerWriter,
   stated: EnvelopeAccount,
-  workflowId: string,
+  owner: { workflowId: string } | { planDigest: string },
   asking: boolean,
 ): Promise<Account> {
   const { transaction } = writer;
@@ -40,7 +40,7 @@ export async function openAccount(
   }
   const name = registered ?? stated.dataset;
   const append = (kind: EventKind, payload: JsonValue): Promise<void> =>
-    writer.append({ kind, account: name, entryId: null, payload, privatePayload: privatePayload({ workflowId }) });
+    writer.append({ kind, account: name, entryId: null, payload, privatePayload: privatePayload(owner) });
   const asked = stated.budget?.epsilon ?? null;
   const known = await transaction.selectFrom('accounts').selectAll().where('name', '=', name).executeTakeFirst();
 

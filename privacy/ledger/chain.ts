@@ -11,6 +11,8 @@ export type EventKind =
   | 'digest'
   | 'registered'
   | 'acknowledged'
+  /** Exact figures of the account's records leave under a waiver: nothing is charged, and no figure counts them. */
+  | 'waived'
   | 'reserved'
   | 'begun'
   /** The run of a begun entry ended: whoever still works on it may record nothing more. */

@@ -48,6 +48,15 @@ export interface EnvelopeEntry {
   mechanismDigest: string;
 }
 
+/** Exact figures that a plan lets leave of private records, under a waiver of its spec. */
+export interface PlanWaiver extends Pick<Envelope, 'experiment' | 'planDigest'> {
+  /** Name of the waiver. */
+  waiver: string;
+  reason: string;
+  /** Whose records they are of. */
+  accounts: EnvelopeAccount[];
+}
+
 /** A split of a dataset as the ledger gets to know it, before anything is spent on it. */
 export interface DatasetRegistration {
   /** Name of the account that it asks for: the dataset's, `NAME/test` for its test split. */
@@ -184,6 +193,8 @@ export interface AccountSummary {
   /** Number of entries of training without DP. */
   unbounded: number;
   experiments: ExperimentSpending[];
+  /** Exact figures of its records that may have left: they are in no figure. */
+  waivers: LedgerWaiver[];
   /** Spending of the ledger, on whatever account, that was lost and is in no figure. */
   losses: LedgerLoss[];
 }
@@ -195,6 +206,17 @@ export interface LedgerLoss {
   row: number;
   author: string;
   reason: string;
+}
+
+/** What a spec waived on an account. */
+export interface LedgerWaiver {
+  waiver: string;
+  reason: string;
+  /** Row of the chain that says so. */
+  row: number;
+  /** Name of the spec. */
+  experiment: string;
+  planDigest: string;
 }
 
 export interface ExperimentSpending {
@@ -256,6 +278,11 @@ export interface Ledger {
    * again with another mechanism; DATASET_UNREGISTERED for private data that were never registered.
    */
   reserve(envelope: Envelope): Promise<Receipt[]>;
+  /**
+   * Says of accounts that exact figures of their records may leave: a row each, for good, that no figure counts.
+   * Idempotent by plan. Throws DATASET_UNREGISTERED.
+   */
+  recordWaiver(waived: PlanWaiver): Promise<void>;
   /** What `register` and then `reserve` would decide now, by account of the envelope; writes nothing. */
   quote(envelope: Envelope, registrations?: readonly DatasetRegistration[]): Promise<Admission[]>;
   /**

@@ -28,6 +28,8 @@ export interface Payload {
   records?: number;
   recordsHash?: string;
   batchSizes?: (number | null)[];
+  waiver?: string;
+  reason?: string;
   privateDigest?: string;
 }
 

@@ -86,6 +86,10 @@ export function replayRow(state: LedgerState, row: ChainedRow): string | null {
     case 'registered':
     case 'acknowledged':
       return null;
+    case 'waived':
+      if (typeof payload.waiver !== 'string' || typeof payload.reason !== 'string')
+        return `row ${row.sequence} names no waiver with a reason`;
+      return state.accounts.has(row.account) ? null : `row ${row.sequence} speaks of an account that no row opened`;
     case 'reserved':
       return reserved(state, row, payload);
     case 'begun':

@@ -174,7 +174,7 @@ async function openRequest(
   workflowId: string,
   asking: boolean,
 ): Promise<AccountRequest> {
-  const { name, delta, budget, fixedPlan } = await openAccount(writer, stated, workflowId, asking);
+  const { name, delta, budget, fixedPlan } = await openAccount(writer, stated, { workflowId }, asking);
   const statedBudget = stated.benchmark === true ? (stated.budget?.epsilon ?? null) : null;
   return {
     data: { dataset: stated.dataset, digest: stated.digest, delta: stated.delta },

@@ -25,6 +25,7 @@ import type {
   LedgerCheck,
   LedgerLoss,
   LedgerMemory,
+  PlanWaiver,
   PublicData,
   Receipt,
   RememberedSteps,
@@ -38,6 +39,7 @@ import { isSettled, privateAccounts, registerAll } from './registration.ts';
 import { admit, decideRequest, mechanismOf, questionOf, readRequests } from './reservation.ts';
 import { summarise } from './summary.ts';
 import { verifyLedger } from './verify.ts';
+import { recordWaiver } from './waivers.ts';
 import { LedgerWriter, type LedgerTransaction } from './writer.ts';
 
 /** Databases bound the number of parameters of a query. */
@@ -147,6 +149,10 @@ export class SqlLedger implements Ledger {
       throw error instanceof Undone && refused !== null ? refusal(judge(refused)) : error;
     });
     return envelope.entries.map((entry) => receiptOf(envelope.workflowId, entry));
+  }
+
+  recordWaiver(waived: PlanWaiver): Promise<void> {
+    return this.#write('waive', (writer) => recordWaiver(writer, waived));
   }
 
   async quote(envelope: Envelope, registrations: readonly DatasetRegistration[] = []): Promise<Admission[]> {

@@ -5,6 +5,7 @@ import { accountFigure, addSpending, applicationsOf, filterEpsilon, spendingOf, 
 import { acknowledgedLosses } from './continuity.ts';
 import type { AccountSummary, EntryState, ExperimentSpending } from './ledger.ts';
 import { mechanismOf, planOf } from './reservation.ts';
+import { waiversOf } from './waivers.ts';
 import type { LedgerTransaction } from './writer.ts';
 
 const nothing: Spending = { events: [], unbounded: 0 };
@@ -56,6 +57,7 @@ export async function summarise(transaction: LedgerTransaction, name: string): P
     remaining: budget === null ? null : Math.max(0, budget - filterEpsilon(total, delta)),
     unbounded: total.unbounded,
     experiments: experiments.map((experiment) => lineOf(experiment, delta)),
+    waivers: await waiversOf(transaction, name),
     losses: await acknowledgedLosses(transaction),
   };
 }

@@ -86,6 +86,8 @@ describe('labels', () => {
       ['test-metrics'],
       ['test-metrics'],
     ]);
+    // Nothing is charged for it, yet the account of the test records is asked for and told.
+    expect(plan.privacy['records/test']).toMatchObject({ experiment: 0, unbounded: 0, budget: 100 });
   });
 
   it('of a private dataset whose test counts get noise', async () => {

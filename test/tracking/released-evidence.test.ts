@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 
 import { main } from '../../cli/main.ts';
+import { envelopeAccount } from '../../privacy/ledger/index.ts';
 import { readBundle } from '../../tracking/evidence/bundle.ts';
 import { verifyEvidence, type Verdict } from '../../tracking/evidence/verify.ts';
 import { verifyRelease } from '../../tracking/evidence/verify-release.ts';
@@ -199,6 +200,27 @@ describe('the evidence of a released folder', () => {
     digest(to, 'privacy-statement.json', JSON.stringify({ ...statement, accounts: [] }));
     expect((await verifyRelease(to, bundle)).mismatches).toContainEqual(
       expect.objectContaining({ check: 'statement', subject: 'privacy-statement.json' }),
+    );
+  });
+
+  it('says in its papers what was waived on its account, and is caught when it does not', async () => {
+    const account = envelopeAccount('reviews', honest.plan.datasets);
+    const of = { experiment: 'somebody-else', planDigest: 'de'.repeat(32), accounts: [account] };
+    await honest.ledger.recordWaiver({ waiver: 'test-metrics', reason: 'cleared by the board', ...of });
+    const to = join(honest.folder, 'after-waiver');
+    await releaseInstance({ ...honest, instance: 'synthetic[epsilon=4]', to });
+    const bundle = readBundle(join(to, 'evidence'));
+    expect((await verifyEvidence(bundle)).mismatches).toEqual([]);
+    expect((await verifyRelease(to, bundle)).mismatches).toEqual([]);
+    expect(read(to, 'privacy-statement.md')).toMatch(/waives test-metrics on this account \(“cleared by the board”\)/);
+    expect(JSON.stringify(bundle.evidence)).not.toContain('somebody-else');
+
+    const statement = JSON.parse(read(to, 'privacy-statement.json')) as { accounts: { waivers: unknown[] }[] };
+    expect(statement.accounts[0]!.waivers).toMatchObject([{ waiver: 'test-metrics', reason: 'cleared by the board' }]);
+    statement.accounts[0]!.waivers = [];
+    digest(to, 'privacy-statement.json', JSON.stringify(statement));
+    expect((await verifyRelease(to, bundle)).mismatches).toContainEqual(
+      expect.objectContaining({ check: 'statement', subject: 'reviews' }),
     );
   });
 

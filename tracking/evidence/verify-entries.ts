@@ -9,6 +9,7 @@ import type { MechanismProof } from '../../schemas/artifact.ts';
 import { canonicalJson } from '../../schemas/canonical-json.ts';
 import { accountOf } from '../../schemas/charges.ts';
 import type { Mechanism, NodeCharge, Plan } from '../../schemas/plan.ts';
+import type { AccountStatement } from '../release/card.ts';
 import type { Evidence } from './bundle.ts';
 import type { Findings } from './findings.ts';
 
@@ -95,6 +96,19 @@ export function lossesIn({ rows }: Evidence['ledger']): LedgerLoss[] {
     try {
       const { problem, author, reason } = JSON.parse(row.payload) as LedgerLoss;
       return [{ problem, row: row.sequence, author, reason }];
+    } catch {
+      return [];
+    }
+  });
+}
+
+/** What the rows say was waived on an account. */
+export function waiversIn({ rows }: Evidence['ledger'], account: string): AccountStatement['waivers'] {
+  return rows.flatMap((row) => {
+    if (row?.kind !== 'waived' || row.account !== account) return [];
+    try {
+      const { waiver, reason } = JSON.parse(row.payload) as AccountStatement['waivers'][number];
+      return [{ waiver, reason, row: row.sequence }];
     } catch {
       return [];
     }

@@ -21,7 +21,7 @@ import {
 } from '../release/card.ts';
 import { bundleFiles, evidenceFolder, readSums, sumsFile, type Bundle } from './bundle.ts';
 import { Findings, type Verdict } from './findings.ts';
-import { lossesIn } from './verify-entries.ts';
+import { lossesIn, waiversIn } from './verify-entries.ts';
 
 /** Row of a released set. */
 interface Row {
@@ -135,12 +135,15 @@ function checkPapers(directory: string, { evidence, plan }: Bundle, findings: Fi
     const same = of === run && isDeepStrictEqual(statement, JSON.parse(JSON.stringify(evidence.statement)));
     return same ? null : `it says other than ${evidenceFolder}`;
   });
-  // What an account has spent in all is the ledger's word; what was lost with an earlier ledger is in the rows.
+  // What an account has spent in all is the ledger's word; what was lost with an earlier ledger, or waived, is in the rows.
   const losses = lossesIn(evidence.ledger);
   for (const account of accounts) {
-    findings.compare('statement', account.dataset, () =>
-      isDeepStrictEqual(account.losses, losses) ? null : `it tells of other losses than the rows of ${evidenceFolder}`,
-    );
+    findings.compare('statement', account.dataset, () => {
+      const rows = `than the rows of ${evidenceFolder}`;
+      const waivers = waiversIn(evidence.ledger, account.dataset);
+      if (!isDeepStrictEqual(account.waivers, waivers)) return `it tells of other waivers ${rows}`;
+      return isDeepStrictEqual(account.losses, losses) ? null : `it tells of other losses ${rows}`;
+    });
   }
 
   const node = lineageOf(plan).node(evidence.released?.[0] ?? '');

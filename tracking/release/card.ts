@@ -1,10 +1,10 @@
 /** @file The papers of a released folder: data card, privacy statement, and how to use it in a spec. Pure. */
 
 import { stringify } from 'yaml';
-import type { AccountSummary, LedgerLoss } from '../../privacy/ledger/index.ts';
+import type { AccountSummary, LedgerLoss, LedgerWaiver } from '../../privacy/ledger/index.ts';
 import type { FinetuneParams, GenerateParams } from '../../schemas/step-params.ts';
 import type { Plan, PlanNode } from '../../schemas/plan.ts';
-import { describeLoss, showEpsilon } from '../wording.ts';
+import { describeLoss, describeWaiver, showEpsilon } from '../wording.ts';
 import type { Block } from '../report/document.ts';
 import { renderMarkdown } from '../report/markdown.ts';
 import { statementBlocks } from '../report/statement-blocks.ts';
@@ -20,6 +20,8 @@ export interface AccountStatement {
   /** Entries of training without DP. */
   unbounded: number;
   experiments: number;
+  /** Exact figures of its records that may have left, and are not in the figure. */
+  waivers: Pick<LedgerWaiver, 'waiver' | 'reason' | 'row'>[];
   /** Spending that was lost with an earlier ledger or copy, and is not in the figure. */
   losses: LedgerLoss[];
 }
@@ -31,6 +33,7 @@ export const accountStatement = (summary: AccountSummary): AccountStatement => (
   budget: summary.budget,
   unbounded: summary.unbounded,
   experiments: summary.experiments.length,
+  waivers: summary.waivers.map(({ waiver, reason, row }) => ({ waiver, reason, row })),
   losses: summary.losses,
 });
 
@@ -101,7 +104,8 @@ export function statementMarkdown({
   });
 }
 
-function accountBlock({ dataset, epsilon, delta, budget, unbounded, experiments, losses }: AccountStatement): Block {
+function accountBlock(account: AccountStatement): Block {
+  const { dataset, epsilon, delta, budget, unbounded, experiments, waivers, losses } = account;
   const spent =
     epsilon === null
       ? `is unbounded: ${unbounded} of its entries trained without DP`
@@ -114,6 +118,7 @@ function accountBlock({ dataset, epsilon, delta, budget, unbounded, experiments,
       (budget === null
         ? 'The account has no budget: it is recorded only.'
         : `Its budget is ε = ${showEpsilon(budget)}.`) +
+      waivers.map((waiver) => ` ${describeWaiver(waiver)}`).join('') +
       losses.map((loss) => ` ${describeLoss(loss)}`).join(''),
   };
 }

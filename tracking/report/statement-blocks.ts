@@ -82,8 +82,8 @@ const waiverBlock = ({ waivers }: PrivacyStatement): Block => ({
   kind: 'paragraph',
   text:
     waivers.length === 0
-      ? 'Waivers: none.'
-      : `Waivers: ${waivers.map(({ name, reason }) => `${name} (“${reason}”)`).join('; ')}.`,
+      ? 'Waivers of this plan: none.'
+      : `Waivers of this plan: ${waivers.map(({ name, reason }) => `${name} (“${reason}”)`).join('; ')}.`,
 });
 
 const short = (value: number): string => String(Number(value.toPrecision(4)));

@@ -1,0 +1,102 @@
+/** Exact figures of private test records under a waiver: what the ledger knows of them afterwards. */
+
+import { join } from 'node:path';
+
+import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+
+import { compileRun } from '../../cli/show-run.ts';
+import { main } from '../../cli/main.ts';
+import { registerPlan } from '../../cli/registrations.ts';
+import { openWorkspace } from '../compiler/workspace.ts';
+
+const workspace = openWorkspace();
+Object.assign(process.env, {
+  EPSILONFLOW_HOME: join(workspace.folder, 'state'),
+  EPSILONFLOW_LEDGER_URL: `sqlite:${join(workspace.folder, 'ledger', 'ledger.db')}`,
+});
+const startedIn = process.cwd();
+process.chdir(workspace.folder);
+afterAll(() => {
+  process.chdir(startedIn);
+  workspace.remove();
+});
+
+/** A classifier of public data, tested on private records. */
+const spec = (name: string, dataset: string, test: string, extra = ''): string => `version: 1
+name: ${name}
+datasets:
+  ${dataset}:
+    files: { test: ${test} }
+    label: { values: [neg, pos] }
+    privacy: { size: 20000, budget: { epsilon: 3 } }
+  open:
+    files: { train: train.jsonl }
+    label: { values: [neg, pos] }
+    sensitivity: public
+steps:
+  classifier: { uses: train-classifier, with: { train: open, test: ${dataset} } }
+${extra}`;
+const waive = 'waive: [{ name: test-metrics, reason: cleared by the board }]\n';
+const records = (from: number, to: number): string =>
+  Array.from({ length: to - from }, (_, row) =>
+    JSON.stringify({ text: `what patient ${from + row} said`, label: row % 2 ? 'pos' : 'neg' }),
+  ).join('\n') + '\n';
+
+async function epsilonflow(...args: string[]): Promise<string> {
+  let text = '';
+  const write = vi.spyOn(process.stdout, 'write').mockImplementation((chunk) => {
+    text += String(chunk);
+    return true;
+  });
+  await main(args);
+  process.exitCode = undefined;
+  write.mockRestore();
+  return text;
+}
+
+/** What `run` tells the ledger before it starts a workflow. */
+async function begin(file: string): Promise<void> {
+  const { compiled, registrations } = await compileRun(file, undefined);
+  expect(compiled.refusals).toEqual([]);
+  await registerPlan(compiled.plan, registrations, () => undefined);
+}
+
+beforeAll(() => {
+  workspace.write('patients.jsonl', records(0, 500));
+  workspace.write('waived.yaml', spec('first', 'patients', 'patients.jsonl', waive));
+  workspace.write('counted.yaml', spec('second', 'patients', 'patients.jsonl'));
+});
+
+it('is a row on the account of the test split, which show tells beside what later plans spend', async () => {
+  expect(await epsilonflow('plan', 'waived.yaml')).toMatch(/patients\/test.*\n.*\n.*\n.*exact figures.*test-metrics/);
+  await begin('waived.yaml');
+  await begin('waived.yaml');
+  await begin('counted.yaml');
+  const { accounts } = JSON.parse(await epsilonflow('ledger', 'show', '--json')) as { accounts: object[] };
+  expect(accounts).toMatchObject([
+    {
+      account: 'patients/test',
+      budget: 3,
+      total: 0,
+      waivers: [{ waiver: 'test-metrics', reason: 'cleared by the board', experiment: 'first' }],
+    },
+  ]);
+  const shown = await epsilonflow('ledger', 'show', 'patients/test');
+  expect(shown).toMatch(
+    /waives test-metrics on this account \(“cleared by the board”\).*It was first, plan [0-9a-f]{12}/,
+  );
+  expect(JSON.parse(await epsilonflow('ledger', 'verify', '--json'))).toMatchObject({ intact: true });
+});
+
+it('registers the test records: others that share them are refused', async () => {
+  workspace.write('others.jsonl', records(400, 900));
+  workspace.write('others.yaml', spec('third', 'others', 'others.jsonl', waive));
+  expect(JSON.parse(await epsilonflow('plan', 'others.yaml', '--json'))).toMatchObject({
+    errors: [
+      {
+        code: 'DATASET_OVERLAP',
+        message: expect.stringContaining('others/test shares records with account patients/test') as string,
+      },
+    ],
+  });
+});
