@@ -2,7 +2,14 @@
 
 import { readFile } from 'node:fs/promises';
 
-import type { AccountFigures, AccountRequest, CacheQuery, CompileHost, DatasetFindings } from '../compiler/index.ts';
+import type {
+  AccountContext,
+  AccountFigures,
+  AccountRequest,
+  CacheQuery,
+  CompileHost,
+  DatasetFindings,
+} from '../compiler/index.ts';
 import { type DatasetRecords, type DatasetSource, inspectDataset, readDigested } from '../datasets/index.ts';
 import { composedEpsilon } from '../privacy/accounting/index.ts';
 import { calibrateNoiseMultiplier } from '../privacy/calibration.ts';
@@ -89,7 +96,7 @@ export async function withCompileHost<T>(work: (host: LedgerHost) => Promise<T>)
         return offline.inspectDataset(source);
       },
       cached: async (queries) => lookUp(queries, await ledger()),
-      accounts: async (requests, { experiment }) => figures(requests, experiment, await ledger(), registrations),
+      accounts: async (requests, context) => figures(requests, context, await ledger(), registrations),
       registrations,
     });
   } finally {
@@ -117,7 +124,7 @@ async function lookUp(queries: readonly CacheQuery[], ledger: Ledger): Promise<S
 
 async function figures(
   requests: readonly AccountRequest[],
-  experiment: string,
+  { experiment, shown }: AccountContext,
   ledger: Ledger,
   registrations: Registrations,
 ): Promise<AccountFigures[]> {
@@ -129,7 +136,8 @@ async function figures(
     accounts: requests.map(({ account, dataset }) => envelopeAccount(account, { [dataset.name]: dataset })),
     entries: requests.flatMap(({ pending }) => pending.map(({ node, charge }) => envelopeEntry(node, charge, 0))),
   };
-  const unknown = requests.flatMap(({ account }) => registrations.get(account) ?? []);
+  const concerned = [...requests.map(({ account }) => account), ...shown];
+  const unknown = concerned.flatMap((account) => registrations.get(account) ?? []);
   const verdicts = await ledger.quote(envelope, unknown);
   const byDataset = new Map(verdicts.map((verdict) => [verdict.dataset, verdict]));
   return Promise.all(

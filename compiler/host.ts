@@ -51,6 +51,8 @@ export interface CacheQuery {
 export interface AccountContext {
   /** Name of the spec. */
   experiment: string;
+  /** Accounts whose records are registered with the plan, though it asks nothing of them: see `benchmarkTestsOf`. */
+  shown: readonly string[];
 }
 
 export interface PendingCharge {

@@ -2,6 +2,13 @@
 
 export { type Compiled, compile, compileSpec, planDigest, refuseIfOverdrawn } from './compile.ts';
 export { profilesOf } from './profile.ts';
-export type { AccountFigures, AccountRequest, CacheQuery, CompileHost, DatasetFindings } from './host.ts';
+export type {
+  AccountContext,
+  AccountFigures,
+  AccountRequest,
+  CacheQuery,
+  CompileHost,
+  DatasetFindings,
+} from './host.ts';
 export { isConsequence, type Miss, missesOf, missText } from './misses.ts';
 export type { Overdraft } from './overdraft.ts';

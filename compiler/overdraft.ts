@@ -40,7 +40,7 @@ function judgeOf(request: AccountRequest, budget: number, plan: Plan, host: Comp
   }
   const ask = host.accounts.bind(host);
   return async (pending) => {
-    const [figures] = await ask([{ ...request, pending }], { experiment: plan.name });
+    const [figures] = await ask([{ ...request, pending }], { experiment: plan.name, shown: [] });
     return verdictOf(figures!);
   };
 }

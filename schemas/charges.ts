@@ -1,6 +1,6 @@
 /** @file What a node is charged for, and which account pays. Pure. */
 
-import type { NodeCharge, PlanNode } from './plan.ts';
+import type { NodeCharge, Plan, PlanNode } from './plan.ts';
 
 /** The charges of a node, each an entry of the ledger of its own: training, then the release of test counts. */
 export const chargesOf = ({ privacy, release }: Pick<PlanNode, 'privacy' | 'release'>): NodeCharge[] =>
@@ -16,6 +16,16 @@ export const accountOf = ({ dataset, mechanism }: Pick<NodeCharge, 'dataset' | '
 /** The account of the test records that a node shows exact figures of, under a waiver; null when there is none. */
 export function waivedAccountOf({ inputs: { test }, waivers }: Pick<PlanNode, 'inputs' | 'waivers'>): string | null {
   return waivers.includes('test-metrics') && test !== undefined && 'dataset' in test ? test.dataset + testSuffix : null;
+}
+
+/** Accounts of the test records of benchmarks that a plan shows exact figures of. Nothing opens them; their records are registered. */
+export function benchmarkTestsOf({ nodes, datasets }: Pick<Plan, 'nodes' | 'datasets'>): string[] {
+  const tests = nodes.flatMap(({ inputs: { test } }) =>
+    test !== undefined && 'dataset' in test && datasets[test.dataset]!.sensitivity === 'benchmark'
+      ? [test.dataset]
+      : [],
+  );
+  return [...new Set(tests)].map((name) => name + testSuffix).sort();
 }
 
 /** The split that an account stands for, and the dataset's name. */

@@ -100,3 +100,36 @@ it('registers the test records: others that share them are refused', async () =>
     ],
   });
 });
+
+const benchmark = (test: string): string =>
+  spec('fourth', 'stand-in', test).replace(
+    'privacy: { size: 20000, budget: { epsilon: 3 } }',
+    'sensitivity: benchmark',
+  );
+
+it('is needed: private records are no test split of a benchmark, whose figures are exact', async () => {
+  workspace.write('stand-in.yaml', benchmark('patients.jsonl'));
+  expect(JSON.parse(await epsilonflow('plan', 'stand-in.yaml', '--json'))).toMatchObject({
+    errors: [
+      {
+        code: 'DATASET_OVERLAP',
+        message: expect.stringMatching(/stand-in\/test is called a benchmark.*account patients\/test/) as string,
+      },
+    ],
+  });
+});
+
+it('is not open to private records that a benchmark has shown before', async () => {
+  workspace.write('shown.jsonl', records(2000, 2100));
+  workspace.write('stand-in.yaml', benchmark('shown.jsonl'));
+  await begin('stand-in.yaml');
+  workspace.write('copied.yaml', spec('fifth', 'copied', 'shown.jsonl', waive));
+  expect(JSON.parse(await epsilonflow('plan', 'copied.yaml', '--json'))).toMatchObject({
+    errors: [
+      {
+        code: 'DATASET_OVERLAP',
+        message: expect.stringContaining('copied/test shares records with account stand-in/test') as string,
+      },
+    ],
+  });
+});

@@ -120,7 +120,7 @@ describe('marker', () => {
   });
 
   test('is not made for public data, which no lost ledger keeps from being used', async () => {
-    const open = world.write('project/benchmark.yaml', specOf('benchmark'));
+    const open = world.write('project/benchmark.yaml', specOf('benchmark', 'films', 'test.jsonl'));
     expect((await start(open)).said).toEqual([]);
     expect(existsSync(marker)).toBe(false);
     await start();
