@@ -10,12 +10,13 @@ import {
   type KnownHead,
   type Ledger,
 } from '../privacy/ledger/index.ts';
-import { accountOf, chargesOf } from '../schemas/charges.ts';
+import { accountOf, chargesOf, splitOfAccount } from '../schemas/charges.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import { failpoint } from '../schemas/failpoints.ts';
 import type { Plan } from '../schemas/plan.ts';
 import { writeDurably } from '../store/disk.ts';
 import { ledgerHeadFile } from '../tracking/runs.ts';
+import { showEpsilon } from '../tracking/wording.ts';
 import { requireRecords } from './authority.ts';
 import type { ControlActivities, ReservedBudget, RunIdentity } from './contract.ts';
 import { nodeOf, recordCompleted } from './run-step.ts';
@@ -34,6 +35,7 @@ import { runDirectory, type WorkerParts } from './worker-parts.ts';
 
 type BudgetActivities = Pick<
   ControlActivities,
+  | 'findSoftOverruns'
   | 'reservePlan'
   | 'readReceipts'
   | 'reserveBudget'
@@ -62,6 +64,18 @@ export function createBudgetActivities({ store, ledger }: WorkerParts): BudgetAc
 
     async reservePlan(run, nodeIds, known) {
       return (await reserve(run, nodeIds, known)).ledgerHead;
+    },
+
+    async findSoftOverruns(run, nodeIds, known) {
+      const plan = await store.loadPlan(run.planDigest);
+      const verdicts = await (await ledger(known)).quote(envelopeOf(plan, run, nodeIds));
+      return verdicts.flatMap(({ dataset: account, after, decisive }) => {
+        const softBudget = plan.datasets[splitOfAccount(account).dataset]?.privacy?.softBudget;
+        if (softBudget === undefined) return [];
+        const total = after === null ? null : Math.max(after, decisive ?? 0);
+        if (total !== null && total <= softBudget) return [];
+        return [{ account, epsilon: total === null ? null : Number(showEpsilon(total)), softBudget }];
+      });
     },
 
     async readReceipts(run, nodeIds, known) {

@@ -1,6 +1,7 @@
 /** @file What workflows and activities say to each other. Types only: every value here is small and travels as JSON. */
 
 import type { FencingToken, KnownHead, Receipt } from '../privacy/ledger/ledger.ts';
+import type { Approval, PendingApproval } from '../schemas/approvals.ts';
 import type { MechanismProof } from '../schemas/artifact.ts';
 import type { Plan, StepKind } from '../schemas/plan.ts';
 import type { Passed } from '../tracking/door.ts';
@@ -24,6 +25,8 @@ export interface PlannedNode {
   needs: string[];
   /** Each needs a receipt of its own; empty for nodes that spend no privacy. */
   charges: PlannedCharge[];
+  /** Its step, when that must be approved first. */
+  approval?: string;
 }
 
 export interface PlannedCharge {
@@ -33,6 +36,8 @@ export interface PlannedCharge {
 }
 
 export interface PlanSlice {
+  /** Present when an account has a soft budget. */
+  hasSoftBudgets?: true;
   failure: Plan['failure'];
   nodes: PlannedNode[];
   /** Index of the first node of the next slice; null at the end. */
@@ -141,7 +146,11 @@ export interface CarriedRun {
   paused?: boolean;
   /** Whether the children have been told of it. */
   childrenPaused?: boolean;
+  approvals?: Approval[];
 }
+
+/** An account that a run would bring above its soft budget, with what it would come to; null when unbounded. */
+export type SoftOverrun = PendingApproval['accounts'][number];
 
 export interface NodeFailure {
   node: string;
@@ -162,10 +171,12 @@ export interface ExperimentResult {
 }
 
 export interface ExperimentStatus extends ExperimentResult {
-  /** `pausing`: its children have not been told yet. */
-  phase: 'starting' | 'running' | 'pausing' | 'paused' | 'finishing' | 'done';
+  /** `pausing`: its children have not been told yet. `waiting`: for approval, and nothing else runs. */
+  phase: 'starting' | 'running' | 'pausing' | 'paused' | 'waiting' | 'finishing' | 'done';
   /** Workflow ids of children that have not ended. */
   children: string[];
+  /** What waits for approval. */
+  awaiting: PendingApproval | null;
   running: string[];
   waiting: number;
 }
@@ -182,6 +193,10 @@ export interface ControlActivities {
   recordReused(run: RunIdentity, nodeIds: string[]): Promise<void>;
   recordSettled(run: RunIdentity, settled: SettledNode[]): Promise<void>;
   recordPause(run: RunIdentity, paused: boolean): Promise<void>;
+  recordAwaited(run: RunIdentity, awaited: PendingApproval): Promise<void>;
+  recordApproval(run: RunIdentity, approval: Approval): Promise<void>;
+  /** Accounts that charges of the listed nodes would bring above their soft budgets. */
+  findSoftOverruns(run: RunIdentity, nodeIds: string[], known: KnownHead | null): Promise<SoftOverrun[]>;
   /** Reserves every charge of the listed private nodes in one transaction. */
   reservePlan(run: RunIdentity, nodeIds: string[], known: KnownHead | null): Promise<KnownHead>;
   /** Receipts of nodes whose charges `reservePlan` has reserved; throws RECEIPT_INVALID where one is not held any more. */

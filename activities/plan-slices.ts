@@ -71,7 +71,13 @@ export function slicePlan(plan: Plan, from: number): PlanSlice {
     if (bytes > sliceBytes && nodes.length > 0) break;
     nodes.push(node);
   }
-  return { failure: plan.failure, nodes, next: index < plan.nodes.length ? index : null };
+  const hasSoftBudgets = Object.values(plan.datasets).some(({ privacy }) => privacy?.softBudget !== undefined);
+  return {
+    failure: plan.failure,
+    ...(hasSoftBudgets ? { hasSoftBudgets } : {}),
+    nodes,
+    next: index < plan.nodes.length ? index : null,
+  };
 }
 
 const plannedNode = (node: PlanNode): PlannedNode => ({
@@ -81,4 +87,5 @@ const plannedNode = (node: PlanNode): PlannedNode => ({
   key: node.key,
   needs: node.needs,
   charges: chargesOf(node).map((charge) => ({ dataset: accountOf(charge), mechanismDigest: charge.digest })),
+  ...(node.approval ? { approval: node.step } : {}),
 });

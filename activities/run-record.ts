@@ -9,7 +9,14 @@ import { linksFile, logEvents, runDirectory, type WorkerParts } from './worker-p
 
 type RunRecording = Pick<
   ControlActivities,
-  'startRun' | 'recordSettled' | 'recordPause' | 'endRun' | 'writeRunReport' | 'publishToTracker'
+  | 'startRun'
+  | 'recordSettled'
+  | 'recordPause'
+  | 'recordAwaited'
+  | 'recordApproval'
+  | 'endRun'
+  | 'writeRunReport'
+  | 'publishToTracker'
 >;
 
 export function createRunRecording({ store, ledger, trackerUri }: WorkerParts): RunRecording {
@@ -27,6 +34,15 @@ export function createRunRecording({ store, ledger, trackerUri }: WorkerParts): 
     async recordPause(run, paused) {
       const type = paused ? 'run-paused' : 'run-resumed';
       logEvents(run, await store.loadPlan(run.planDigest), [{ type, time: Date.now() }]);
+    },
+
+    async recordAwaited(run, awaited) {
+      const event = { type: 'approval-awaited', time: Date.now(), ...awaited } as const;
+      logEvents(run, await store.loadPlan(run.planDigest), [event]);
+    },
+
+    async recordApproval(run, approval) {
+      logEvents(run, await store.loadPlan(run.planDigest), [{ type: 'approved', ...approval }]);
     },
 
     async endRun(run, status) {

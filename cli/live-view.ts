@@ -3,6 +3,7 @@
  * elsewhere plain lines. Goes to stderr, so that stdout holds results only.
  */
 
+import { describeApproval } from '../schemas/approvals.ts';
 import type { LiveProgress } from '../activities/live-progress.ts';
 import type { NodeSummary, RunEvent } from '../tracking/events.ts';
 import { styled } from './output.ts';
@@ -124,6 +125,10 @@ function describeEvent(event: RunEvent): string | null {
       return `${paint('yellow', 'cancel')} ${event.node}`;
     case 'node-skipped':
       return `${paint('yellow', 'skip  ')} ${event.node}: ${event.because}`;
+    case 'approval-awaited':
+      return `${paint('yellow', 'waits ')} for approval of ${describeApproval(event)}: epsilonflow approve RUN --reason TEXT`;
+    case 'approved':
+      return `${paint('green', 'approved')} by ${event.author}: ${event.reason}`;
     case 'run-paused':
       return `${paint('yellow', 'paused')} its steps stop at a checkpoint`;
     case 'run-resumed':

@@ -16,6 +16,7 @@ import { initCommand } from './init.ts';
 import { planCommand } from './plan.ts';
 import { privacyCommand } from './privacy.ts';
 import { upCommand } from './up.ts';
+import { approveCommand } from './approve.ts';
 import { cancelCommand } from './cancel.ts';
 import { pauseCommand, resumeCommand } from './pause.ts';
 import { logsCommand } from './logs.ts';
@@ -43,6 +44,7 @@ const commands: ((program: Command) => void)[] = [
   cancelCommand,
   pauseCommand,
   resumeCommand,
+  approveCommand,
   logsCommand,
   runCommand,
   retryCommand,

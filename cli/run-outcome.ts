@@ -1,5 +1,6 @@
 /** @file What a command says of a run: links, counts, table. */
 
+import { describeApproval } from '../schemas/approvals.ts';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { linksFile } from '../activities/worker-parts.ts';
@@ -84,6 +85,8 @@ export function outcomeOf(folder: RunFolder, plan: Plan, temporal: TemporalPages
     planDigest: record.planDigest,
     directory,
     counts: countNodes(plan, summary),
+    awaiting: summary.awaiting,
+    approvals: summary.approvals,
     links: linksOf(folder, temporal),
     failures: [...summary.nodes].flatMap(([node, { status, failure }]) =>
       status === 'failed' && failure ? [{ node, ...failure, remedy: remedyOf(failure.code) }] : [],
@@ -108,6 +111,10 @@ export async function printOutcome(folder: RunFolder, plan: Plan, temporal: Temp
     if (counts[state] > 0) parts.push(`${counts[state]} ${state}`);
   }
   printLine(`${styled('bold', `${name}/${number}`)} ${stateOf(summary)}: ${parts.join(', ')}`);
+  if (summary.awaiting) {
+    const asked = `epsilonflow approve ${name}/${number} --reason TEXT`;
+    printLine(`  ${styled('yellow', 'waits')} for approval of ${describeApproval(summary.awaiting)}: ${asked}`);
+  }
   for (const [id, { failure, status }] of summary.nodes) {
     if (status === 'failed' && failure)
       printLine(`  ${styled('red', 'failed')} ${id}: ${failure.code}: ${failure.message}`);

@@ -65,6 +65,11 @@ export async function startAndShow({ compiled, registrations }: CompiledRun, opt
         view.say(`Detached: the run goes on. ${again}`);
         return exitCodes.fine;
       }
+      if (ended === 'waiting') {
+        view.say(`It waits: \`epsilonflow approve ${runName(started)} --reason TEXT\` lets it go on.`);
+        if (options.json) printJson({ ...outcomeOf(started, plan, temporal), errors: [] });
+        return exitCodes.waiting;
+      }
     } catch (error) {
       failure = error instanceof Error ? error : new Error(String(error));
     }

@@ -7,16 +7,21 @@ import type { TemporalService } from '../stack/services.ts';
 import { ensureWorker, findWorker } from '../stack/worker-process.ts';
 import { readEvents, summariseRun, type RunEvent } from '../tracking/events.ts';
 import type { RunFolder } from '../tracking/runs.ts';
-import type { ExperimentResult } from '../activities/contract.ts';
+import type { ExperimentResult, ExperimentStatus } from '../activities/contract.ts';
 import type { LiveView } from './live-view.ts';
 import { runError } from './temporal-client.ts';
 
 /** How often the view is drawn, and how often it is checked that a worker lives; milliseconds. */
 const drawEvery = 250;
 const checkEvery = 5_000;
+const askEvery = 1_000;
+
+/** Someone who sees that a run waits can approve it. */
+const isWatched = (): boolean => process.stdin.isTTY && process.stderr.isTTY;
 
 /**
- * @returns what the run ended with, or `detached` when the signal came first
+ * @returns what the run ended with, `detached` when the signal came first, or `waiting` where only approval is missing
+ *   and nobody is there to give it
  * @throws EpsilonflowError of the run when it did not complete
  */
 export async function watchRun(
@@ -26,15 +31,20 @@ export async function watchRun(
   nodeCount: number,
   view: LiveView,
   detach: AbortSignal,
-): Promise<ExperimentResult | 'detached'> {
+): Promise<ExperimentResult | 'detached' | 'waiting'> {
   let end: { result: ExperimentResult } | { error: unknown } | null = null;
-  void (client.workflow.getHandle(record.workflowId).result() as Promise<ExperimentResult>).then(
+  // Left asking, it would try again on a connection that is closed by then.
+  const asking = new AbortController();
+  const result = client.withAbortSignal(asking.signal, () => client.workflow.getHandle(record.workflowId).result());
+  void (result as Promise<ExperimentResult>).then(
     (result) => (end = { result }),
     (error: unknown) => (end = { error: runError(error) }),
   );
   const events: RunEvent[] = [];
   let nextByte = 0;
   let checkedAt = Date.now();
+  let askedAt = 0;
+  let isWaiting = false;
   const show = (): void => {
     const news = readEvents(directory, nextByte);
     nextByte = news.nextByte;
@@ -46,8 +56,12 @@ export async function watchRun(
   };
   // The loop reads `end` through a function: assignments of a callback are not seen by the checker.
   const ended = (): typeof end => end;
-  while (ended() === null && !detach.aborted) {
+  while (ended() === null && !detach.aborted && !isWaiting) {
     show();
+    if (!isWatched() && Date.now() - askedAt > askEvery && summariseRun(events).awaiting !== null) {
+      isWaiting = await waitsForApproval(client, record.workflowId);
+      askedAt = Date.now();
+    }
     if (Date.now() - checkedAt > checkEvery) {
       checkedAt = Date.now();
       if (temporal.own && !findWorker()) {
@@ -60,7 +74,15 @@ export async function watchRun(
   show();
   view.end();
   const last = ended();
-  if (last === null) return 'detached';
+  asking.abort();
+  if (last === null) return isWaiting ? 'waiting' : 'detached';
   if ('error' in last) throw last.error;
   return last.result;
+}
+
+/** The log does not tell whether something else is about to start. */
+async function waitsForApproval(client: Client, workflowId: string): Promise<boolean> {
+  const ask = (): Promise<ExperimentStatus> => client.workflow.getHandle(workflowId).query('status');
+  const status = await client.withDeadline(Date.now() + checkEvery, ask).catch(() => null);
+  return status?.phase === 'waiting';
 }

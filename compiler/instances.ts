@@ -115,6 +115,7 @@ class InstanceBuilder {
       waivers: [],
       position: step.at,
       cached: null,
+      ...(step.needsApproval ? { approval: 'required' as const } : {}),
     } satisfies PlanNode as PlanNode;
     const context = new NodeContext(node, step, source, sources, this.#resources, this.#faults);
     const instance = context.finish(combination);

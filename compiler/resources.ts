@@ -18,6 +18,7 @@ interface DatasetDraft extends DatasetSource {
   size: number | 'counted' | undefined;
   delta: number | undefined;
   budget: number | undefined;
+  softBudget: number | undefined;
 }
 
 const formats: Record<string, PlanFile['format']> = {
@@ -104,6 +105,7 @@ function draftDataset(
     size: stringOf(child(privacy, 'size')) === 'counted' ? 'counted' : numberOf(child(privacy, 'size')),
     delta: numberOf(child(privacy, 'delta')),
     budget: numberOf(child(child(privacy, 'budget'), 'epsilon')),
+    softBudget: numberOf(child(privacy, 'soft-budget')),
   };
 }
 
@@ -184,6 +186,7 @@ function finishDataset(
     counted,
     delta: draft.delta ?? 1 / (size * Math.max(1, Math.log(size))),
     budget: draft.budget === undefined ? null : { epsilon: draft.budget },
+    ...(draft.softBudget === undefined ? {} : { softBudget: draft.softBudget }),
   };
   return dataset;
 }

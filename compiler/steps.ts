@@ -20,6 +20,7 @@ export interface StepTemplate {
   name: string;
   kind: StepKind;
   at: Position;
+  needsApproval: boolean;
   with: SourceMap;
   inputs: InputTemplate[];
   needs: { step: string; at: Position }[];
@@ -60,7 +61,8 @@ export function readSteps(source: Source | undefined, around: Surroundings, faul
     const parameters = child(value, 'with');
     if (kind === undefined || parameters?.type !== 'map') continue;
     const reader = new StepReader(name, kind, names, kindOf, around, faults);
-    templates.push(reader.read(key.at, parameters, child(value, 'needs')));
+    const template = reader.read(key.at, parameters, child(value, 'needs'));
+    templates.push({ ...template, needsApproval: stringOf(child(value, 'approval')) === 'required' });
   }
   return templates;
 }
@@ -92,7 +94,7 @@ class StepReader {
     this.#faults = faults;
   }
 
-  read(at: Position, parameters: SourceMap, needs: Source | undefined): StepTemplate {
+  read(at: Position, parameters: SourceMap, needs: Source | undefined): Omit<StepTemplate, 'needsApproval'> {
     const roles = kinds[this.#kind].inputs;
     for (const [key, { value }] of parameters.entries) {
       const accepts = roles[key]?.accepts;
@@ -101,7 +103,7 @@ class StepReader {
         for (const [arm, entry] of value.entries) this.#input(`${key}.${arm}`, entry.value, accepts);
       } else this.#input(key, value, accepts);
     }
-    const template: StepTemplate = {
+    const template: Omit<StepTemplate, 'needsApproval'> = {
       name: this.#name,
       kind: this.#kind,
       at,

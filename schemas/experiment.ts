@@ -150,6 +150,10 @@ export interface DatasetPrivacy {
      */
     epsilon: number;
   };
+  /**
+   * Epsilon of all experiments together above which a run waits, before it reserves or starts anything, until someone approves it with `epsilonflow approve`. It refuses nothing.
+   */
+  'soft-budget'?: number;
 }
 /**
  * A base model, at one of these places.
@@ -194,6 +198,10 @@ export interface PretrainStep {
    */
   uses: 'pretrain';
   with: PretrainWith;
+  /**
+   * `required`: no instance of the step starts before someone has approved it with `epsilonflow approve`.
+   */
+  approval?: 'required';
   /**
    * Steps that must end first, for order without data.
    */
@@ -279,6 +287,10 @@ export interface FinetuneStep {
    */
   uses: 'finetune';
   with: FinetuneWith;
+  /**
+   * `required`: no instance of the step starts before someone has approved it with `epsilonflow approve`.
+   */
+  approval?: 'required';
   /**
    * Steps that must end first, for order without data.
    */
@@ -495,6 +507,10 @@ export interface GenerateStep {
   uses: 'generate';
   with: GenerateWith;
   /**
+   * `required`: no instance of the step starts before someone has approved it with `epsilonflow approve`.
+   */
+  approval?: 'required';
+  /**
    * Steps that must end first, for order without data.
    */
   needs?: string[];
@@ -546,6 +562,10 @@ export interface TrainClassifierStep {
    */
   uses: 'train-classifier';
   with: TrainClassifierWith;
+  /**
+   * `required`: no instance of the step starts before someone has approved it with `epsilonflow approve`.
+   */
+  approval?: 'required';
   /**
    * Steps that must end first, for order without data.
    */
@@ -668,6 +688,10 @@ export interface CompareStep {
    */
   uses: 'compare';
   with: CompareWith;
+  /**
+   * `required`: no instance of the step starts before someone has approved it with `epsilonflow approve`.
+   */
+  approval?: 'required';
   /**
    * Steps that must end first, for order without data.
    */

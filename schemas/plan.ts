@@ -42,6 +42,8 @@ export interface DatasetPrivacy {
   delta: number;
   /** Null: recorded only (benchmark). */
   budget: { epsilon: number } | null;
+  /** Epsilon above which a run waits for approval; absent without one. */
+  softBudget?: number;
 }
 
 export interface PlanModel {
@@ -128,6 +130,8 @@ export interface PlanNode<K extends StepKind = StepKind> {
   position: Position;
   /** Null when not looked up; not part of the digest. */
   cached: boolean | null;
+  /** It does not start before its step is approved; absent when it may. */
+  approval?: 'required';
   /** Training on a train split: charged to the dataset's account. */
   privacy?: NodePrivacy;
   /** Noisy test counts: charged to the account of the test split. */

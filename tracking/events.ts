@@ -8,6 +8,7 @@
 
 import { closeSync, existsSync, fstatSync, fsyncSync, mkdirSync, openSync, readSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Approval, PendingApproval } from '../schemas/approvals.ts';
 import type { Passed } from './door.ts';
 
 export type RunStatus = 'completed' | 'failed' | 'cancelled';
@@ -38,6 +39,9 @@ export type RunEvent =
   | { type: 'node-skipped'; time: number; node: string; because: string }
   /** Its steps stop at a checkpoint, and go on from there afterwards. */
   | { type: 'run-paused' | 'run-resumed'; time: number }
+  /** The run waits for someone's approval of steps, or of what accounts come to. */
+  | ({ type: 'approval-awaited'; time: number } & PendingApproval)
+  | ({ type: 'approved'; time: number; author: string; reason: string } & PendingApproval)
   | { type: 'run-completed'; time: number; status: RunStatus };
 
 export const eventLog = (runDirectory: string): string => join(runDirectory, 'events.jsonl');
@@ -111,14 +115,26 @@ export interface RunSummary {
   planDigest: string | null;
   status: RunStatus | 'running';
   isPaused: boolean;
+  /** What waits for approval now; null when nothing does. */
+  awaiting: PendingApproval | null;
+  approvals: Approval[];
   startedAt: number | null;
   endedAt: number | null;
   nodes: Map<string, NodeSummary>;
 }
 
-/** What people read of a run's state. */
-export const stateOf = ({ status, isPaused }: RunSummary): RunStatus | 'running' | 'paused' =>
-  status === 'running' && isPaused ? 'paused' : status;
+const approvalOf = ({ author, reason, time, steps, accounts }: Approval): Approval => ({
+  ...{ author, reason, time },
+  ...{ steps, accounts },
+});
+
+/** What people read of a run's state. `waiting`: for approval, while nothing else runs. */
+export function stateOf(run: RunSummary): RunStatus | 'running' | 'paused' | 'waiting' {
+  if (run.status !== 'running') return run.status;
+  if (run.isPaused) return 'paused';
+  const isBusy = [...run.nodes.values()].some(({ status }) => status === 'running');
+  return run.awaiting !== null && !isBusy ? 'waiting' : 'running';
+}
 
 /** State of a run from its events, in log order. Nodes of which the log says nothing are absent. Pure. */
 export function summariseRun(events: readonly RunEvent[]): RunSummary {
@@ -129,6 +145,8 @@ export function summariseRun(events: readonly RunEvent[]): RunSummary {
     planDigest: null,
     status: 'running',
     isPaused: false,
+    awaiting: null,
+    approvals: [],
     startedAt: null,
     endedAt: null,
     nodes: new Map(),
@@ -153,12 +171,21 @@ export function summariseRun(events: readonly RunEvent[]): RunSummary {
       case 'run-completed':
         run.status = event.status;
         run.isPaused = false;
+        run.awaiting = null;
         run.endedAt ??= event.time;
         break;
       case 'run-paused':
       case 'run-resumed':
         run.isPaused = event.type === 'run-paused';
         if (run.isPaused) for (const node of run.nodes.values()) if (node.status === 'running') node.status = 'waiting';
+        break;
+      case 'approval-awaited':
+        run.awaiting = { steps: event.steps, accounts: event.accounts };
+        break;
+      case 'approved':
+        run.awaiting = null;
+        if (run.approvals.some(({ time }) => time === event.time)) break;
+        run.approvals.push(approvalOf(event));
         break;
       case 'metric': {
         const point = JSON.stringify([event.node, event.name, event.step]);

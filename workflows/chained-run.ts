@@ -14,6 +14,7 @@ import type {
   StepReport,
 } from '../activities/contract.ts';
 import type { KnownHead } from '../privacy/ledger/ledger.ts';
+import { Approvals } from './approvals.ts';
 import { Children } from './children.ts';
 import { control } from './control.ts';
 import { ExperimentRun } from './experiment-run.ts';
@@ -45,6 +46,7 @@ export class ChainedRun extends ExperimentRun {
     this.reused = carried.reused;
     this.failures = carried.failures;
     this.isPaused = carried.paused ?? false;
+    this.approvals = new Approvals(carried.approvals);
     // Until the plan is read again: enough for the status.
     const unnamed = Array.from(carried.states, (_, index) => ({ id: `${index}`, key: `${index}`, needs: [] }));
     this.schedule = restoreSchedule(unnamed, carried.states);
@@ -94,10 +96,13 @@ export class ChainedRun extends ExperimentRun {
       if (this.failFast && this.failures.length > 0) this.work.cancel();
       if (this.mustStop()) await this.stop();
       if (this.isPaused !== this.children.arePaused) await this.passPauseOn();
+      if (this.approvals.hasUnrecorded()) await this.recordApprovals();
       if (!this.isPaused) await this.startReady();
+      if (this.holdBack()) await control.recordAwaited(this.run, this.approvals.waiting!);
       this.describe();
       const { running, ready } = this.schedule.counts;
-      if (running === 0 && !(this.isPaused && ready > 0)) return null;
+      // What is ready and does not start waits for a person.
+      if (running + ready === 0) return null;
       await condition(() => this.hasNews() || this.isWorn());
       await this.settleEnded();
       // From the last of the reports on nothing is awaited: what comes after it, Temporal hands to the next run.
@@ -107,7 +112,21 @@ export class ChainedRun extends ExperimentRun {
   }
 
   private hasNews(): boolean {
-    return this.children.ended.length > 0 || this.mustStop() || this.isPaused !== this.children.arePaused;
+    const isTold = this.isPaused !== this.children.arePaused || this.approvals.hasUnrecorded();
+    return this.children.ended.length > 0 || this.mustStop() || isTold;
+  }
+
+  /** Whether the step of a node waits for approval. */
+  private isHeld(id: string): boolean {
+    const { approval } = this.nodes.get(id)!;
+    return approval !== undefined && !this.approvals.isStepApproved(approval);
+  }
+
+  /** Whether something new waits for approval. */
+  private holdBack(): boolean {
+    const held = [...this.schedule.ready].filter((id) => this.isHeld(id));
+    const steps = [...new Set(held.map((id) => this.nodes.get(id)!.approval!))];
+    return this.approvals.wait({ steps });
   }
 
   private async passPauseOn(): Promise<void> {
@@ -153,6 +172,7 @@ export class ChainedRun extends ExperimentRun {
       failures: this.failures.slice(0, 20),
       nextLook: this.nextLook,
       paused: this.isPaused,
+      approvals: this.approvals.given,
     };
   }
 
@@ -161,8 +181,8 @@ export class ChainedRun extends ExperimentRun {
     for (;;) {
       await this.takeOverTwins();
       const room = mostInFlight - this.schedule.counts.running;
-      const free = takeTogether(this.schedule, this.limits.batch, (id) => this.nodes.get(id)!.charges.length === 0);
-      const paid = [...this.schedule.ready].filter((id) => this.nodes.get(id)!.charges.length > 0).slice(0, room);
+      const free = takeTogether(this.schedule, this.limits.batch, (id) => !this.isPaid(id) && !this.isHeld(id));
+      const paid = [...this.schedule.ready].filter((id) => this.isPaid(id) && !this.isHeld(id)).slice(0, room);
       // A whole batch or all that is there: single ones would cost a child each.
       const isFree = free.length > 0 && free.length <= room;
       if (isFree) starts.push(this.children.startBatch(this.begin(free)));
@@ -171,6 +191,10 @@ export class ChainedRun extends ExperimentRun {
     }
     // A child that has not started yet would be lost by continuing as new, and cannot be cancelled.
     await Promise.all(starts);
+  }
+
+  private isPaid(id: string): boolean {
+    return this.nodes.get(id)!.charges.length > 0;
   }
 
   private begin(ids: readonly string[]): PlannedNode[] {
@@ -222,13 +246,15 @@ export class ChainedRun extends ExperimentRun {
     }
   }
 
+  private phaseNow({ phase, awaiting }: Pick<ExperimentStatus, 'phase' | 'awaiting'>): ExperimentStatus['phase'] {
+    if (phase !== 'starting' && phase !== 'running') return phase;
+    if (phase === 'running' && this.isPaused) return this.children.arePaused ? 'paused' : 'pausing';
+    return awaiting !== null && this.schedule.counts.running === 0 ? 'waiting' : phase;
+  }
+
   override status(): ExperimentStatus {
-    const phase = this.children.arePaused ? 'paused' : 'pausing';
-    return {
-      ...super.status(),
-      ...(this.phase === 'running' && this.isPaused ? { phase } : {}),
-      children: this.children.ids(),
-    };
+    const status = super.status();
+    return { ...status, phase: this.phaseNow(status), children: this.children.ids() };
   }
 
   protected underWay(): string[] {

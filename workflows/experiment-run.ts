@@ -3,10 +3,12 @@
  * envelope, keep the books of nodes, and report. All decisions are made by the pure scheduler and guard.
  */
 
+import { describeApproval, type Approval } from '../schemas/approvals.ts';
 import {
   ApplicationFailure,
   CancellationScope,
   CancelledFailure,
+  condition,
   isCancellation,
   setCurrentDetails,
   TemporalFailure,
@@ -23,6 +25,7 @@ import type {
   StepEnd,
 } from '../activities/contract.ts';
 import type { KnownHead } from '../privacy/ledger/ledger.ts';
+import { Approvals } from './approvals.ts';
 import { control, reading, reporting } from './control.ts';
 import { createGuard, type Guard } from './guard.ts';
 import { advance, createSchedule, type Schedule, type ScheduleEvent } from './scheduler.ts';
@@ -37,6 +40,8 @@ export abstract class ExperimentRun {
   protected readonly run: RunIdentity;
   protected readonly nodes = new Map<string, PlannedNode>();
   protected failFast = false;
+  private hasSoftBudgets = false;
+  protected approvals = new Approvals();
   protected schedule: Schedule = createSchedule([]);
   protected guard: Guard = createGuard([]);
   protected phase: ExperimentStatus['phase'] = 'starting';
@@ -78,13 +83,36 @@ export abstract class ExperimentRun {
     }
     const planned = [...this.guard.planned.values()];
     const unpaid = planned.filter(({ id }) => this.schedule.states.get(id) !== 'completed').map(({ id }) => id);
+    if (unpaid.length > 0 && this.hasSoftBudgets) await this.awaitSoftBudgets(unpaid);
     if (unpaid.length > 0) await this.reserve(unpaid);
+  }
+
+  /** Asks again after an approval: meanwhile others may have spent. */
+  private async awaitSoftBudgets(unpaid: string[]): Promise<void> {
+    for (;;) {
+      const accounts = await control.findSoftOverruns(this.run, unpaid, this.ledgerHead);
+      if (this.approvals.wait({ accounts })) await control.recordAwaited(this.run, this.approvals.waiting!);
+      this.describe();
+      if (this.approvals.waiting === null) return;
+      await condition(() => this.approvals.hasUnrecorded());
+      await this.recordApprovals();
+    }
+  }
+
+  /** @returns null when nothing waits for it */
+  approve(author: string, reason: string): Approval | null {
+    return this.approvals.give(author, reason, Date.now());
+  }
+
+  protected async recordApprovals(): Promise<void> {
+    for (const approval of this.approvals.takeUnrecorded()) await control.recordApproval(this.run, approval);
   }
 
   protected async readPlan(): Promise<void> {
     for (let from: number | null = 0; from !== null;) {
       const slice: PlanSlice = await this.readSlice(from);
       this.failFast = slice.failure === 'fail-fast';
+      this.hasSoftBudgets = slice.hasSoftBudgets ?? false;
       for (const node of slice.nodes) this.nodes.set(node.id, node);
       from = slice.next;
     }
@@ -200,6 +228,7 @@ export abstract class ExperimentRun {
     const paused = `**Paused.** \`epsilonflow resume ${this.run.name}/${this.run.number}\` goes on from the checkpoints.`;
     const lines = [
       ...(this.isPaused ? [paused] : []),
+      ...this.describeApprovals(),
       `**${this.run.name}/${this.run.number}**: ${completed} of ${this.schedule.states.size} instances done` +
         ` (${this.reused} reused), ${running.length} running, ${failed} failed, ${skipped} skipped`,
       ...running.slice(0, 50).map((id) => `- running: \`${id}\``),
@@ -208,10 +237,27 @@ export abstract class ExperimentRun {
     setCurrentDetails(lines.join('\n'));
   }
 
+  private describeApprovals(): string[] {
+    const { waiting, given } = this.approvals;
+    const asked = (): string =>
+      `**Waits for approval** of ${describeApproval(waiting!)}: \`epsilonflow approve ${this.run.name}/${this.run.number} --reason ...\``;
+    const lines = given.map(
+      ({ author, reason, time, ...awaited }) =>
+        `- approved by ${author} at ${new Date(time).toISOString()}: ${describeApproval(awaited)}: ${reason}`,
+    );
+    return [...(waiting ? [asked()] : []), ...lines];
+  }
+
   status(): Omit<ExperimentStatus, 'children'> {
     const { waiting, ready, running: given } = this.schedule.counts;
     const running = this.underWay();
     const left = waiting + ready + given - running.length;
-    return { ...this.result(), phase: this.phase, running: running.slice(0, 50), waiting: left };
+    return {
+      ...this.result(),
+      phase: this.phase,
+      running: running.slice(0, 50),
+      waiting: left,
+      awaiting: this.approvals.waiting,
+    };
   }
 }

@@ -2,12 +2,16 @@
 
 import { CancellationScope, continueAsNew, defineQuery, defineUpdate, patched, setHandler } from '@temporalio/workflow';
 import type { CarriedRun, ExperimentResult, ExperimentStatus, RunIdentity, RunLimits } from '../activities/contract.ts';
+import type { Approval } from '../schemas/approvals.ts';
 import type { KnownHead } from '../privacy/ledger/ledger.ts';
 import { ChainedRun } from './chained-run.ts';
 import { stepsEndedSignal } from './experiment-child.ts';
 import { OneHistory } from './one-history.ts';
 
 export const statusQuery = defineQuery<ExperimentStatus>('status');
+
+/** Approves what waits for it; answers null when nothing does. */
+export const approveUpdate = defineUpdate<Approval | null, [author: string, reason: string]>('approve');
 
 /** Pauses the run, or lets it go on; answers whether that changes anything. */
 export const setPausedUpdate = defineUpdate<boolean, [paused: boolean]>('setPaused');
@@ -33,6 +37,7 @@ export async function experimentWorkflow(
   const experiment = new ChainedRun(run, ledgerHead, { ...usualLimits, ...limits }, carried);
   setHandler(statusQuery, () => experiment.status());
   setHandler(stepsEndedSignal, (report) => experiment.hear(report));
+  setHandler(approveUpdate, (author, reason) => experiment.approve(author, reason));
   setHandler(setPausedUpdate, (paused) => experiment.setPaused(paused));
   try {
     // What runs already must be heard, also when the run is cancelled.

@@ -57,6 +57,8 @@ describe('content keys stay the same', () => {
       (text) => text.replace('data: reviews,', 'data: reviews, memory: 2GiB,'),
     ],
     ['when numbers are written otherwise', (text) => text.replace('epsilon: [8]', 'epsilon: [8.0]')],
+    ['when a step needs approval', (text) => text.replace('uses: finetune', 'uses: finetune\n    approval: required')],
+    ['when a soft budget is stated', (text) => text.replace('{ size: 20000 }', '{ size: 20000, soft-budget: 9 }')],
     ['when a budget is stated', (text) => text.replace('{ size: 20000 }', '{ size: 20000, budget: { epsilon: 99 } }')],
   ];
   it.each(harmless)('%s', async (_what, change) => {

@@ -1,5 +1,6 @@
 /** @file What a report says, section by section, made from the results of a run. */
 
+import { describeApproval } from '../../schemas/approvals.ts';
 import { readFileSync, existsSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import type { LedgerLoss } from '../../privacy/ledger/index.ts';
@@ -43,6 +44,7 @@ export async function reportDocument(
       ...(await resultSection(results)),
       { id: 'privacy', title: 'Privacy statement', blocks: privacyBlocks(results, losses) },
       ...failureSection(results),
+      ...approvalSection(results),
       ...sampleSection(results),
       { id: 'cost', title: 'Cost', blocks: costBlocks(results) },
       { id: 'reproduce', title: 'How to reproduce', blocks: reproduceBlocks(record, results) },
@@ -158,6 +160,19 @@ const wholeRunNote = (statement: PrivacyStatement): Block[] =>
         },
       ]
     : [];
+
+function approvalSection({ run }: RunResults): Section[] {
+  if (run.approvals.length === 0) return [];
+  const rows = run.approvals.map(({ author, reason, time, ...awaited }): Text[] => [
+    utc(time),
+    author,
+    describeApproval(awaited),
+    reason,
+  ]);
+  const caption = 'What a person let go on';
+  const table: Block = { kind: 'table', caption, columns: columns('when', 'who', 'what', 'why'), rows };
+  return [{ id: 'approvals', title: 'Approvals', blocks: [table] }];
+}
 
 function failureSection(results: RunResults): Section[] {
   const rows = results.plan.nodes.flatMap((node): Text[][] => {
