@@ -142,13 +142,22 @@ async function trainWithDp(
   return { model, proof: await trainPrivately(model, data, settings, state, hooks) };
 }
 
-/** Predictions for the test records, in order. */
-async function predict(model: WordCnn, test: LabelledTexts, context: JobContext): Promise<Int32Array> {
+/**
+ * Predictions for the test records, in order.
+ *
+ * @param isApart each must be that of its own record alone, whatever other records there are
+ */
+async function predict(
+  model: WordCnn,
+  test: LabelledTexts,
+  context: JobContext,
+  isApart: boolean,
+): Promise<Int32Array> {
   const total = test.labels.length;
   const predicted = new Int32Array(total);
   const all = Int32Array.from({ length: total }, (_, index) => index);
   let done = 0;
-  for (const part of model.evaluate(test.texts, all, null)) {
+  for (const part of model.evaluate(test.texts, all, null, { isApart })) {
     predicted.set(part.predicted, done);
     done = part.done;
     context.progress({ phase: 'evaluate', done, total, unit: 'records' });
@@ -193,7 +202,9 @@ export const run: StepRunner<'train-classifier'> = async (input, context): Promi
       : await trainWithDp(input, shape, data, training.dataset, mechanism, context);
 
   const test = encode(testRecords, shape, params);
-  const exact = confusionMatrix(test.labels, await predict(model, test, context), classes.length);
+  // The noise on released counts is for one record: it must change no other one's prediction.
+  const predicted = await predict(model, test, context, node.release !== undefined);
+  const exact = confusionMatrix(test.labels, predicted, classes.length);
   const { metrics, confusion, releaseProof } = await testCounts(input, context, testSet, exact);
   context.progress({ phase: 'write', done: 0, total: 1, unit: 'files' });
   const file = join(input.outputDirectory, 'metrics.json');

@@ -190,21 +190,27 @@ export class WordCnn extends TextNetwork {
     return { convolution, vectors };
   }
 
-  /** Most probable class and loss (nats, when labels are given) of each text; texts go through in chunks. */
+  /**
+   * Most probable class and loss (nats, when labels are given) of each text; texts go through in chunks.
+   *
+   * @param isApart takes products of the whole vocabulary, so that no bit of a text's prediction depends on which other
+   *   texts there are; otherwise those of a chunk's words, which costs less.
+   */
   *evaluate(
     texts: EncodedTexts,
     chosen: ArrayLike<number>,
     labels: ArrayLike<number> | null,
-    chunk = 512,
+    { chunk = 512, isApart = false } = {},
   ): Generator<{ predicted: Int32Array; loss: number; done: number }> {
     const pass = this.newPass();
+    const whole = isApart ? { places: texts.words, starts: texts.starts, products: this.vocabularyProducts() } : null;
     for (let from = 0; from < chosen.length; from += chunk) {
       const batch = Int32Array.from({ length: Math.min(chunk, chosen.length - from) }, (_, i) => chosen[from + i]!);
-      const table = this.table(texts, batch);
+      const table = whole ?? this.table(texts, batch);
       const predicted = new Int32Array(batch.length);
       let loss = 0;
       for (let index = 0; index < batch.length; index++) {
-        this.forward(table, index, pass, null);
+        this.forward(table, whole === null ? index : batch[index]!, pass, null);
         let best = 0;
         for (let c = 1; c < pass.outputs.length; c++) if (pass.outputs[c]! > pass.outputs[best]!) best = c;
         predicted[index] = best;

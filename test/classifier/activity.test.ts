@@ -2,12 +2,13 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 
 import { run as compare } from '../../activities/compare.ts';
 import type { JobContext, JobInput } from '../../activities/job.ts';
 import { run as trainClassifier } from '../../activities/train-classifier.ts';
 import { readDigested } from '../../datasets/index.ts';
+import { WordCnn } from '../../learning/word-cnn/network.ts';
 import { tInterval, wilsonInterval } from '../../measures/index.ts';
 import { seededStream } from '../../privacy/noise.ts';
 import type { OpenedArtifact } from '../../schemas/artifact.ts';
@@ -173,6 +174,20 @@ describe('train-classifier', () => {
       sampler: 'poisson',
     });
     expect(metrics['accuracy']).toBeGreaterThan(0.7);
+  });
+
+  it.each([true, false])('tests each record apart from all others where noisy counts leave: %s', async (released) => {
+    const release = {
+      ...{ dataset: 'weather', targetEpsilon: 0.1, epsilon: 0.1, delta: 1e-4, accountant: 'pld', digest: 'release' },
+      mechanism: { kind: 'discrete-laplace', scale: 10, sensitivity: 1 },
+    };
+    const input = await inputFor({ params: { epsilon: 8 }, privacy: privacy(true) });
+    if (released) Object.assign(input.node, { release });
+    // Training with DP never asks for the products of some words only.
+    const table = vi.spyOn(WordCnn.prototype, 'table');
+    await trainClassifier(input, recordingContext());
+    expect(table).toHaveBeenCalledTimes(released ? 0 : 1);
+    table.mockRestore();
   });
 
   it('refuses data that are not public without a mechanism, and a mechanism that differs from the parameters', async () => {
