@@ -54,7 +54,7 @@ export async function loadSplit(
   const records: TextRecord[] = [];
   const limit = options.limit ?? 1;
   for (const row of table.rows) {
-    const record = read(row);
+    const record = isCutPrivately(source, file, row) ? null : read(row);
     if (record !== null) records.push(record);
     else if (hidden) records.push(emptyRecord(source));
     else if (faults.length < limit) faults.push(invalidRecord(source, file, table, row));
@@ -123,12 +123,24 @@ function recordReader(source: DatasetSource, file: PlanFile): (row: Row) => Text
   };
 }
 
+/** Whether a private record that is looked at will be read as several lines, each a record by itself. */
+const isCutPrivately = ({ sensitivity }: DatasetSource, { format }: PlanFile, { cells }: Row): boolean =>
+  sensitivity === 'private' &&
+  (format === 'csv' || format === 'tsv') &&
+  Object.values(cells ?? {}).some((cell) => typeof cell === 'string' && cell.includes('\n'));
+
 /** Says what is wrong with a row of data that is not hidden. */
 function invalidRecord(source: DatasetSource, file: PlanFile, table: RowTable, row: Row): EpsilonflowError {
   const where = `${file.path}, ${table.placeUnit} ${row.place}`;
   const position = table.placeUnit === 'line' ? { file: file.path, line: row.place, column: 1 } : undefined;
   const details = position === undefined ? {} : { position };
   const column = textColumn(source, file);
+  if (isCutPrivately(source, file, row)) {
+    return new EpsilonflowError('DATA_RECORD_INVALID', `Record at ${where} holds a line break`, {
+      hint: 'Of private data each line is a record by itself, so that none changes another one: write it as .jsonl.',
+      ...details,
+    });
+  }
   if (row.cells === null) {
     const message = `Record at ${where} does not have the columns of the others`;
     return new EpsilonflowError('DATA_RECORD_INVALID', message, {

@@ -1,11 +1,11 @@
 /** @file Rows of a data file in each format that a spec may name, before anything is known of text and label. */
 
-import { parse } from 'csv-parse/sync';
 import { parquetMetadataAsync, parquetReadObjects, parquetSchema } from 'hyparquet';
 import { compressors } from 'hyparquet-compressors';
 
 import { EpsilonflowError } from '../schemas/errors.ts';
 import type { PlanFile } from '../schemas/plan.ts';
+import { cellsByLine, cellsOf, separatedFormats, type CellRow, type SeparatedFormat } from './separated.ts';
 import { decodeLossily, decodeStrictly, encodingFault, lines, readBytes } from './text-file.ts';
 
 export interface Row {
@@ -49,7 +49,7 @@ export async function readRows(file: PlanFile, wanted: string[], tolerant: boole
       return readJson(file, bytes);
     case 'csv':
     case 'tsv':
-      return readSeparated(file, bytes, tolerant);
+      return readSeparated(file, bytes, separatedFormats[file.format], tolerant);
   }
 }
 
@@ -105,36 +105,29 @@ function readJson(file: PlanFile, bytes: Buffer): RowTable {
   return { rows, columns: null, placeUnit: 'record' };
 }
 
-function readSeparated(file: PlanFile, bytes: Buffer, tolerant: boolean): RowTable {
-  const tsv = file.format === 'tsv';
-  let records: { record: string[]; info: { lines: number } }[];
-  try {
-    records = parse(decodeLossily(bytes), {
-      delimiter: tsv ? '\t' : ',',
-      record_delimiter: ['\r\n', '\n'],
-      // A TSV file escapes nothing by convention (IANA text/tab-separated-values): a quote there is a character.
-      quote: tsv ? null : '"',
-      info: true,
-      relax_column_count: true,
-      relax_quotes: tolerant,
-      skip_empty_lines: true,
-    }) as unknown as { record: string[]; info: { lines: number } }[];
-  } catch (cause) {
-    const at = !tolerant && cause instanceof Error ? (cause as Error & { lines?: number }).lines : undefined;
-    throw new EpsilonflowError(
+/** Of private data each line is a record by itself, and one that is none has null cells. */
+function readSeparated(file: PlanFile, bytes: Buffer, format: SeparatedFormat, tolerant: boolean): RowTable {
+  const unreadable = (at?: number): EpsilonflowError =>
+    new EpsilonflowError(
       'DATA_UNREADABLE',
       `Data file ${file.path} is not valid ${file.format.toUpperCase()}${at === undefined ? '' : `: see line ${at}`}`,
       { hint: 'Cells that hold a comma, a quote or a line end stand in double quotes, quotes inside doubled.' },
     );
+  let records: CellRow[];
+  try {
+    const text = decodeLossily(bytes);
+    records = tolerant ? cellsByLine(text, format) : cellsOf(text, format);
+  } catch (cause) {
+    throw unreadable(cause instanceof Error ? (cause as Error & { lines?: number }).lines : undefined);
   }
   const [header, ...body] = records;
   if (header === undefined) return { rows: [], columns: [], placeUnit: 'line' };
-  const columns = header.record;
-  const rows = body.map(({ record, info }) => {
+  const columns = header.cells;
+  if (columns === null) throw unreadable();
+  const rows = body.map(({ place, cells: record }): Row => {
     // A private record with a replacement character may have been cut from bytes that are no text.
-    const broken = record.length !== columns.length || (tolerant && record.some((cell) => cell.includes('\uFFFD')));
-    const cells = broken ? null : Object.fromEntries(columns.map((column, index) => [column, record[index]]));
-    return { place: info.lines, cells };
+    const isBroken = record?.length !== columns.length || (tolerant && record.some((cell) => cell.includes('\uFFFD')));
+    return { place, cells: isBroken ? null : Object.fromEntries(columns.map((column, i) => [column, record[i]])) };
   });
   return { rows, columns, placeUnit: 'line' };
 }

@@ -247,6 +247,55 @@ describe('private data', () => {
     expect(await readRecords(oneClass, 'train')).toEqual([{ text: 'a', label: 1 }, empty, empty]);
   });
 
+  describe.each(['\n', '\r\n'])('in lines that end with %j', (end) => {
+    const base = Array.from({ length: 9 }, (_, row) => `"text, ${row}",${row % 2 === 0 ? 'good' : 'bad'}`);
+    const recordsOf = async (lines: string[]): Promise<unknown[]> =>
+      readRecords(await source(['review,stars', ...lines, ''].join(end), 'csv', { sensitivity: 'private' }), 'train');
+
+    it.each([
+      ['an open quote', '"my text,good', empty],
+      ['an open quote in its last cell', 'my text,"good', empty],
+      ['a quote inside', 'my "text",good', { text: 'my "text"', label: 1 }],
+      ['text after a quote', '"my" text,good', empty],
+      ['doubled quotes', '"my ""text""",good', { text: 'my "text"', label: 1 }],
+      ['an empty cell', ',good', { text: '', label: 1 }],
+      ['half of a record', '"my text', empty],
+      ['one quote', '"', empty],
+      ['three quotes', '"'.repeat(3), empty],
+      ['too many cells', 'a,b,c', empty],
+      ['a carriage return', 'a\rb,good', { text: 'a\rb', label: 1 }],
+      ['what is fine', 'my text,good', { text: 'my text', label: 1 }],
+    ])('a line with %s is a record of its own and changes no other one', async (_, line, record) => {
+      const others = await recordsOf(base);
+      expect(others).toHaveLength(base.length);
+      for (const place of [0, 4, base.length]) {
+        expect(await recordsOf(base.toSpliced(place, 0, line))).toEqual(others.toSpliced(place, 0, record));
+      }
+    });
+
+    it('are those of the file as a whole where each record is a line', async () => {
+      const open = await source(['review,stars', ...base, ''].join(end), 'csv');
+      expect(await recordsOf(base)).toEqual(await readRecords(open, 'train'));
+    });
+  });
+
+  it('with line breaks in cells are named by --inspect', async () => {
+    const cut = await source('review,stars\n"one\ntwo",good\nthree,bad\n', 'csv', { sensitivity: 'private' });
+    expect(await readRecords(cut, 'train')).toEqual([empty, { text: 'two"', label: 1 }, { text: 'three', label: 0 }]);
+    const [found] = await inspectDataset(cut, { inspectPrivate: true });
+    expect(found).toMatchObject({ code: 'DATA_RECORD_INVALID', position: { line: 3 } });
+    expect(found!.message).toContain('holds a line break');
+    expect(await inspectDataset({ ...cut, sensitivity: 'benchmark' })).toEqual([]);
+  });
+
+  it('are read whatever the number of lines that are none', async () => {
+    const lines = Array.from({ length: 50_000 }, (_, row) => (row % 50 === 0 ? '"open,good' : `text ${row},bad`));
+    const many = await source(['review,stars', ...lines].join('\n'), 'csv', { sensitivity: 'private' });
+    const records = await readRecords(many, 'train');
+    expect(records.filter(({ text }) => text === '')).toHaveLength(1000);
+    expect(records).toHaveLength(50_000);
+  });
+
   it('is named by a digest under a secret only', async () => {
     const hidden = await source(csv, 'csv', { sensitivity: 'private' });
     expect((await fault(readDigested(hidden, null))).code).toBe('ARGUMENT_INVALID');
