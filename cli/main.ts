@@ -23,6 +23,7 @@ import { logsCommand } from './logs.ts';
 import { publishCommand } from './publish.ts';
 import { releaseCommand } from './release.ts';
 import { reportCommand } from './report.ts';
+import { rerunCommand } from './rerun.ts';
 import { retryCommand } from './retry.ts';
 import { runCommand } from './run.ts';
 import { statusCommand } from './status.ts';
@@ -48,6 +49,7 @@ const commands: ((program: Command) => void)[] = [
   logsCommand,
   runCommand,
   retryCommand,
+  rerunCommand,
   statusCommand,
   reportCommand,
   releaseCommand,

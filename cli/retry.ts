@@ -1,12 +1,8 @@
 /** @file `epsilonflow retry`: runs again what an ended run has no result of, as a new run of the same plan. */
 
-import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { EpsilonflowError } from '../schemas/errors.ts';
-import type { Plan } from '../schemas/plan.ts';
-import type { RunRecord } from '../tracking/runs.ts';
 import { action, exitCodes, printJson, printLine } from './output.ts';
-import type { CompiledRun, ShowOptions } from './show-run.ts';
+import type { ShowOptions } from './show-run.ts';
 
 interface RetryOptions extends ShowOptions {
   spend?: boolean;
@@ -31,6 +27,7 @@ async function retry(reference: string, options: RetryOptions): Promise<number> 
   const { openStore } = await import('../store/index.ts');
   const { summaryOf } = await import('./run-outcome.ts');
   const { refuseIfOverdrawn } = await import('../compiler/index.ts');
+  const { compileAgain, refuseIfUnderWay } = await import('./compile-again.ts');
   const { confirmSpending } = await import('./confirm-spending.ts');
   const { startAndShow } = await import('./show-run.ts');
   const { directory, record } = resolveRun(reference);
@@ -42,43 +39,8 @@ async function retry(reference: string, options: RetryOptions): Promise<number> 
     return exitCodes.fine;
   }
   await refuseIfUnderWay(run, record.workflowId);
-  const { spec } = await openStore().loadPlan(record.planDigest);
-  const again = await compileAgain(run, record, spec);
+  const again = await compileAgain(run, record, await openStore().loadPlan(record.planDigest));
   refuseIfOverdrawn(again.compiled);
   await confirmSpending(again.compiled.plan, options.spend === true);
   return startAndShow(again, options);
-}
-
-/** Asks Temporal, since the log of a run that was terminated tells no end. */
-async function refuseIfUnderWay(run: string, workflowId: string): Promise<void> {
-  const { ensureTemporal } = await import('../stack/services.ts');
-  const { connectTemporal, workflowState } = await import('./temporal-client.ts');
-  const client = await connectTemporal(await ensureTemporal());
-  try {
-    if ((await workflowState(client, workflowId)) !== 'running') return;
-  } finally {
-    await client.connection.close();
-  }
-  throw new EpsilonflowError('ARGUMENT_INVALID', `${run} has not ended.`, {
-    hint: `End it first with \`epsilonflow cancel ${run}\`, or wait.`,
-  });
-}
-
-/** A plan names its spec, and every place in it, as the command that started it did. */
-async function compileAgain(run: string, record: RunRecord, { file, profile }: Plan['spec']): Promise<CompiledRun> {
-  const { compileRun } = await import('./show-run.ts');
-  if (resolve(file) !== record.specFile) {
-    throw new EpsilonflowError('ARGUMENT_INVALID', `${run} was started from another folder.`, {
-      hint: `Go where ${file} is ${record.specFile}.`,
-    });
-  }
-  const again = await compileRun(file, profile ?? undefined);
-  if (again.compiled.plan.digest === record.planDigest) return again;
-  throw new EpsilonflowError(
-    'ARGUMENT_INVALID',
-    `The spec or its data, or this program, changed after ${run} started.`,
-    {
-      hint: `Run it as it is now: \`epsilonflow run ${file}\` reuses every result that the change doesn't touch.`,
-    },
-  );
 }

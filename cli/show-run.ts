@@ -1,4 +1,4 @@
-/** @file Starts a compiled plan, or takes its run up again, and shows it until its end: what `run` and `retry` share. */
+/** @file Starts a compiled plan, or takes its run up again, and shows it until its end: what `run`, `retry` and `rerun` share. */
 
 import { compile, refuseIfOverdrawn, type Compiled } from '../compiler/index.ts';
 import type { Plan } from '../schemas/plan.ts';
@@ -25,9 +25,9 @@ export interface CompiledRun {
   registrations: Registrations;
 }
 
-export const compileRun = (file: string, profile: string | undefined): Promise<CompiledRun> =>
+export const compileRun = (file: string, profile: string | undefined, reruns?: Plan['reruns']): Promise<CompiledRun> =>
   withCompileHost(async (host) => ({
-    compiled: await compile({ file, profile }, host),
+    compiled: await compile({ file, profile, reruns }, host),
     registrations: host.registrations,
   }));
 
@@ -61,7 +61,8 @@ export async function startAndShow({ compiled, registrations }: CompiledRun, opt
     try {
       const ended = await watchRun(client, temporal, started, plan.nodes.length, view, interrupted);
       if (ended === 'detached') {
-        const again = `\`epsilonflow run ${plan.spec.file}\` shows it again, \`epsilonflow cancel ${runName(started)}\` ends it.`;
+        const shows = plan.reruns ? `status ${runName(started)}` : `run ${plan.spec.file}`;
+        const again = `\`epsilonflow ${shows}\` shows it again, \`epsilonflow cancel ${runName(started)}\` ends it.`;
         view.say(`Detached: the run goes on. ${again}`);
         return exitCodes.fine;
       }

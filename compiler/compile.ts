@@ -28,6 +28,8 @@ interface CompileRequest {
   file: string;
   /** Name of a profile of the spec. */
   profile?: string | undefined;
+  /** Steps that are to run again: see `Plan.reruns`. */
+  reruns?: Plan['reruns'];
 }
 
 export interface Compiled {
@@ -87,7 +89,7 @@ export async function compile(request: CompileRequest, host: CompileHost): Promi
   const waivers = readWaivers(partOf(root, 'waive'));
   const planner = new MechanismPlanner(host);
   const waived = new Set(waivers.map(({ name }) => name));
-  const nodes = instantiate(ordered, matrix, { datasets, models, waivers: waived, planner }, faults);
+  const nodes = instantiate(ordered, matrix, { datasets, models, waivers: waived, planner }, faults, request.reruns);
   faults.throwIfAny(certain);
 
   await lookUp(nodes, host);
@@ -97,6 +99,7 @@ export async function compile(request: CompileRequest, host: CompileHost): Promi
     name: stringOf(child(root, 'name'))!,
     digest: '',
     spec: { file, profile: request.profile ?? null },
+    ...(request.reruns ? { reruns: request.reruns } : {}),
     failure: stringOf(child(root, 'failure')) === 'fail-fast' ? 'fail-fast' : 'continue',
     waivers,
     datasets: Object.fromEntries([...datasets].filter(([name]) => used.datasets.has(name))),

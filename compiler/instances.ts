@@ -1,7 +1,7 @@
 /** @file From steps to nodes: one for each combination of the axes that a step uses. */
 
 import { jsonDigest } from '../schemas/canonical-json.ts';
-import type { JsonValue, PlanInput, PlanNode } from '../schemas/plan.ts';
+import type { JsonValue, Plan, PlanInput, PlanNode } from '../schemas/plan.ts';
 import { isExpression, parseExpression } from './expressions.ts';
 import type { FaultList } from './faults.ts';
 import { kinds } from './kinds.ts';
@@ -22,6 +22,7 @@ export function instantiate(
   matrix: Matrix,
   resources: Resources,
   faults: FaultList,
+  reruns: Plan['reruns'] = [],
 ): PlanNode[] {
   const total = ordered.reduce((sum, step) => sum + matrix.project(step.axes).length, 0);
   if (total > maxInstances) {
@@ -34,7 +35,7 @@ export function instantiate(
     );
     return [];
   }
-  const builder = new InstanceBuilder(ordered, matrix, resources, faults);
+  const builder = new InstanceBuilder(ordered, matrix, resources, faults, reruns);
   return ordered.flatMap((step) => builder.build(step));
 }
 
@@ -42,6 +43,7 @@ class InstanceBuilder {
   readonly #matrix: Matrix;
   readonly #resources: Resources;
   readonly #faults: FaultList;
+  readonly #reruns: NonNullable<Plan['reruns']>;
   readonly #steps: Map<string, StepTemplate>;
   readonly #instances = new Map<string, Instance[]>();
   readonly #byId = new Map<string, Instance>();
@@ -52,10 +54,17 @@ class InstanceBuilder {
   /** Steps that lack instances because of faults; what needs those is not to blame. */
   readonly #faulty = new Set<string>();
 
-  constructor(ordered: StepTemplate[], matrix: Matrix, resources: Resources, faults: FaultList) {
+  constructor(
+    ordered: StepTemplate[],
+    matrix: Matrix,
+    resources: Resources,
+    faults: FaultList,
+    reruns: NonNullable<Plan['reruns']>,
+  ) {
     this.#matrix = matrix;
     this.#resources = resources;
     this.#faults = faults;
+    this.#reruns = reruns;
     this.#steps = new Map(ordered.map((step) => [step.name, step]));
   }
 
@@ -239,14 +248,15 @@ class InstanceBuilder {
     return [...needs].sort();
   }
 
-  /** Digest of kind, version, parameters, mechanism and the digests of the inputs; names and places are not in it. */
-  #contentKey({ kind, kindVersion, params, inputs, privacy, release }: PlanNode): string {
+  /** Digest of kind, version, parameters, mechanism, reruns and the digests of the inputs; names and places are not in it. */
+  #contentKey({ step, kind, kindVersion, params, inputs, privacy, release }: PlanNode): string {
     const { datasets, models } = this.#resources;
     const keys = Object.entries(inputs).map(([role, input]) => {
       if ('dataset' in input) return [role, { dataset: datasets.get(input.dataset)!.digest }] as const;
       if ('model' in input) return [role, { model: models.get(input.model)!.digest }] as const;
       return [role, { nodes: input.nodes.map((id) => this.#byId.get(id)!.node.key) }] as const;
     });
+    const nonces = this.#reruns.filter((rerun) => rerun.step === step).map(({ nonce }) => nonce);
     const withoutDp = privacy === undefined || privacy.mechanism.kind === 'unbounded';
     return jsonDigest({
       kind,
@@ -257,6 +267,7 @@ class InstanceBuilder {
       inputs: Object.fromEntries(keys),
       mechanism: privacy?.digest,
       release: release?.digest,
+      reruns: nonces.length > 0 ? nonces : undefined,
     });
   }
 }

@@ -161,6 +161,11 @@ export interface Plan {
   /** sha256 over the canonical JSON of the plan without `digest`, `cached`, `before`, `after`. */
   digest: string;
   spec: { file: string; profile: string | null };
+  /**
+   * Steps that run again although results are there, each with a random word that enters the content keys of its
+   * instances, and so those of all that is made from them. Absent when there are none.
+   */
+  reruns?: { step: string; nonce: string }[];
   failure: 'continue' | 'fail-fast';
   waivers: { name: string; reason: string }[];
   datasets: Record<string, PlanDataset>;

@@ -43,7 +43,7 @@ describe('completion in bash', () => {
   });
 
   it.each<[string, string[], string[]]>([
-    ['commands', ['re'], ['release', 'report', 'resume', 'retry']],
+    ['commands', ['re'], ['release', 'report', 'rerun', 'resume', 'retry']],
     ['commands of a command', ['ledger', 's'], ['set-budget', 'show']],
     ['options', ['gc', '--k'], ['--keep-last']],
     ['options of a command of a command', ['privacy', 'sigma', '--target'], ['--target-epsilon']],

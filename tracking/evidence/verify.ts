@@ -53,7 +53,8 @@ async function checkSpec({ evidence, spec, plan }: Bundle, findings: Findings): 
   };
   let difference: string | null;
   try {
-    const { plan: again } = await compile({ file: plan.spec.file, profile: plan.spec.profile ?? undefined }, host);
+    const { file, profile } = plan.spec;
+    const { plan: again } = await compile({ file, profile: profile ?? undefined, reruns: plan.reruns }, host);
     const digest = planDigest(asRecorded(again, plan));
     difference =
       digest === plan.digest
