@@ -26,7 +26,7 @@ import { callsAtOnce } from '../learning/machine.ts';
 import { bytesOf, isWithin, microbatchesAtOnce, microbatchShapes } from '../learning/dp/memory.ts';
 import { encodeRecord, type EncodedRecord, type MicrobatchShape } from '../learning/dp/sequences.ts';
 import { Trainer, unmovedGroups } from '../learning/dp/trainer.ts';
-import { checkModelUnchanged } from '../learning/formats/model-digest.ts';
+import { checkModelUnchanged, modelDigest } from '../learning/formats/model-digest.ts';
 import { copyTokenizer, readModel, readTokenizer, type Model } from '../learning/formats/model.ts';
 import { computation } from './computation.ts';
 import type { Tokenizer } from '../learning/tokenizer/index.ts';
@@ -49,16 +49,28 @@ function datasetOf(input: JobInput<'finetune'>): PlanDataset {
   return dataset;
 }
 
-/** Place, name and digest of the base model: one of the spec's models, or the result of a pretrain step. */
-async function baseOf(input: JobInput<'finetune'>): Promise<{ path: string; name: string; digest: string }> {
+interface Base {
+  path: string;
+  name: string;
+  /** What the plan names it by: a model's digest, or the content key of the step that makes it. */
+  digest: string;
+  /** Digest of the numbers themselves: two results under one content key may differ in their last bits. */
+  content: string;
+}
+
+/** One of the spec's models, or the result of a pretrain step. */
+async function baseOf(input: JobInput<'finetune'>): Promise<Base> {
   const source = input.node.inputs['model'];
   const model = source && 'model' in source ? input.models[source.model] : undefined;
   if (model) {
     await checkModelUnchanged(model);
-    return { path: model.path, name: model.name, digest: model.digest };
+    return { path: model.path, name: model.name, digest: model.digest, content: model.digest };
   }
   const artifact = input.artifacts['model']?.[0];
-  if (artifact) return { path: artifact.directory, name: artifact.nodeId, digest: artifact.key };
+  if (artifact) {
+    const content = await modelDigest(artifact.directory);
+    return { path: artifact.directory, name: artifact.nodeId, digest: artifact.key, content };
+  }
   throw new EpsilonflowError('STEP_FAILED', `${input.node.id} has no base model.`);
 }
 
@@ -176,6 +188,7 @@ export const run: StepRunner<'finetune'> = async (input, context): Promise<StepO
   const identity: CheckpointIdentity = {
     nodeKey: node.key,
     mechanismDigest: mechanism.kind === 'unbounded' ? null : (node.privacy?.digest ?? null),
+    base: base.content,
   };
   const draw = seededStream(params.seed, 'finetune initialisation');
   const initial = startOf(parameters, params, model, tokenizer, draw);
@@ -205,6 +218,7 @@ export const run: StepRunner<'finetune'> = async (input, context): Promise<StepO
       atOnce: microbatchesAtOnce(model.config, tuned, layout, { memory: limits.memory, most: callsAtOnce() }),
       padId: tokenizer.eosId,
       machine: computation(),
+      base: base.content,
     },
     model.weights,
     records,

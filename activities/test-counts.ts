@@ -5,7 +5,7 @@ import { createHmac } from 'node:crypto';
 import { accuracy, macroF1, majorityAccuracy, noisyProportionInterval, withoutNegatives } from '../measures/index.ts';
 import { discreteLaplaceVariance, noisyCounts } from '../privacy/discrete-laplace.ts';
 import { stepStreams } from '../privacy/noise.ts';
-import { logSpending } from '../privacy/spending-log.ts';
+import { logSpending, sumsDigest } from '../privacy/spending-log.ts';
 import type { ReleaseProof } from '../schemas/artifact.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import type { DiscreteLaplaceMechanism, PlanDataset } from '../schemas/plan.ts';
@@ -49,7 +49,8 @@ export async function testCounts(
   await context.announceStep(0, digest.toString('hex'), 'release', null);
   const { noise } = stepStreams(key, `${nodeKey}/release`, 0, digest);
   const confusion = noisyCounts(exact, mechanism, noise);
-  logSpending({ key, nodeKey: `${nodeKey}/release` }, { step: 0, digest, mechanism });
+  const sums = sumsDigest({ counts: Float64Array.from(exact.flat()) });
+  logSpending({ key, nodeKey: `${nodeKey}/release` }, { step: 0, digest, sums, mechanism });
   const { scale, sensitivity } = mechanism;
   return {
     confusion,

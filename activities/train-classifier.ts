@@ -125,6 +125,7 @@ async function trainWithDp(
   const identity = {
     nodeKey: node.key,
     mechanismDigest: node.privacy?.digest ?? null,
+    base: null,
     layout: [{ rows: privateMicrobatch, time: words }],
   };
   const resumed = await readCheckpoint(directory, parameters, identity);

@@ -121,6 +121,7 @@ async function loraStepTime(model: Model, records: readonly EncodedRecord[], bat
     {
       ...{ config: model.config, tuned, mechanism, secret, layout: layoutFor(model), padId: 0 },
       ...{ atOnce: callsAtOnce(), machine: machine() },
+      base: null,
       optimizer: usualAdam,
       schedule: { lr: 5e-3, warmup: 1, decay: 'linear', finalLr: 0.1, steps },
       unboundedBatch: { samplingProbability: 0, expectedBatchSize: 1, seed: 0 },

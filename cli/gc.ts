@@ -83,7 +83,8 @@ async function wantedBy({ loadPlan, runs }: Store, without: ReadonlySet<string>)
     plans.add(planDigest);
     const plan = await loadPlan(planDigest).catch((error: unknown) => {
       // A run whose plan is gone can't be gone on with; which results were its, nobody knows.
-      if (error instanceof EpsilonflowError && error.code === 'PLAN_MISSING') return null;
+      if (error instanceof EpsilonflowError && (error.code === 'PLAN_MISSING' || error.code === 'PLAN_ALTERED'))
+        return null;
       throw error;
     });
     for (const { key } of plan?.nodes ?? []) keys.add(key);

@@ -2,11 +2,11 @@
 
 import { resolve } from 'node:path';
 
-import { jsonDigest } from '../schemas/canonical-json.ts';
-import { benchmarkTestsOf, splitOfAccount } from '../schemas/charges.ts';
+import { benchmarkTestsOf } from '../schemas/charges.ts';
 import { type EpsilonflowError, SpecFaults } from '../schemas/errors.ts';
 import { lineageOf } from '../schemas/lineage.ts';
 import type { Plan, PlanNode } from '../schemas/plan.ts';
+import { planDigest } from '../schemas/plan-digest.ts';
 import { accountRequest, accountsOf, planAccount } from './accounts.ts';
 import { FaultList } from './faults.ts';
 import type { CompileHost } from './host.ts';
@@ -123,20 +123,6 @@ export async function compile(request: CompileRequest, host: CompileHost): Promi
 /** Compiles a spec into a plan; {@link compile} also tells which budgets it would overdraw. */
 export async function compileSpec(request: CompileRequest, host: CompileHost): Promise<Plan> {
   return (await compile(request, host)).plan;
-}
-
-/** sha256 over the plan's canonical JSON without `digest`, `cached`, `before`, `after` and the ledger's budgets. */
-export function planDigest(plan: Plan): string {
-  const privacy = Object.entries(plan.privacy).map(([name, { experiment, delta, unbounded }]) => {
-    const budget = plan.datasets[splitOfAccount(name).dataset]?.privacy?.budget?.epsilon ?? null;
-    return [name, { experiment, delta, unbounded, budget }];
-  });
-  return jsonDigest({
-    ...plan,
-    digest: undefined,
-    nodes: plan.nodes.map((node) => ({ ...node, cached: undefined })),
-    privacy: Object.fromEntries(privacy),
-  });
 }
 
 async function lookUp(nodes: PlanNode[], host: CompileHost): Promise<void> {

@@ -1,6 +1,6 @@
 /** @file Public door of the compiler: YAML text to plan. */
 
-export { type Compiled, compile, compileSpec, planDigest, refuseIfOverdrawn } from './compile.ts';
+export { type Compiled, compile, compileSpec, refuseIfOverdrawn } from './compile.ts';
 export { profilesOf } from './profile.ts';
 export type {
   AccountContext,

@@ -352,6 +352,12 @@ export const errorCodes = define({
     summary: 'A plan that a run refers to is not in the state folder.',
     remedy: 'Run the spec again: it is planned anew, and results that are in the store are reused.',
   },
+  PLAN_ALTERED: {
+    exit: 1,
+    retryable: false,
+    summary: 'A plan in the state folder is not the one that its run was started with.',
+    remedy: 'Run the spec again: the plan is written anew, and results that are in the store are reused.',
+  },
   NOISE_KEY_LOST: {
     exit: 1,
     retryable: false,

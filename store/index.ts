@@ -26,7 +26,7 @@ export interface Store extends ArtifactReader {
   /** What hosts share; null where the store is this host's alone. */
   objects: ObjectStorage | null;
   savePlan(plan: Plan): Promise<void>;
-  /** Plans that were read are kept in memory. @throws EpsilonflowError PLAN_MISSING */
+  /** Plans that were read are kept in memory. @throws EpsilonflowError PLAN_MISSING, PLAN_ALTERED */
   loadPlan(digest: string): Promise<Plan>;
 }
 

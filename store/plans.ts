@@ -2,9 +2,11 @@
 
 import { mkdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { errorCodes } from '../schemas/error-codes.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import type { Plan } from '../schemas/plan.ts';
-import { exists, namesIn, naming, sizeOf, writeDurably } from './disk.ts';
+import { planDigest } from '../schemas/plan-digest.ts';
+import { namesIn, naming, sizeOf, writeDurably } from './disk.ts';
 
 export interface StoredPlan {
   digest: string;
@@ -12,9 +14,9 @@ export interface StoredPlan {
 }
 
 export interface Plans {
-  /** Saves a plan under its digest; no-op when it is there. */
+  /** Saves a plan under its digest; no-op when it is there, unaltered. */
   save(plan: Plan): Promise<void>;
-  /** @throws EpsilonflowError PLAN_MISSING */
+  /** @throws EpsilonflowError PLAN_MISSING, PLAN_ALTERED */
   load(digest: string): Promise<Plan>;
   list(): Promise<StoredPlan[]>;
   remove(digest: string): Promise<void>;
@@ -27,6 +29,34 @@ export const planMissing = (digest: string, place: string): EpsilonflowError =>
     hint: 'Run the spec again: compiling it makes the same plan.',
   });
 
+/**
+ * The plan that a text holds. What is charged was reserved by its digest, so nothing may run by a plan that has another.
+ *
+ * @throws EpsilonflowError PLAN_ALTERED
+ */
+export function parsePlan(text: string, digest: string): Plan {
+  try {
+    const plan = JSON.parse(text) as Plan;
+    if (plan.digest === digest && planDigest(plan) === digest) return plan;
+  } catch {
+    // Cut or otherwise no plan.
+  }
+  const message = `The plan ${digest.slice(0, 12)} was altered: its content has another digest.`;
+  throw new EpsilonflowError('PLAN_ALTERED', message, { hint: errorCodes.PLAN_ALTERED.remedy });
+}
+
+/** Whether a plan can be read, unaltered. */
+export async function hasPlan(plans: Pick<Plans, 'load'>, digest: string): Promise<boolean> {
+  try {
+    await plans.load(digest);
+    return true;
+  } catch (error) {
+    if (error instanceof EpsilonflowError && (error.code === 'PLAN_MISSING' || error.code === 'PLAN_ALTERED'))
+      return false;
+    throw error;
+  }
+}
+
 /** Plans in a folder. */
 export class PlanFolder implements Plans {
   private readonly root: string;
@@ -36,11 +66,10 @@ export class PlanFolder implements Plans {
   }
 
   async save(plan: Plan): Promise<void> {
-    const file = this.fileOf(plan.digest);
-    if (await exists(file)) return;
+    if (await hasPlan(this, plan.digest)) return;
     await naming(this.root, async () => {
       await mkdir(this.root, { recursive: true });
-      await writeDurably(file, JSON.stringify(plan));
+      await writeDurably(this.fileOf(plan.digest), JSON.stringify(plan));
     });
   }
 
@@ -49,7 +78,7 @@ export class PlanFolder implements Plans {
       if (error.code !== 'ENOENT') throw error;
       throw planMissing(digest, this.root);
     });
-    return JSON.parse(text) as Plan;
+    return parsePlan(text, digest);
   }
 
   async list(): Promise<StoredPlan[]> {

@@ -1,9 +1,16 @@
 /** @file Plans of a shared store; those that were read lie in a folder of this host too. */
 
-import { EpsilonflowError } from '../schemas/errors.ts';
 import type { Plan } from '../schemas/plan.ts';
 import type { ObjectStorage } from './objects.ts';
-import { isPlanDigest, planMissing, type PlanFolder, type Plans, type StoredPlan } from './plans.ts';
+import {
+  hasPlan,
+  isPlanDigest,
+  parsePlan,
+  planMissing,
+  type PlanFolder,
+  type Plans,
+  type StoredPlan,
+} from './plans.ts';
 
 const nameOf = (digest: string): string => `plans/${digest}.json`;
 
@@ -18,20 +25,21 @@ export class SharedPlans implements Plans {
 
   async save(plan: Plan): Promise<void> {
     await this.here.save(plan);
-    await this.objects.put(nameOf(plan.digest), Buffer.from(JSON.stringify(plan)), 'absent');
+    if (await hasPlan({ load: (digest) => this.shared(digest) }, plan.digest)) return;
+    await this.objects.put(nameOf(plan.digest), Buffer.from(JSON.stringify(plan)));
   }
 
   async load(digest: string): Promise<Plan> {
-    const present = await this.here.load(digest).catch((error: unknown) => {
-      if (error instanceof EpsilonflowError && error.code === 'PLAN_MISSING') return null;
-      throw error;
-    });
-    if (present) return present;
-    const found = await this.objects.get(nameOf(digest));
-    const plan = found && parsed(found.content);
-    if (plan?.digest !== digest) throw planMissing(digest, this.objects.url);
+    if (await hasPlan(this.here, digest)) return this.here.load(digest);
+    const plan = await this.shared(digest);
     await this.here.save(plan);
     return plan;
+  }
+
+  private async shared(digest: string): Promise<Plan> {
+    const found = await this.objects.get(nameOf(digest));
+    if (found === null) throw planMissing(digest, this.objects.url);
+    return parsePlan(found.content.toString('utf8'), digest);
   }
 
   async list(): Promise<StoredPlan[]> {
@@ -46,13 +54,5 @@ export class SharedPlans implements Plans {
   async remove(digest: string): Promise<void> {
     await this.objects.remove([nameOf(digest)]);
     await this.here.remove(digest);
-  }
-}
-
-function parsed(content: Buffer): Plan | null {
-  try {
-    return JSON.parse(content.toString('utf8')) as Plan;
-  } catch {
-    return null;
   }
 }

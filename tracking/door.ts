@@ -69,6 +69,7 @@ const tellableCodes: ReadonlySet<string> = new Set<ErrorCode>([
   'LEDGER_TOO_NEW',
   'INPUT_MISSING',
   'PLAN_MISSING',
+  'PLAN_ALTERED',
   'STORE_REFUSED',
   'SERVICE_UNREACHABLE',
   'JOB_CRASHED',

@@ -67,6 +67,7 @@ export function trainerArm(
         atOnce: callsAtOnce(),
         padId: 0,
         machine: machine(),
+        base: null,
         mechanism: arithmetic === 'unbounded' ? { kind: 'unbounded' } : wholeBatches(batch, arithmetic),
       },
       unboundedBatch: { samplingProbability: 1, expectedBatchSize: batch, seed: 1 },

@@ -30,6 +30,8 @@ export interface CheckpointIdentity {
   nodeKey: string;
   /** Digest of dataset, delta and mechanism; null without DP. */
   mechanismDigest: string | null;
+  /** Digest of the numbers that training reads and does not change; null where there are none. */
+  base: string | null;
 }
 
 /** How logical batches are cut: sums depend on it in their last bits, and so does the noise of a repeated step. */
@@ -91,7 +93,8 @@ const isLayout = (value: unknown): value is readonly MicrobatchShape[] =>
  * The state to go on from, or null when there is none. A damaged file counts as none: training starts over and repeats
  * the same steps, which releases nothing new if they are computed as before.
  *
- * @throws EpsilonflowError MECHANISM_MISMATCH when the checkpoint belongs to another mechanism or step.
+ * @throws EpsilonflowError MECHANISM_MISMATCH when the checkpoint belongs to another mechanism or step, or with DP to
+ *   another base: all of its steps are charged, and none of them could be used.
  */
 export async function readCheckpoint(
   directory: string,
@@ -112,6 +115,12 @@ export async function readCheckpoint(
         hint: 'A reservation covers one mechanism. Run the step anew, as a new ledger entry.',
       },
     );
+  }
+  if (stored.base !== identity.base) {
+    if (identity.mechanismDigest === null) return null;
+    throw new EpsilonflowError('MECHANISM_MISMATCH', 'The checkpoint was made with another base model.', {
+      hint: 'Put the base model back, or run the step anew, as a new ledger entry.',
+    });
   }
   const { layout } = stored;
   if (!isLayout(layout)) return null;

@@ -16,6 +16,7 @@ import { tf, type Tensor } from '../tensorflow.ts';
 import { keepBooks, squaredNormOf, weightedSum, type Book } from './book-keeping.ts';
 import {
   classSums,
+  clipMargin,
   clippedFloats,
   rowNorms,
   type Clipping,
@@ -24,9 +25,6 @@ import {
   type MicrobatchOutputs,
   type ProgramShape,
 } from './gradients.ts';
-
-/** Share by which a clipped norm stays below its bound, for rounding in norm and scaling. */
-const clipMargin = 2e-6;
 
 /** Below any square that matters; keeps the quotient finite for an example without gradient. */
 const leastSquare = 1e-24;

@@ -110,7 +110,7 @@ function exampleGradients(
 }
 
 /** Share by which a clipped norm stays below its bound in float arithmetic, for rounding in norm and scaling. */
-const clipMargin = 2e-6;
+export const clipMargin = 2e-6;
 
 /** Far below any square that matters, and far above what underflow may take from 256 squares. */
 const leastSquare = 1e-24;

@@ -15,7 +15,7 @@ import { poissonBatch } from '../../privacy/poisson.ts';
 import { addFloatGaussian } from '../../privacy/float-gaussian.ts';
 import { roundedGaussian } from '../../privacy/exact-gaussian.ts';
 import { seededStream, stepStreams, type StepStreams } from '../../privacy/noise.ts';
-import { logSpending } from '../../privacy/spending-log.ts';
+import { logSpending, sumsDigest } from '../../privacy/spending-log.ts';
 import type { MechanismProof } from '../../schemas/artifact.ts';
 import { EpsilonflowError } from '../../schemas/errors.ts';
 import { failpoint } from '../../schemas/failpoints.ts';
@@ -66,8 +66,8 @@ export interface LoopHooks {
 export interface BatchSums {
   sums: Record<string, Float64Array>;
   loss: number;
-  /** The norm that each example's gradient was clipped to; null without clipping. */
-  clipNorm: number | null;
+  /** Largest norm that an example's clipped gradient can have, from the bounds in use; null without clipping. */
+  largestNorm: number | null;
   /** In exact arithmetic: sums are integers, in units of this. Null: they are plain numbers. */
   step: number | null;
 }
@@ -118,6 +118,7 @@ export async function trainInSteps(
     const { loss, ...batch } = await summing;
     if (mechanism.kind !== 'unbounded') checkSums(mechanism, batch);
     const { sums } = batch;
+    const logged = sumsDigest(sums);
     const divisor = expectedBatchSize / (batch.step ?? 1);
     const rate = learningRate(settings.schedule, step);
     for (const { name, rateMultiple, decays } of settings.parameters) {
@@ -133,7 +134,9 @@ export async function trainInSteps(
     }
     state.step = step + 1;
     failpoint('step: updated');
-    if (settings.secret && mechanism.kind !== 'unbounded') logSpending(settings.secret, { step, digest, mechanism });
+    if (settings.secret && mechanism.kind !== 'unbounded') {
+      logSpending(settings.secret, { step, digest, sums: logged, mechanism });
+    }
     failpoint('step: done');
     await hooks.afterStep(step, drawn.length > 0 ? loss / drawn.length : null);
   }
@@ -149,8 +152,9 @@ function divide(values: Float64Array, divisor: number): void {
 
 /** Whether sums were made as the mechanism says. @throws EpsilonflowError MECHANISM_MISMATCH */
 function checkSums({ clipNorm, arithmetic }: PoissonGaussianMechanism, batch: Omit<BatchSums, 'loss'>): void {
-  if (batch.clipNorm !== clipNorm) {
-    throw new EpsilonflowError('MECHANISM_MISMATCH', `Gradients were clipped to ${batch.clipNorm}, not as reserved.`);
+  if (batch.largestNorm === null || !(batch.largestNorm <= clipNorm)) {
+    const bound = `norm ${batch.largestNorm}, and ${clipNorm} was reserved`;
+    throw new EpsilonflowError('MECHANISM_MISMATCH', `A clipped gradient may have ${bound}.`);
   }
   if (batch.step !== (arithmetic === 'exact' ? gridFor(clipNorm).step : null)) {
     throw new EpsilonflowError('MECHANISM_MISMATCH', `Gradients are not in ${arithmetic} arithmetic, as was reserved.`);

@@ -24,6 +24,7 @@ import { compileFullGradient } from './full-gradient.ts';
 import type { TrainingState } from './checkpoint.ts';
 import {
   addSums,
+  clipMargin,
   compileMicrobatchGradient,
   microbatchTensors,
   type Clipping,
@@ -59,6 +60,12 @@ export function clippingFor(
   return { bounds: Object.fromEntries(bounds) as Partial<Record<ParameterGroup, number>>, step: null };
 }
 
+/** Largest norm of an example's contribution under the bounds that gradients are really clipped to. */
+export function largestNorm(clipping: Clipping): number | null {
+  if (clipping === null) return null;
+  return Math.hypot(...Object.values(clipping.bounds)) * (clipping.step ?? 1 - clipMargin);
+}
+
 export interface TrainerSettings {
   config: DecoderConfig;
   tuned: TunedShape;
@@ -75,6 +82,8 @@ export interface TrainerSettings {
   padId: number;
   /** What decides the last bits of sums beside the programs: see `machine` of `learning/machine.ts`. */
   machine: string;
+  /** Digest of the frozen weights: sums depend on them, and a content key need not fix their last bits. */
+  base: string | null;
 }
 
 export interface TrainerHooks extends LoopHooks {
@@ -109,7 +118,6 @@ export class Trainer {
   private readonly settings: TrainerSettings;
   private readonly frozen: Record<string, Tensor>;
   private readonly records: readonly EncodedRecord[];
-  private readonly clipNorm: number | null;
   private readonly clipping: Clipping;
   private readonly compiled = new Map<number, Program>();
 
@@ -120,7 +128,6 @@ export class Trainer {
     this.records = records;
     this.parameters = trainedParameters(settings.config, settings.tuned);
     const { mechanism } = settings;
-    this.clipNorm = mechanism.kind === 'unbounded' ? null : mechanism.clipNorm;
     this.clipping = clippingFor(mechanism, settings.tuned);
     if (this.clipping !== null && this.clipping.step !== null) {
       const most = mostRows(Math.max(...Object.values(this.clipping.bounds)));
@@ -131,7 +138,8 @@ export class Trainer {
 
   /** Trains from `state`, which it changes, to the end of the schedule. Returns as `trainInSteps` does. */
   async train(state: TrainingState, hooks: TrainerHooks): Promise<MechanismProof | null> {
-    const { optimizer, schedule, mechanism, unboundedBatch, secret, layout, padId, tuned, machine } = this.settings;
+    const { optimizer, schedule, mechanism, unboundedBatch, secret, layout, padId, tuned, machine, base } =
+      this.settings;
     const parameters = this.parameters.map((each) => ({
       ...each,
       rateMultiple: rateMultiple(tuned, each.group),
@@ -144,7 +152,7 @@ export class Trainer {
     const programs: number[] = [];
     for (const shape of layout) programs.push((await this.gradientFor(shape, hooks)).rows);
     const cut = layout.map(({ time, rows }, index) => ({ time, rows, program: programs[index] }));
-    const computation = JSON.stringify({ machine, cut });
+    const computation = JSON.stringify({ machine, base, cut });
     const settings = { parameters, optimizer, schedule, mechanism, unboundedBatch, secret, records, computation };
     return trainInSteps(settings, state, sums, hooks);
   }
@@ -183,7 +191,7 @@ export class Trainer {
     } finally {
       disposeTree(trained);
     }
-    return { sums, loss, clipNorm: this.clipNorm, step: this.clipping?.step ?? null };
+    return { sums, loss, largestNorm: largestNorm(this.clipping), step: this.clipping?.step ?? null };
   }
 
   /**

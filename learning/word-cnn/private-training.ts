@@ -27,7 +27,7 @@ import {
   type WordCnnWeights,
   zeroWeights,
 } from './parameters.ts';
-import { TextClipper } from './text-clipper.ts';
+import { largestUnits, TextClipper } from './text-clipper.ts';
 import type { LabelledTexts } from './training.ts';
 
 /** Records between two reports of progress. */
@@ -160,7 +160,9 @@ function threadsFor(
 /** Sums over no text. */
 function zeroSums(shape: WordCnnShape, clipNorm: number): { views: WordCnnViews<Float64Array>; sums: BatchSums } {
   const views = wordCnnViews(shape, new Float64Array(wordCnnLength(shape)));
-  return { views, sums: { sums: namedWeights(views), loss: 0, clipNorm, step: gridFor(clipNorm).step } };
+  const grid = gridFor(clipNorm);
+  const clipping = { largestNorm: largestUnits(grid) * grid.step, step: grid.step };
+  return { views, sums: { sums: namedWeights(views), loss: 0, ...clipping } };
 }
 
 /** Sums of clipped per-example gradients at one state of the weights, in whole steps of the grid. */

@@ -11,6 +11,9 @@ import { paddingWord } from './words.ts';
 /** Share by which a clipped norm stays below its bound: a thousand times the rounding of a norm in double precision. */
 const clipMargin = 1e-9;
 
+/** Largest norm of a text's contribution, in whole steps. */
+export const largestUnits = ({ clipNorm }: Grid): number => Math.floor(clipNorm);
+
 /** Adds clipped gradients of single texts to `sums`, in whole steps of the grid. */
 export class TextClipper {
   private readonly network: TextNetwork;
@@ -67,7 +70,7 @@ export class TextClipper {
     const norm = Math.sqrt(squaredNorm(gradient, length));
     // A non-finite gradient contributes zero, whatever its neighbours are.
     if (!Number.isFinite(norm) || !Number.isFinite(loss)) return 0;
-    const bound = Math.floor(grid.clipNorm);
+    const bound = largestUnits(grid);
     const squared = truncate(gradient, length, Math.min(1 / grid.step, (bound * (1 - clipMargin)) / norm));
     // Integers: exact up to 2^53, and what is larger than that is larger than the bound.
     if (!(squared <= bound * bound)) return 0;

@@ -2,6 +2,7 @@
 
 import { rowsOf, sealMechanism, type DatasetRegistration } from '../../privacy/ledger/index.ts';
 import { jsonDigest } from '../../schemas/canonical-json.ts';
+import { planDigest } from '../../schemas/plan-digest.ts';
 import type { DiscreteLaplaceMechanism, Plan, PlanNode, PoissonGaussianMechanism } from '../../schemas/plan.ts';
 
 export const dataset = 'people';
@@ -90,7 +91,7 @@ export function planWith(budget: number, pairs: number): Plan {
     nodes,
     privacy: {},
   };
-  return { ...plan, digest: jsonDigest([budget, pairs]) };
+  return { ...plan, digest: planDigest(plan) };
 }
 
 export function registrations(secret: Buffer): DatasetRegistration[] {

@@ -35,7 +35,7 @@ function contribution(record: number, values: Float32Array, coordinate: number, 
 
 export async function trainSmall(task: SmallTraining): Promise<{ proof: MechanismProof; values: number[] }> {
   const { nodeKey, mechanismDigest, mechanism, key, checkpointDirectory } = task;
-  const identity = { nodeKey, mechanismDigest, layout: [] };
+  const identity = { nodeKey, mechanismDigest, base: null, layout: [] };
   const initial = { weights: new Float32Array(6), bias: new Float32Array(2) };
   const saved = await readCheckpoint(checkpointDirectory, parameters, identity);
   const state: TrainingState = saved ?? { step: 0, values: initial, ...zeroState(initial) };
@@ -49,7 +49,7 @@ export async function trainSmall(task: SmallTraining): Promise<{ proof: Mechanis
         drawn.reduce((sum, record) => sum + contribution(record, values, at, grid.clipNorm), 0),
       );
     }
-    return Promise.resolve({ sums: totals, loss: 0, clipNorm: mechanism.clipNorm, step: grid.step });
+    return Promise.resolve({ sums: totals, loss: 0, largestNorm: mechanism.clipNorm, step: grid.step });
   };
   const proof = await trainInSteps(
     {

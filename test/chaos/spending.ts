@@ -70,6 +70,9 @@ function eventOf(mechanism: Mechanism, count: number): MechanismEvent {
   return { mechanism: kind, samplingProbability, noiseMultiplier, count };
 }
 
+/** What decides the numbers of a noise. */
+const nameOfNoise = ({ key, step, digest }: SpendingRecord): string => `${key} ${step} ${digest}`;
+
 /** Whose noise a record is: a node's training, or its release of test counts. */
 const nameInLog = ({ node_key: nodeKey }: EntryRow, mechanism: Mechanism): string =>
   mechanism.kind === 'discrete-laplace' ? `${nodeKey}/release` : nodeKey;
@@ -98,6 +101,9 @@ export async function compareWithLedger(
         if (canonicalJson({ ...record.mechanism }) !== entry.mechanism) {
           problems.push(`${entry.node_id} used another mechanism than was reserved`);
         }
+      }
+      if (new Set(own.map(nameOfNoise)).size < own.length) {
+        problems.push(`${entry.node_id} added one noise to two sums`);
       }
       const announced = new Set(
         steps

@@ -80,7 +80,7 @@ describe('DP training of the word-CNN', () => {
     await trainPrivately(whole.model, data, settings, whole.state, quiet);
     expect(whole.state.step).toBe(6);
 
-    const identity = { nodeKey: 'node', mechanismDigest: 'm', layout: [{ rows: 256, time: 8 }] };
+    const identity = { nodeKey: 'node', mechanismDigest: 'm', base: null, layout: [{ rows: 256, time: 8 }] };
     const stopped = start();
     const hooks: PrivateHooks = {
       ...quiet,

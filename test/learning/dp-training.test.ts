@@ -7,7 +7,14 @@ import { usualAdam, zeroState } from '../../learning/dp/optimisers.ts';
 import { readCheckpoint, writeCheckpoint, type TrainingState } from '../../learning/dp/checkpoint.ts';
 import { deviationOnGrid, gridFor } from '../../learning/dp/grid.ts';
 import { bucketLengths, encodeRecord, type EncodedRecord } from '../../learning/dp/sequences.ts';
-import { Trainer, unmovedGroups, type TrainerHooks, type TrainerSettings } from '../../learning/dp/trainer.ts';
+import {
+  clippingFor,
+  largestNorm,
+  Trainer,
+  unmovedGroups,
+  type TrainerHooks,
+  type TrainerSettings,
+} from '../../learning/dp/trainer.ts';
 import { stepDigest, trainInSteps } from '../../learning/dp/outer-loop.ts';
 import type { Tensor } from '../../learning/tensorflow.ts';
 import { roundedGaussian } from '../../privacy/exact-gaussian.ts';
@@ -44,6 +51,7 @@ const settings: TrainerSettings = {
   atOnce: 2,
   padId: 1,
   machine: 'this one',
+  base: 'base',
 };
 const quiet: TrainerHooks = {
   beforeStep: () => Promise.resolve(),
@@ -81,7 +89,7 @@ describe('DP training', () => {
     await trainer.train(whole, quiet);
 
     const directory = await mkdtemp(join(tmpdir(), 'checkpoint-'));
-    const identity = { nodeKey: 'a', mechanismDigest: 'm', layout };
+    const identity = { nodeKey: 'a', mechanismDigest: 'm', base: 'b', layout };
     const stopped = initialState();
     const stop: TrainerHooks = {
       ...quiet,
@@ -140,6 +148,9 @@ describe('DP training', () => {
     expect(await one({ machine: 'another' }, initialState())).not.toBe(base);
     expect(await one({ layout: layout.map((shape) => ({ ...shape, rows: 3 })) }, initialState())).not.toBe(base);
     expect(announced.size).toBe(4);
+    // Frozen weights of one content key may differ in their last bits.
+    expect(await one({ base: 'another' }, initialState())).not.toBe(base);
+    expect(announced.size).toBe(5);
   });
 
   it('adds noise of sigma times C once a logical batch and divides by the expected batch size, also when it is empty', async () => {
@@ -175,7 +186,12 @@ describe('DP training', () => {
       },
       state,
       () =>
-        Promise.resolve({ sums: { w: new Float64Array(length) }, loss: 0, clipNorm: mechanism.clipNorm, step: null }),
+        Promise.resolve({
+          sums: { w: new Float64Array(length) },
+          loss: 0,
+          largestNorm: mechanism.clipNorm,
+          step: null,
+        }),
       { beforeStep: quiet.beforeStep, afterStep: async () => void steps.push(state.first['w']!.slice()) },
     );
     // The first moments are shares of the noise's mean over the batch.
@@ -262,8 +278,47 @@ describe('DP training', () => {
   });
 });
 
+describe('the largest norm of a contribution', () => {
+  it.each(['exact', 'float'] as const)(
+    'is read from the bounds in use, below the clip norm, in %s arithmetic',
+    (arithmetic) => {
+      for (const classes of [0, 2]) {
+        for (const clipNorm of [0.5, 0.3, 1, 7.77]) {
+          const clipping = clippingFor({ ...mechanism, arithmetic, clipNorm }, { kind: 'lora', classes })!;
+          const norm = largestNorm(clipping)!;
+          expect(norm).toBeLessThanOrEqual(clipNorm);
+          expect(norm).toBeGreaterThan(clipNorm * (1 - 1e-5));
+          const [group] = Object.keys(clipping.bounds) as ['lora'];
+          const wider = { ...clipping, bounds: { ...clipping.bounds, [group]: clipping.bounds[group]! * 1.1 } };
+          expect(largestNorm(wider)!).toBeGreaterThan(clipNorm);
+        }
+      }
+    },
+  );
+
+  it('above the clip norm is refused before noise leaves', async () => {
+    const values = { w: new Float32Array(1) };
+    const state: TrainingState = { step: 0, values, ...zeroState(values) };
+    const sums = { w: new Float64Array(1) };
+    const training = trainInSteps(
+      {
+        ...settings,
+        parameters: [{ name: 'w', shape: [1], rateMultiple: 1, decays: false }],
+        mechanism: { ...mechanism, arithmetic: 'float' },
+        records: 0,
+        computation: '',
+      },
+      state,
+      () => Promise.resolve({ sums, loss: 0, largestNorm: mechanism.clipNorm * (1 + 1e-9), step: null }),
+      quiet,
+    );
+    await expect(training).rejects.toMatchObject({ code: 'MECHANISM_MISMATCH' });
+    expect(state.step).toBe(0);
+  });
+});
+
 describe('checkpoints', () => {
-  const identity = { nodeKey: 'a', mechanismDigest: 'm', layout };
+  const identity = { nodeKey: 'a', mechanismDigest: 'm', base: 'b', layout };
   const written = async (): Promise<string> => {
     const directory = await mkdtemp(join(tmpdir(), 'checkpoint-'));
     await writeCheckpoint(directory, parameters, { ...initialState(), step: 7 }, identity, () => Promise.resolve());
@@ -281,6 +336,17 @@ describe('checkpoints', () => {
     );
     await expect(readCheckpoint(directory, parameters, { ...identity, nodeKey: 'b' })).rejects.toMatchObject(refused);
     expect(await readCheckpoint(directory, parameters, identity)).toMatchObject({ step: 7, layout });
+  });
+
+  it('of another base are refused with DP, where each step is charged, and count as none without', async () => {
+    const directory = await written();
+    await expect(readCheckpoint(directory, parameters, { ...identity, base: 'other' })).rejects.toMatchObject({
+      code: 'MECHANISM_MISMATCH',
+    });
+    const free = { ...identity, mechanismDigest: null };
+    await writeCheckpoint(directory, parameters, initialState(), free, () => Promise.resolve());
+    expect(await readCheckpoint(directory, parameters, { ...free, base: 'other' })).toBeNull();
+    expect(await readCheckpoint(directory, parameters, free)).toMatchObject({ step: 0 });
   });
 
   it.each([

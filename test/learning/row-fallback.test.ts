@@ -18,6 +18,7 @@ const settings: TrainerSettings = {
   config,
   tuned: smallAdapter,
   optimizer: usualAdam,
+  base: null,
   schedule: { lr: 5e-3, warmup: 1, decay: 'linear', finalLr: 0.1, steps: 1 },
   mechanism: {
     // All records, and noise that rounds to 0: what is left of a step is its sum.

@@ -19,6 +19,7 @@ import { createActivities } from '../../activities/index.ts';
 import { nodeOf, recordCompleted } from '../../activities/run-step.ts';
 import { logEvents, type WorkerParts } from '../../activities/worker-parts.ts';
 import { jsonDigest } from '../../schemas/canonical-json.ts';
+import { planDigest } from '../../schemas/plan-digest.ts';
 import type { Plan, PlanNode, StepKind } from '../../schemas/plan.ts';
 import { holdLedger } from '../../stack/project-ledger.ts';
 import { statePaths } from '../../stack/paths.ts';
@@ -59,6 +60,7 @@ export function madeUpPlan(name: string, nodes: readonly MadeUpNode[], failure: 
   const plan = {
     planVersion: 1,
     name,
+    digest: '',
     spec: { file: `${name}.yaml`, profile: null },
     failure,
     waivers: [],
@@ -66,8 +68,8 @@ export function madeUpPlan(name: string, nodes: readonly MadeUpNode[], failure: 
     models: {},
     nodes: nodes.map(planNode),
     privacy: {},
-  } as const;
-  return { ...plan, digest: jsonDigest([name, plan.nodes.map(({ id }) => id), failure]) } as unknown as Plan;
+  } as unknown as Plan;
+  return { ...plan, digest: planDigest(plan) };
 }
 
 const planNode = ({ id, needs = [], kind = 'generate' }: MadeUpNode): PlanNode =>

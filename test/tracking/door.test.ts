@@ -133,6 +133,7 @@ describe('the door', () => {
       'MODEL_UNFIT',
       'NOISE_KEY_LOST',
       'OUT_OF_MEMORY',
+      'PLAN_ALTERED',
       'PLAN_MISSING',
       'RECEIPT_INVALID',
       'SERVICE_UNREACHABLE',

@@ -4,7 +4,7 @@ import { mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'no
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
-import { planDigest } from '../../compiler/index.ts';
+import { planDigest } from '../../schemas/plan-digest.ts';
 import { chainRow, type EventKind } from '../../privacy/ledger/chain.ts';
 import type { ChainedRow, Ledger } from '../../privacy/ledger/index.ts';
 import type { MechanismProof } from '../../schemas/artifact.ts';

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { openLedger, sealMechanism, type EnvelopeEntry, type Ledger } from '../../privacy/ledger/index.ts';
 import { entryId } from '../../privacy/ledger/receipt.ts';
 import { lineageOf } from '../../schemas/lineage.ts';
+import { planDigest } from '../../schemas/plan-digest.ts';
 import type {
   Label,
   NodePrivacy,
@@ -243,7 +244,8 @@ function makePlan({
       },
     },
   };
-  return { ...body, digest: sha(JSON.stringify(body)) } satisfies Plan;
+  const plan: Plan = { ...body, digest: '' };
+  return { ...plan, digest: planDigest(plan) };
 }
 
 /** Test accuracies of the arms, by epsilon; a seed moves them a little. */

@@ -3,7 +3,7 @@
  * ledger's rows and proofs, the statement from the plan. Needs neither data nor ledger nor network. Reports what differs.
  */
 
-import { compile, planDigest, type CompileHost } from '../../compiler/index.ts';
+import { compile, type CompileHost } from '../../compiler/index.ts';
 import { composedEpsilon } from '../../privacy/accounting/index.ts';
 import { calibrateNoiseMultiplier } from '../../privacy/calibration.ts';
 import { mechanismEvent, sealMechanism } from '../../privacy/ledger/index.ts';
@@ -11,6 +11,7 @@ import { accountOf, chargeNameOf, chargesOf } from '../../schemas/charges.ts';
 import { SpecFaults } from '../../schemas/errors.ts';
 import { lineageOf } from '../../schemas/lineage.ts';
 import type { NodeCharge, Plan, PlanNode } from '../../schemas/plan.ts';
+import { planDigest } from '../../schemas/plan-digest.ts';
 import { programVersion } from '../program-version.ts';
 import { privacyStatement } from '../statement.ts';
 import { agree, close } from './agreement.ts';
