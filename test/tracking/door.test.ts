@@ -137,6 +137,7 @@ describe('the door', () => {
       'PLAN_MISSING',
       'RECEIPT_INVALID',
       'SERVICE_UNREACHABLE',
+      'STORE_REFUSED',
     ]);
     expect(door.failure({ code: 'NO_SUCH_CODE', message: 'x' }).message).not.toBe('x');
     // What was withheld once is not withheld again: the class of the error stays readable.
