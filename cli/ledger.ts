@@ -234,7 +234,11 @@ async function setBudget(dataset: string, text: string, { reason, author, json }
   await withLedger({ marker: await markerHere() }, async (ledger) => {
     await ledger.setBudget(dataset, epsilon, { author, reason });
     if (json) printJson(await ledger.accountSummary(dataset));
-    else printLine(`The budget of ${dataset} is now ${epsilon ?? 'none'}.`);
+    else {
+      printLine(
+        `The budget of ${dataset} is now ${epsilon ?? 'none'}. The next run whose spec states less lowers it to that.`,
+      );
+    }
   });
 }
 

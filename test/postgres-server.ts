@@ -106,7 +106,10 @@ export async function startPostgres(options: { durable: boolean } = { durable: f
     }
   };
   const settings = ['listen_addresses=127.0.0.1', 'unix_socket_directories=', `port=${port}`, 'max_connections=200'];
-  if (!options.durable) settings.push('fsync=off', 'full_page_writes=off');
+  if (!options.durable) {
+    settings.push('fsync=off', 'full_page_writes=off');
+    process.env['EPSILONFLOW_TEST_FSYNC_OFF'] = '1';
+  }
   const start = async (): Promise<void> => {
     const parameters = ['-D', data, ...settings.flatMap((setting) => ['-c', setting])];
     for (const deadline = Date.now() + 30_000; ;) {

@@ -1,7 +1,7 @@
 /** @file Which code this is: a digest over source files, so that a worker of older code is told apart. */
 
 import { createHash } from 'node:crypto';
-import { readFileSync, readdirSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { packageRoot } from '../stack/paths.ts';
 
@@ -19,13 +19,18 @@ const layers = [
   'stack',
 ];
 
-/** sha256, hex, over names and contents of the TypeScript files of the given folders of the package, and its lock file. */
-export function sourceDigest(folders: readonly string[] = layers): string {
-  const hash = createHash('sha256').update(readFileSync(join(packageRoot, 'package.json')));
+/** sha256, hex, over names and contents of the TypeScript files of the given folders of the package, and its lists of dependencies. */
+export function sourceDigest(folders: readonly string[] = layers, root = packageRoot): string {
+  const hash = createHash('sha256');
+  for (const file of ['package.json', 'package-lock.json']) {
+    const path = join(root, file);
+    // An installed package has no lock file.
+    if (existsSync(path)) hash.update(`\n${file}\n`).update(readFileSync(path));
+  }
   for (const folder of folders) {
-    const files = readdirSync(join(packageRoot, folder), { recursive: true, encoding: 'utf8' });
+    const files = readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' });
     for (const file of files.filter((name) => name.endsWith('.ts')).sort()) {
-      hash.update(`\n${folder}/${file}\n`).update(readFileSync(join(packageRoot, folder, file)));
+      hash.update(`\n${folder}/${file}\n`).update(readFileSync(join(root, folder, file)));
     }
   }
   return hash.digest('hex');

@@ -16,6 +16,8 @@ export interface DatabaseKind {
   identity: string;
   isPostgres: boolean;
   connect(): LedgerDatabase;
+  /** Throws ARGUMENT_INVALID where what is committed need not reach the disk. */
+  requireDurable(database: LedgerDatabase): Promise<void>;
   /** Whether what `connect` opened is not there any more. */
   isReplaced(): boolean;
   /** Why a statement failed, when that was not its own fault; `busy`: nothing was done. */
@@ -79,6 +81,7 @@ async function connect(kind: DatabaseKind): Promise<LedgerDatabase> {
   failpoint('open: asked');
   const database = kind.connect();
   try {
+    await retry(kind, () => kind.requireDurable(database), false);
     await retry(kind, () => migrate(database, kind), false);
     failpoint('open: done');
   } catch (error) {

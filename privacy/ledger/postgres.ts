@@ -1,6 +1,6 @@
 /** @file The ledger on PostgreSQL: a pool of connections that never waits without end, and what its errors mean. */
 
-import { CompiledQuery, Kysely, PostgresDialect } from 'kysely';
+import { CompiledQuery, Kysely, PostgresDialect, sql } from 'kysely';
 import pg from 'pg';
 
 import { EpsilonflowError } from '../../schemas/errors.ts';
@@ -16,6 +16,9 @@ const timeouts = {
   idle_in_transaction_session_timeout: 60_000,
   query_timeout: 75_000,
 };
+
+/** Set by tests that end processes only, and whose servers need not wait for a disk. */
+const volatileTests = 'EPSILONFLOW_TEST_FSYNC_OFF';
 
 /** SQLSTATE: serialization failure, deadlock, lock not available. Others were at work; nothing was done. */
 const busyStates = ['40001', '40P01', '55P03'];
@@ -85,6 +88,17 @@ export function postgresKind(url: string): DatabaseKind {
     identity: url,
     isPostgres: true,
     connect,
+    requireDurable: async (database) => {
+      const { rows } = await sql<{ fsync: string }>`show fsync`.execute(database);
+      if (rows[0]?.fsync !== 'off' || process.env[volatileTests] === '1') return;
+      throw new EpsilonflowError(
+        'ARGUMENT_INVALID',
+        `PostgreSQL at ${name} runs with fsync off: it can lose charges.`,
+        {
+          hint: 'Set fsync = on in its configuration and start it again, or keep the privacy ledger elsewhere.',
+        },
+      );
+    },
     // A pool asks the server anew whenever it connects.
     isReplaced: () => false,
     mishap: (error) => {

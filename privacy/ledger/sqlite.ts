@@ -93,6 +93,7 @@ export function sqliteKind(url: string): DatabaseKind {
     identity: `sqlite:${file}`,
     isPostgres: false,
     connect: () => new Kysely<LedgerTables>({ dialect, log: logStatement }),
+    requireDurable: () => Promise.resolve(),
     isReplaced: () => connected !== null && identityOf(file) !== connected,
     mishap: (error) => {
       if (isOf(error, 'SQLITE_CORRUPT', 'SQLITE_NOTADB')) throw corrupt('its file is not a whole SQLite database');

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 
 import { openLedger } from '../../privacy/ledger/index.ts';
 import { ledgerDatabases } from './ledger-databases.ts';
@@ -7,6 +7,17 @@ import { entry, envelope, registration } from './ledger-fixture.ts';
 describe.each(ledgerDatabases('the schema of the ledger'))('on $name', (database) => {
   beforeAll(database.setUp);
   afterAll(database.tearDown);
+
+  test.runIf(database.name === 'PostgreSQL')('a server that may lose what it has confirmed is refused', async () => {
+    const url = await database.fresh();
+    vi.stubEnv('EPSILONFLOW_TEST_FSYNC_OFF', undefined);
+    await expect(openLedger(url)).rejects.toMatchObject({
+      code: 'ARGUMENT_INVALID',
+      message: expect.stringContaining('runs with fsync off') as string,
+    });
+    vi.unstubAllEnvs();
+    await (await openLedger(url)).close();
+  });
 
   test('a ledger of a newer version is left alone', async () => {
     const url = await database.fresh();

@@ -140,6 +140,20 @@ describe.each(ledgerDatabases('the ledger'))('on $name', (database) => {
       expect((await ledger.accountSummary('reviews'))?.budget).toBe(100);
     });
 
+    test('what was set holds until an admitted spec states less, and no refused one does', async () => {
+      const budget = async (): Promise<unknown> => (await ledger.accountSummary('reviews'))?.budget;
+      const why = { author: 'board', reason: 'new consent' };
+      await reserveOne('first', 10);
+      await expect(reserveOne('refused', 3)).rejects.toMatchObject({ code: 'BUDGET_REFUSED' });
+      expect(await budget()).toBe(10);
+      for (const set of [100, null]) {
+        await ledger.setBudget('reviews', set, why);
+        expect(await budget()).toBe(set);
+        await reserveOne(`after ${set}`, 50);
+        expect(await budget()).toBe(50);
+      }
+    });
+
     test('the budget of a benchmark binds only the spec that states it', async () => {
       await ledger.reserve(envelope('first', [entry('a')], 3, { benchmark: true }));
       const second = envelope('second', [entry('b')], 3, { benchmark: true });

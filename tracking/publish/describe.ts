@@ -13,6 +13,7 @@ import type { DatasetInput, MlflowRunStatus } from '../mlflow/client.ts';
 import { tagOfHead } from '../mlflow/ledger-heads.ts';
 import { cleanKey, flattenParams, type MlflowMetric, type MlflowTag } from '../mlflow/values.ts';
 import { summaryMarkdown } from '../report/summary.ts';
+import { shownPlan } from './shown-plan.ts';
 import type { RunResults } from '../results.ts';
 import { ledgerHeadFile, type RunRecord } from '../runs.ts';
 
@@ -94,8 +95,7 @@ export function describeParent(record: RunRecord, results: RunResults, runDirect
     curves: new Map(),
     inputs: [],
     artifacts: [
-      // The plan holds names, settings and digests; digests of private data are keyed.
-      { path: 'plan.json', content: open(Buffer.from(JSON.stringify(plan, null, 2))) },
+      { path: 'plan.json', content: open(Buffer.from(JSON.stringify(shownPlan(plan), null, 2))) },
       ...['report.html', 'report.md'].flatMap((name) => {
         const path = join(runDirectory, name);
         return existsSync(path) ? [{ path: name, content: open(readFileSync(path)) }] : [];
