@@ -134,11 +134,13 @@ export function createBudgetActivities({ store, ledger }: WorkerParts): BudgetAc
       recordCompleted(plan, request, nodeOf(plan, nodeId), outcome);
       failpoint('attempt: told');
       await destroyWorkFolder(privateWorkFolder(receipts));
+      await store.checkpoints?.drop(privateWorkFolder(receipts).id);
       return headFor(run, opened);
     },
 
     async closePrivateStep(_run, receipts) {
       await closeWorkFolder(privateWorkFolder(receipts));
+      await store.checkpoints?.drop(privateWorkFolder(receipts).id);
     },
   };
 }

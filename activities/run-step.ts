@@ -17,6 +17,7 @@ import { lineageOf } from '../schemas/lineage.ts';
 import type { StepActivities, StepOutcome, StepReceipt, StepRequest } from './contract.ts';
 import { stepError } from './errors.ts';
 import { checkedProofs, takeAuthority, type Authority } from './authority.ts';
+import { takeOverCheckpoint, whileSharing } from './checkpoint-sharing.ts';
 import { JobCancelled, type JobInput, type StepOutput } from './job.ts';
 import { clearProgress, writeProgress } from './live-progress.ts';
 import { encodeProcess, thisProcess } from './process-identity.ts';
@@ -90,12 +91,14 @@ async function runStep(parts: WorkerParts, request: StepRequest): Promise<StepOu
   logEvents(request.run, plan, [{ type: 'node-started', time: startedAt, node: node.id, attempt }]);
   const work = await takeWorkFolder(node, request, authority, attempt);
   try {
+    await takeOverCheckpoint(parts, work, request);
     const artifact = await executeStep(parts, { plan, node, inputs, paidBy }, request, work, authority);
     const result = await outcome(artifact);
     if (authority) failpoint('attempt: published');
     else {
       recordCompleted(plan, request, node, result);
       await destroyWorkFolder(work);
+      await parts.store.checkpoints?.drop(work.id);
     }
     return result;
   } finally {
@@ -154,7 +157,9 @@ async function executeStep(
       noiseKeyFile: authority ? work.noiseKeyFile : null,
       datasetSecret: readsPrivate(plan, node) ? (await parts.datasetSecret()).toString('hex') : null,
     };
-    const output = await superviseStep(plan, input, request, work, authority);
+    const output = await whileSharing(parts.store.checkpoints, work, authority, () =>
+      superviseStep(plan, input, request, work, authority),
+    );
     await authority?.checkFence();
     const proofs = checkedProofs(node, output);
     const charges = authority?.receipts.map((receipt, place) => ({ ...receipt, proof: proofs[place] ?? null }));

@@ -20,7 +20,7 @@ import { writeDurably } from '../store/disk.ts';
 import { openStore } from '../store/index.ts';
 import { taskQueues } from '../workflows/task-queues.ts';
 import { remembersLedgers } from './ledger-heads.ts';
-import { ledgerUrl, stateRoot } from './paths.ts';
+import { ledgerUrl, sharedStoreUrl, stateRoot } from './paths.ts';
 import { holdLedger } from './project-ledger.ts';
 import { ensureMlflow, ensureTemporal } from './services.ts';
 import { connectSettings, openConnection } from './temporal-connection.ts';
@@ -45,7 +45,7 @@ const shutdownGraceTime = '45 seconds';
  * @throws EpsilonflowError SERVICE_UNREACHABLE, LEDGER_ROLLED_BACK, ARGUMENT_INVALID for a secret that could be guessed
  */
 export async function runWorker({ queues, jobs, onReady }: WorkerSettings): Promise<void> {
-  sharedSecret();
+  requireSecret();
   const temporal = await ensureTemporal();
   Runtime.install({ logger: new DefaultLogger('WARN'), shutdownSignals: [] });
   const { connection, client } = await connect(temporal.address, temporal.namespace);
@@ -97,6 +97,14 @@ export async function runWorker({ queues, jobs, onReady }: WorkerSettings): Prom
     await client.connection.close();
     await ledger.close();
   }
+}
+
+/** Without the shared secret what is sealed in a shared store could not be read, nor noise keys be made again. */
+function requireSecret(): void {
+  if (sharedSecret() !== null || sharedStoreUrl() === null) return;
+  throw new EpsilonflowError('ARGUMENT_INVALID', 'EPSILONFLOW_STORE_URL needs EPSILONFLOW_RUN_SECRET.', {
+    hint: 'Give every worker and command the same 32 random bytes or more, for instance of: openssl rand -hex 32',
+  });
 }
 
 async function connect(address: string, namespace: string): Promise<{ connection: NativeConnection; client: Client }> {

@@ -8,9 +8,11 @@ import { ObjectStorage } from './objects.ts';
 import { PlanFolder, type Plans } from './plans.ts';
 import { noRegistry, SharedRunRegistry, type RunRegistry } from './run-registry.ts';
 import { SharedArtifacts } from './shared-artifacts.ts';
+import { SharedCheckpoints } from './shared-checkpoints.ts';
 import { SharedPlans } from './shared-plans.ts';
 
 export { findGarbage, removeGarbage, type Garbage, type Wanted } from './garbage.ts';
+export { newestCheckpoint, type SharedCheckpoints } from './shared-checkpoints.ts';
 export type { RunRegistry } from './run-registry.ts';
 export { ArtifactStore, isPaidBy, type Artifacts, type UnpublishedManifest } from './artifacts.ts';
 
@@ -23,8 +25,8 @@ export interface Store extends ArtifactReader {
   artifacts: Artifacts;
   plans: Plans;
   runs: RunRegistry;
-  /** What hosts share; null where the store is this host's alone. */
-  objects: ObjectStorage | null;
+  /** Null where the store is this host's alone. */
+  checkpoints: SharedCheckpoints | null;
   savePlan(plan: Plan): Promise<void>;
   /** Plans that were read are kept in memory. @throws EpsilonflowError PLAN_MISSING, PLAN_ALTERED */
   loadPlan(digest: string): Promise<Plan>;
@@ -42,17 +44,17 @@ export function openStore(): Store {
     plans: new PlanFolder(statePaths.plans()),
   };
   const url = sharedStoreUrl();
-  if (url === null) return storeOf({ ...here, runs: noRegistry, objects: null });
+  if (url === null) return storeOf({ ...here, runs: noRegistry, checkpoints: null });
   const objects = new ObjectStorage(url);
   return storeOf({
     artifacts: new SharedArtifacts(here.artifacts, objects),
     plans: new SharedPlans(here.plans, objects),
     runs: new SharedRunRegistry(objects, statePaths.owner()),
-    objects,
+    checkpoints: new SharedCheckpoints(objects),
   });
 }
 
-function storeOf(parts: Pick<Store, 'artifacts' | 'plans' | 'runs' | 'objects'>): Store {
+function storeOf(parts: Pick<Store, 'artifacts' | 'plans' | 'runs' | 'checkpoints'>): Store {
   const plans = new Map<string, Promise<Plan>>();
   return {
     ...parts,
