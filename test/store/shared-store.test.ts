@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Plan } from '../../schemas/plan.ts';
+import { planDigest } from '../../schemas/plan-digest.ts';
 import type { StoredArtifact } from '../../store/artifacts.ts';
 import { findGarbage, openStore, removeGarbage, type Store, type UnpublishedManifest } from '../../store/index.ts';
 import { ObjectStorage } from '../../store/objects.ts';
@@ -188,11 +189,12 @@ describe.runIf(requires('object-storage', 'the store that hosts share'))('a stor
   });
 
   it('has the plans of all hosts', async () => {
-    const plan = { digest: 'cd'.repeat(32), nodes: [] } as unknown as Plan;
+    const made = { nodes: [], datasets: {}, privacy: {} } as unknown as Plan;
+    const plan = { ...made, digest: planDigest(made) };
     await here!.savePlan(plan);
     expect(await there!.loadPlan(plan.digest)).toEqual(plan);
     await objects.put(`plans/${'ef'.repeat(32)}.json`, Buffer.from(JSON.stringify(plan)));
-    await expect(there!.loadPlan('ef'.repeat(32))).rejects.toMatchObject({ code: 'PLAN_MISSING' });
+    await expect(there!.loadPlan('ef'.repeat(32))).rejects.toMatchObject({ code: 'PLAN_ALTERED' });
   });
 
   it('gives a run number once', async () => {
