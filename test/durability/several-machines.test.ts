@@ -100,6 +100,7 @@ describe.runIf(isRunnable)('two machines that share an experiment', () => {
       machine.remove();
     }
     await client?.connection.close();
+    process.env['EPSILONFLOW_HOME'] = world.environment['EPSILONFLOW_HOME'];
     await stopServices();
     await postgres?.remove();
     await objectServer?.remove();
