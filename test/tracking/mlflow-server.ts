@@ -2,11 +2,11 @@
 
 import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, openSync, closeSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { partsRoot } from '../../stack/paths.ts';
+import { freePort } from '../postgres-server.ts';
 
 export interface MlflowServer {
   uri: string;
@@ -59,12 +59,4 @@ export async function startMlflow(): Promise<MlflowServer> {
   const said = readFileSync(log, 'utf8').slice(-2000);
   await stop();
   throw new Error(`MLflow did not start:\n${said}`);
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer();
-  await new Promise<void>((resolve) => probe.listen(0, '127.0.0.1', resolve));
-  const { port } = probe.address() as AddressInfo;
-  await new Promise<void>((resolve) => probe.close(() => resolve()));
-  return port;
 }
