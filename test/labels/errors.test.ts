@@ -25,8 +25,6 @@ afterEach(() => removeState());
 
 const secret = 'what the record says';
 
-const parts = { store: openStore() };
-
 /** All that Temporal would see of a failure. */
 const seen = (failure: Error): string =>
   JSON.stringify({ ...failure, stack: failure.stack, message: failure.message, cause: failure.cause ?? null });
@@ -116,7 +114,7 @@ describe('an error of any activity', () => {
     const throwing = Object.fromEntries(
       Object.keys(calls).map((name) => [name, () => Promise.reject(thrown as Error)]),
     );
-    const wrapped = withMappedErrors(throwing, errorScopes(parts));
+    const wrapped = withMappedErrors(throwing, errorScopes({ store: openStore() }));
     const failures = new Map<string, ApplicationFailure>();
     for (const [name, args] of Object.entries(calls)) {
       const activity = wrapped[name] as (...args: unknown[]) => Promise<never>;
