@@ -71,7 +71,9 @@ class ProgressWatch {
   }
 
   private add(slug: string, told: string): void {
-    const progress = JSON.parse(told) as Progress;
+    const progress = JSON.parse(told) as Progress | null;
+    // A sign of life before there was any progress.
+    if (progress === null) return;
     const before = this.seen.get(slug);
     if (before) before.push(progress);
     else this.seen.set(slug, [progress]);
