@@ -38,6 +38,8 @@ export class Children {
   private readonly limits: RunLimits;
   /** By the child's name, ids of nodes that it has not told of. */
   private readonly open: Map<string, Set<string>>;
+  /** Names of those that were asked for and have not started yet. */
+  private readonly starting = new Set<string>();
   private batches: number;
 
   constructor(run: RunIdentity, limits: RunLimits, carried: CarriedRun | null) {
@@ -110,6 +112,7 @@ export class Children {
     options: Pick<ChildWorkflowOptions, 'staticSummary'> & { args: Parameters<T> },
   ): Promise<void> {
     this.open.set(name, new Set(nodes.map(({ id }) => id)));
+    this.starting.add(name);
     try {
       const child = await startChild(type, {
         ...options,
@@ -121,6 +124,8 @@ export class Children {
       void child.result().then(lose, lose);
     } catch (error) {
       this.end(name, error);
+    } finally {
+      this.starting.delete(name);
     }
   }
 
@@ -146,9 +151,9 @@ export class Children {
     await Promise.allSettled(requests);
   }
 
-  /** Finds those that were terminated: they report no more. */
+  /** Finds those that were terminated: they report no more. Those that Temporal does not know yet are not among them. */
   async lookAfter(): Promise<void> {
-    const names = [...this.open.keys()];
+    const names = [...this.open.keys()].filter((name) => !this.starting.has(name));
     if (names.length === 0) return;
     const ended = new Set(
       await control.findEnded(

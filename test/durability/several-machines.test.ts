@@ -24,7 +24,7 @@ import { startPostgres, type PostgresServer } from '../postgres-server.ts';
 import { generatorStep, openTinyWorld, specHead, type TinyWorld } from '../orchestration/tiny-experiment.ts';
 import { requires } from '../requires.ts';
 
-const steps = 24;
+const steps = 60;
 const run = { name: 'shared', number: 1, workflowId: 'shared/1-test' };
 
 const spec = `${specHead(run.name, { size: 2000, epsilon: 20 })}

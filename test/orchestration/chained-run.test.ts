@@ -230,6 +230,13 @@ describe('the children of a run', () => {
     expect(events()).toContainEqual(expect.objectContaining({ type: 'node-skipped', node: 'after', because: 'held' }));
   });
 
+  it('are not missed before they have started', async () => {
+    await work(() => Promise.resolve());
+    const plan = madeUpPlan('starting', layers(12));
+    const { result } = await world.start(plan, { batch: 1, lookEvery: 1 });
+    expect(await result).toMatchObject({ status: 'completed', completed: plan.nodes.length, failures: [] });
+  });
+
   it('are heard once, whatever is told twice, of others, or by strangers', async () => {
     const gate = new Gate();
     await work(({ nodeId }) => gate.wait(nodeId));
