@@ -45,14 +45,13 @@ export function parsePlan(text: string, digest: string): Plan {
   throw new EpsilonflowError('PLAN_ALTERED', message, { hint: errorCodes.PLAN_ALTERED.remedy });
 }
 
-/** Whether a plan can be read, unaltered. */
-export async function hasPlan(plans: Pick<Plans, 'load'>, digest: string): Promise<boolean> {
+/** A plan as it was saved; null when it is missing or altered. */
+export async function wholePlan(plans: Pick<Plans, 'load'>, digest: string): Promise<Plan | null> {
   try {
-    await plans.load(digest);
-    return true;
+    return await plans.load(digest);
   } catch (error) {
     if (error instanceof EpsilonflowError && (error.code === 'PLAN_MISSING' || error.code === 'PLAN_ALTERED'))
-      return false;
+      return null;
     throw error;
   }
 }
@@ -66,7 +65,7 @@ export class PlanFolder implements Plans {
   }
 
   async save(plan: Plan): Promise<void> {
-    if (await hasPlan(this, plan.digest)) return;
+    if (await wholePlan(this, plan.digest)) return;
     await naming(this.root, async () => {
       await mkdir(this.root, { recursive: true });
       await writeDurably(this.fileOf(plan.digest), JSON.stringify(plan));

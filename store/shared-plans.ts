@@ -3,10 +3,10 @@
 import type { Plan } from '../schemas/plan.ts';
 import type { ObjectStorage } from './objects.ts';
 import {
-  hasPlan,
   isPlanDigest,
   parsePlan,
   planMissing,
+  wholePlan,
   type PlanFolder,
   type Plans,
   type StoredPlan,
@@ -25,12 +25,13 @@ export class SharedPlans implements Plans {
 
   async save(plan: Plan): Promise<void> {
     await this.here.save(plan);
-    if (await hasPlan({ load: (digest) => this.shared(digest) }, plan.digest)) return;
+    if (await wholePlan({ load: (digest) => this.shared(digest) }, plan.digest)) return;
     await this.objects.put(nameOf(plan.digest), Buffer.from(JSON.stringify(plan)));
   }
 
   async load(digest: string): Promise<Plan> {
-    if (await hasPlan(this.here, digest)) return this.here.load(digest);
+    const present = await wholePlan(this.here, digest);
+    if (present) return present;
     const plan = await this.shared(digest);
     await this.here.save(plan);
     return plan;

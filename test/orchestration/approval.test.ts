@@ -1,24 +1,19 @@
 import { readFileSync } from 'node:fs';
 import { Client, Connection } from '@temporalio/client';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { openLedger } from '../../privacy/ledger/index.ts';
 import { ledgerUrl } from '../../stack/paths.ts';
-import { ensureTemporal, stopServices } from '../../stack/services.ts';
-import { stopWorker } from '../../stack/worker-process.ts';
+import { ensureTemporal } from '../../stack/services.ts';
 import { readEvents } from '../../tracking/events.ts';
-import { epsilonflowJson, generatorStep, openTinyWorld, specHead, type TinyWorld } from './tiny-experiment.ts';
+import { epsilonflowJson, generatorStep, specHead, syntheticStep } from './tiny-experiment.ts';
+import { worldOfTests } from './world-of-tests.ts';
 
 const head = specHead('asks').replace('budget:', 'soft-budget: 1.5, budget:');
 
 /** Two things to approve: the epsilon of 2 beforehand, and the synthetic set afterwards. */
 const spec = `${head}
 steps:
-${generatorStep({ steps: 2 })}
-  synthetic:
-    uses: generate
-    approval: required
-    with: { generator: "\${{ steps.generator }}", count: 20, maxTokens: 8, temperature: 1, seed: 1 }
-`;
+${generatorStep({ steps: 2 })}${syntheticStep('approval: required')}`;
 
 interface Outcome {
   run: string;
@@ -32,22 +27,12 @@ interface Outcome {
   errors: object[];
 }
 
-let world: TinyWorld;
+const world = worldOfTests();
 
-beforeAll(async () => {
-  world = await openTinyWorld({ train: 300, withModel: true });
-});
-
-afterAll(async () => {
-  await stopWorker();
-  await stopServices();
-  world.remove();
-});
-
-const command = (...args: string[]): ReturnType<typeof epsilonflowJson<Outcome>> => epsilonflowJson(world, ...args);
+const command = (...args: string[]): ReturnType<typeof epsilonflowJson<Outcome>> => epsilonflowJson(world(), ...args);
 
 it('waits above a soft budget and before a step that needs approval, and records who let it go on and why', async () => {
-  const file = world.write('asks.yaml', spec);
+  const file = world().write('asks.yaml', spec);
   const first = await command('run', file);
   expect(first).toMatchObject({ code: 6, status: 'waiting', counts: { completed: 0 } });
   expect(first.awaiting).toMatchObject({ steps: [], accounts: [{ account: 'weather', softBudget: 1.5 }] });
@@ -82,7 +67,7 @@ it('waits above a soft budget and before a step that needs approval, and records
 }, 300_000);
 
 it('starts without approval what nothing asks it for, and refuses an approval that nothing waits for', async () => {
-  const reused = await command('run', world.write('again.yaml', spec.replace('name: asks', 'name: again')));
+  const reused = await command('run', world().write('again.yaml', spec.replace('name: asks', 'name: again')));
   expect(reused).toMatchObject({ code: 0, counts: { completed: 2, reused: 2 }, approvals: [] });
   const late = await command('approve', 'again', '--reason', 'too late');
   expect(late).toMatchObject({ code: 2, errors: [{ code: 'ARGUMENT_INVALID' }] });

@@ -1,27 +1,15 @@
-import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import { expect, it, vi } from 'vitest';
 import { openLedger } from '../../privacy/ledger/index.ts';
 import { ledgerUrl } from '../../stack/paths.ts';
-import { stopServices } from '../../stack/services.ts';
-import { stopWorker } from '../../stack/worker-process.ts';
 import { readEvents } from '../../tracking/events.ts';
-import {
-  epsilonflowJson,
-  generatorStep,
-  jobProcesses,
-  openTinyWorld,
-  specHead,
-  type TinyWorld,
-} from './tiny-experiment.ts';
+import { epsilonflowJson, generatorStep, jobProcesses, specHead, syntheticStep } from './tiny-experiment.ts';
+import { worldOfTests } from './world-of-tests.ts';
 
 const steps = 300;
 
 const spec = `${specHead('held', { epsilon: 50 })}
 steps:
-${generatorStep({ steps, batch: 120 })}
-  synthetic:
-    uses: generate
-    with: { generator: "\${{ steps.generator }}", count: 20, maxTokens: 8, temperature: 1, seed: 1 }
-`;
+${generatorStep({ steps, batch: 120 })}${syntheticStep()}`;
 
 interface Outcome {
   run: string;
@@ -33,29 +21,19 @@ interface Outcome {
   errors: object[];
 }
 
-let world: TinyWorld;
+const world = worldOfTests();
 
-beforeAll(async () => {
-  world = await openTinyWorld({ train: 300, withModel: true });
-});
-
-afterAll(async () => {
-  await stopWorker();
-  await stopServices();
-  world.remove();
-});
-
-const command = (...args: string[]): ReturnType<typeof epsilonflowJson<Outcome>> => epsilonflowJson(world, ...args);
+const command = (...args: string[]): ReturnType<typeof epsilonflowJson<Outcome>> => epsilonflowJson(world(), ...args);
 
 const trainedSteps = (directory: string): number[] =>
   readEvents(directory).events.flatMap((event) => (event.type === 'metric' ? [event.step] : []));
 
 it('frees the processor, keeps what is reserved, and goes on from the checkpoint without a second charge', async () => {
-  const { directory } = await command('run', world.write('held.yaml', spec), '--detach');
+  const { directory } = await command('run', world().write('held.yaml', spec), '--detach');
   await vi.waitUntil(() => trainedSteps(directory).length > 2, { timeout: 120_000, interval: 50 });
 
   expect(await command('pause', 'held')).toMatchObject({ code: 0, run: 'held/1', paused: true });
-  expect(jobProcesses(world)).toEqual([]);
+  expect(jobProcesses(world())).toEqual([]);
   expect(await command('status', 'held')).toMatchObject({ status: 'paused', counts: { running: 0 } });
   const before = trainedSteps(directory);
   expect(before.length).toBeLessThan(steps);

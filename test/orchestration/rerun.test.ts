@@ -1,18 +1,11 @@
-import { afterAll, beforeAll, expect, it } from 'vitest';
-import { openLedger } from '../../privacy/ledger/index.ts';
-import { ledgerUrl } from '../../stack/paths.ts';
-import { stopServices } from '../../stack/services.ts';
-import { stopWorker } from '../../stack/worker-process.ts';
+import { expect, it } from 'vitest';
 import { openStore } from '../../store/index.ts';
-import { epsilonflowJson, generatorStep, openTinyWorld, specHead, type TinyWorld } from './tiny-experiment.ts';
+import { epsilonflowJson, generatorStep, specHead, syntheticStep } from './tiny-experiment.ts';
+import { experimentsCharged, worldOfTests } from './world-of-tests.ts';
 
 const spec = `${specHead('twice')}
 steps:
-${generatorStep({ steps: 2 })}
-  synthetic:
-    uses: generate
-    with: { generator: "\${{ steps.generator }}", count: 20, maxTokens: 8, temperature: 1, seed: 1 }
-`;
+${generatorStep({ steps: 2 })}${syntheticStep()}`;
 
 interface Outcome {
   run: string;
@@ -22,34 +15,17 @@ interface Outcome {
   errors: object[];
 }
 
-let world: TinyWorld;
+const world = worldOfTests();
 
-beforeAll(async () => {
-  world = await openTinyWorld({ train: 300, withModel: true });
-});
+const command = (...args: string[]): ReturnType<typeof epsilonflowJson<Outcome>> => epsilonflowJson(world(), ...args);
 
-afterAll(async () => {
-  await stopWorker();
-  await stopServices();
-  world.remove();
-});
-
-const command = (...args: string[]): ReturnType<typeof epsilonflowJson<Outcome>> => epsilonflowJson(world, ...args);
-
-async function committed(): Promise<number[]> {
-  const ledger = await openLedger(ledgerUrl());
-  try {
-    return (await ledger.accountSummary('weather'))!.experiments.map(({ entries }) => entries.committed);
-  } finally {
-    await ledger.close();
-  }
-}
+const committed = async (): Promise<number[]> => (await experimentsCharged()).map(({ entries }) => entries.committed);
 
 const keysOf = async ({ planDigest }: Outcome): Promise<string[]> =>
   (await openStore().loadPlan(planDigest)).nodes.map(({ key }) => key);
 
 it('makes new results of a step beside the old ones, for nothing where nothing private runs again', async () => {
-  const first = await command('run', world.write('twice.yaml', spec));
+  const first = await command('run', world().write('twice.yaml', spec));
   expect(first).toMatchObject({ code: 0, run: 'twice/1', counts: { completed: 2, reused: 0 } });
   const unknown = await command('rerun', 'twice', '--from', 'nothing');
   expect(unknown).toMatchObject({ code: 2, errors: [{ code: 'ARGUMENT_INVALID' }] });
@@ -73,6 +49,6 @@ it('charges a private step that runs again when the cost is agreed to', async ()
   expect(await command('verify', 'twice/3')).toMatchObject({ code: 0, mismatches: [] });
 
   // The spec still names the first results.
-  const plain = await command('run', world.write('twice.yaml', spec));
+  const plain = await command('run', world().write('twice.yaml', spec));
   expect(plain).toMatchObject({ code: 0, run: 'twice/4', counts: { completed: 2, reused: 2 } });
 }, 300_000);

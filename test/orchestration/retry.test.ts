@@ -1,27 +1,13 @@
-import { afterAll, beforeAll, expect, it, vi } from 'vitest';
-import { openLedger } from '../../privacy/ledger/index.ts';
-import { ledgerUrl } from '../../stack/paths.ts';
-import { stopServices } from '../../stack/services.ts';
-import { stopWorker } from '../../stack/worker-process.ts';
-import {
-  epsilonflowJson,
-  generatorStep,
-  jobProcesses,
-  openTinyWorld,
-  specHead,
-  type TinyWorld,
-} from './tiny-experiment.ts';
+import { expect, it, vi } from 'vitest';
+import { epsilonflowJson, generatorStep, jobProcesses, specHead, syntheticStep } from './tiny-experiment.ts';
+import { experimentsCharged, worldOfTests } from './world-of-tests.ts';
 
 /** Of two private instances one fails: the base model's context is 64 tokens. */
 const spec = `${specHead('partly')}
 matrix:
   sequence: [32, 96]
 steps:
-${generatorStep({ steps: 2, sequence: '"${{ matrix.sequence }}"' })}
-  synthetic:
-    uses: generate
-    with: { generator: "\${{ steps.generator }}", count: 20, maxTokens: 8, temperature: 1, seed: 1 }
-`;
+${generatorStep({ steps: 2, sequence: '"${{ matrix.sequence }}"' })}${syntheticStep()}`;
 
 interface Outcome {
   run: string;
@@ -31,31 +17,14 @@ interface Outcome {
   errors: object[];
 }
 
-let world: TinyWorld;
+const world = worldOfTests();
 
-beforeAll(async () => {
-  world = await openTinyWorld({ train: 300, withModel: true });
-});
+const command = (...args: string[]): ReturnType<typeof epsilonflowJson<Outcome>> => epsilonflowJson(world(), ...args);
 
-afterAll(async () => {
-  await stopWorker();
-  await stopServices();
-  world.remove();
-});
-
-const command = (...args: string[]): ReturnType<typeof epsilonflowJson<Outcome>> => epsilonflowJson(world, ...args);
-
-async function entries(): Promise<object[]> {
-  const ledger = await openLedger(ledgerUrl());
-  try {
-    return (await ledger.accountSummary('weather'))!.experiments.map((experiment) => experiment.entries);
-  } finally {
-    await ledger.close();
-  }
-}
+const entries = async (): Promise<object[]> => (await experimentsCharged()).map((experiment) => experiment.entries);
 
 it('runs what failed or was skipped again when the cost is agreed to, and reuses the rest', async () => {
-  const file = world.write('partly.yaml', spec);
+  const file = world().write('partly.yaml', spec);
   expect(await command('run', file)).toMatchObject({ code: 1, counts: { completed: 2, failed: 1, skipped: 1 } });
   const first = { reserved: 0, begun: 1, committed: 1, released: 0 };
   expect(await entries()).toEqual([first]);
@@ -79,10 +48,10 @@ it('runs what failed or was skipped again when the cost is agreed to, and reuses
 }, 240_000);
 
 it('refuses an edited spec, and has nothing to do for a complete run', async () => {
-  const file = world.write('whole.yaml', spec.replace('[32, 96]', '[32]').replace('name: partly', 'name: whole'));
+  const file = world().write('whole.yaml', spec.replace('[32, 96]', '[32]').replace('name: partly', 'name: whole'));
   expect(await command('run', file)).toMatchObject({ code: 0, counts: { completed: 2 } });
   expect(await command('retry', 'whole')).toMatchObject({ code: 0, run: 'whole/1', retried: false });
-  world.write('partly.yaml', spec.replace('steps: 2', 'steps: 3'));
+  world().write('partly.yaml', spec.replace('steps: 2', 'steps: 3'));
   const edited = await command('retry', 'partly/1', '--spend');
   expect(edited).toMatchObject({ code: 2, errors: [{ code: 'ARGUMENT_INVALID' }] });
 }, 120_000);
@@ -90,9 +59,9 @@ it('refuses an edited spec, and has nothing to do for a complete run', async () 
 it('refuses a run that is under way, and finishes one that was cancelled', async () => {
   const changes = { '[32, 96]': '[32]', 'name: partly': 'name: long', 'steps: 2': 'steps: 100' };
   const text = Object.entries(changes).reduce((all, [from, to]) => all.replace(from, to), spec);
-  const file = world.write('long.yaml', text);
+  const file = world().write('long.yaml', text);
   await command('run', file, '--detach');
-  await vi.waitUntil(() => jobProcesses(world).length > 0, { timeout: 60_000, interval: 50 });
+  await vi.waitUntil(() => jobProcesses(world()).length > 0, { timeout: 60_000, interval: 50 });
   expect(await command('retry', 'long', '--spend')).toMatchObject({ code: 2, errors: [{ code: 'ARGUMENT_INVALID' }] });
   await command('cancel', 'long');
   await vi.waitUntil(async () => (await command('status', 'long')).status === 'cancelled', { timeout: 60_000 });

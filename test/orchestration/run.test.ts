@@ -1,22 +1,15 @@
-import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { readFileSync } from 'node:fs';
 import { Client, Connection } from '@temporalio/client';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { killProcess } from '../../activities/process-identity.ts';
 import { openLedger } from '../../privacy/ledger/index.ts';
 import { ledgerUrl } from '../../stack/paths.ts';
-import { ensureTemporal, stopServices } from '../../stack/services.ts';
-import { findWorker, stopWorker } from '../../stack/worker-process.ts';
+import { ensureTemporal } from '../../stack/services.ts';
+import { findWorker } from '../../stack/worker-process.ts';
 import { readEvents } from '../../tracking/events.ts';
-import {
-  epsilonflow,
-  epsilonflowJson,
-  generatorStep,
-  jobProcesses,
-  openTinyWorld,
-  specHead,
-  type TinyWorld,
-} from './tiny-experiment.ts';
+import { epsilonflow, epsilonflowJson, generatorStep, jobProcesses, specHead } from './tiny-experiment.ts';
+import { worldOfTests } from './world-of-tests.ts';
 
 /** A run of seconds; `changes` replaces values of the generator step. */
 const spec = (name: string, changes: Record<string, string | number> = {}, epsilon = 20): string =>
@@ -47,20 +40,10 @@ interface Outcome {
   errors: { code: string }[];
 }
 
-let world: TinyWorld;
-
-beforeAll(async () => {
-  world = await openTinyWorld({ train: 300, withModel: true });
-});
-
-afterAll(async () => {
-  await stopWorker();
-  await stopServices();
-  world.remove();
-});
+const world = worldOfTests();
 
 const runSpec = (file: string, ...options: string[]): ReturnType<typeof epsilonflowJson<Outcome>> =>
-  epsilonflowJson(world, 'run', file, ...options);
+  epsilonflowJson(world(), 'run', file, ...options);
 
 async function until(what: string, look: () => boolean | Promise<boolean>): Promise<void> {
   for (const deadline = Date.now() + 120_000; !(await look()); await sleep(50)) {
@@ -72,7 +55,7 @@ const trains = (directory: string): boolean => readEvents(directory).events.some
 
 describe('epsilonflow run', () => {
   it('takes a spec to its result, and reuses all of it the next time', async () => {
-    const file = world.write('whole.yaml', spec('whole'));
+    const file = world().write('whole.yaml', spec('whole'));
     const first = await runSpec(file);
     expect(first).toMatchObject({ code: 0, status: 'completed', run: 'whole/1', errors: [] });
     expect(first.counts).toMatchObject({ nodes: 8, completed: 8, reused: 0, failed: 0 });
@@ -81,7 +64,7 @@ describe('epsilonflow run', () => {
     const before = await ledger.accountSummary('weather');
     expect(before?.experiments.map(({ entries }) => entries.committed)).toEqual([2]);
 
-    const second = await epsilonflow(world, 'run', file);
+    const second = await epsilonflow(world(), 'run', file);
     expect(second.code).toBe(0);
     expect(second.stdout).toContain('8 of 8 instances done, 8 of them reused from earlier runs');
     expect((await ledger.accountSummary('weather'))?.total).toBe(before?.total);
@@ -90,7 +73,7 @@ describe('epsilonflow run', () => {
 
   it('keeps everything that does not depend on an instance that failed', async () => {
     // Fails in the step itself: the base model's context is 64 tokens.
-    const file = world.write('partly.yaml', spec('partly', { sequence: 96 }).replace('[2, 4]', '[3]'));
+    const file = world().write('partly.yaml', spec('partly', { sequence: 96 }).replace('[2, 4]', '[3]'));
     const { code, counts, failures, errors } = await runSpec(file);
     expect(code).toBe(1);
     expect(counts).toMatchObject({ failed: 1, skipped: 3 });
@@ -110,22 +93,22 @@ describe('epsilonflow run', () => {
   }, 120_000);
 
   it('refuses a run over budget with exit code 3 and starts nothing', async () => {
-    const file = world.write('greedy.yaml', spec('greedy', { seed: 9 }, 1));
-    const { code, stdout } = await epsilonflow(world, 'run', file, '--json');
+    const file = world().write('greedy.yaml', spec('greedy', { seed: 9 }, 1));
+    const { code, stdout } = await epsilonflow(world(), 'run', file, '--json');
     expect(code).toBe(3);
     expect(JSON.parse(stdout)).toMatchObject({ errors: [{ code: 'BUDGET_REFUSED' }] });
-    const status = await epsilonflow(world, 'status', '--json');
+    const status = await epsilonflow(world(), 'status', '--json');
     expect((JSON.parse(status.stdout) as { runs: { run: string }[] }).runs.map(({ run }) => run)).not.toContain(
       'greedy/1',
     );
   });
 
   it('is left by Ctrl-C, shown again by the same command, goes on when the worker dies, and ends by cancel', async () => {
-    const file = world.write('long.yaml', spec('long', { steps: 5000, seed: 2 }).replace('[2, 4]', '[1]'));
+    const file = world().write('long.yaml', spec('long', { steps: 5000, seed: 2 }).replace('[2, 4]', '[1]'));
     const started = await runSpec(file, '--detach');
     expect(started).toMatchObject({ code: 0, status: 'running', run: 'long/1' });
 
-    const attached = epsilonflow(world, 'run', file);
+    const attached = epsilonflow(world(), 'run', file);
     let said = '';
     attached.child.stderr!.on('data', (chunk: Buffer) => (said += chunk.toString()));
     await until('it is attached', () => said.includes('long/1 goes on'));
@@ -136,17 +119,17 @@ describe('epsilonflow run', () => {
     expect(left.stderr).toContain('long/1 goes on');
     expect(left.stderr).toContain('Detached: the run goes on');
 
-    const again = epsilonflow(world, 'run', file, '--json');
+    const again = epsilonflow(world(), 'run', file, '--json');
     killProcess(findWorker()!.process, 'SIGKILL');
     await until('another attempt has begun', () =>
       readEvents(started.directory).events.some((event) => event.type === 'node-started' && event.attempt === 2),
     );
-    const cancelled = await epsilonflow(world, 'cancel', 'long/1', '--json');
+    const cancelled = await epsilonflow(world(), 'cancel', 'long/1', '--json');
     expect(JSON.parse(cancelled.stdout)).toEqual({ run: 'long/1', cancelled: true });
     const ended = await again;
     expect(ended.code).toBe(5);
     expect(JSON.parse(ended.stdout)).toMatchObject({ status: 'cancelled', counts: { cancelled: 1, skipped: 3 } });
-    expect(jobProcesses(world)).toEqual([]);
+    expect(jobProcesses(world())).toEqual([]);
 
     // What had begun stays charged; a new run is a new entry.
     const ledger = await openLedger(ledgerUrl());

@@ -4,31 +4,17 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { EpsilonflowError } from '../../schemas/errors.ts';
-import { ArtifactStore, type UnpublishedManifest } from '../../store/index.ts';
+import { ArtifactStore } from '../../store/index.ts';
+import { madeUpKey as key, madeUpManifest as manifest } from '../made-up-manifest.ts';
 import { requires } from '../requires.ts';
 
 let folder: string;
 let store: ArtifactStore;
-const key = 'ab'.repeat(32);
-
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'store test '));
   store = new ArtifactStore({ shared: join(folder, 'shared'), private: join(folder, 'private') });
 });
 afterEach(() => rm(folder, { recursive: true, force: true }));
-
-const manifest = (changes: Partial<UnpublishedManifest> = {}): UnpublishedManifest => ({
-  key,
-  kind: 'generate',
-  label: 'dp',
-  sensitivity: 'benchmark',
-  nodeId: 'synthetic[seed=1]',
-  axes: { seed: 1 },
-  metrics: { records: 1 },
-  summary: {},
-  privacy: [],
-  ...changes,
-});
 
 async function staged(content: string, label: 'dp' | 'non-private' = 'dp') {
   const stage = await store.stage('owner', label);

@@ -70,6 +70,13 @@ ${Object.entries(numbers)
   .join('\n')}`;
 }
 
+/** A `synthetic` step after it, of a few short texts. @param extra lines of the step */
+export const syntheticStep = (extra = ''): string => `
+  synthetic:
+    uses: generate${extra && `\n    ${extra}`}
+    with: { generator: "\${{ steps.generator }}", count: 20, maxTokens: 8, temperature: 1, seed: 1 }
+`;
+
 /** Makes the folder and its data; `withModel` adds `base/`, a decoder with random weights. */
 export async function openTinyWorld(options: { train: number; withModel: boolean }): Promise<TinyWorld> {
   const folder = mkdtempSync(join(tmpdir(), 'tiny world '));

@@ -9,23 +9,10 @@ import type { StoredArtifact } from '../../store/artifacts.ts';
 import { findGarbage, openStore, removeGarbage, type Store, type UnpublishedManifest } from '../../store/index.ts';
 import { ObjectStorage } from '../../store/objects.ts';
 import { startObjectServer, type ObjectServer } from '../object-server.ts';
+import { madeUpKey as key, madeUpManifest as manifest } from '../made-up-manifest.ts';
 import { requires } from '../requires.ts';
 
-const key = 'ab'.repeat(32);
 const secret = 'a secret that the workers of this test share';
-
-const manifest = (changes: Partial<UnpublishedManifest> = {}): UnpublishedManifest => ({
-  key,
-  kind: 'generate',
-  label: 'dp',
-  sensitivity: 'benchmark',
-  nodeId: 'synthetic[seed=1]',
-  axes: { seed: 1 },
-  metrics: { records: 1 },
-  summary: {},
-  privacy: [],
-  ...changes,
-});
 
 describe.runIf(requires('object-storage', 'the store that hosts share'))('a store that hosts share', () => {
   let server: ObjectServer;
