@@ -25,6 +25,7 @@ const kinds: { [K in StepKind]: () => Promise<{ run: StepRunner<K> }> } = {
   finetune: () => import('./finetune.ts'),
   generate: () => import('./generate.ts'),
   'train-classifier': () => import('./train-classifier.ts'),
+  measure: () => import('./measure.ts'),
   compare: () => import('./compare.ts'),
 };
 

@@ -55,7 +55,7 @@ export function stopRunningJobs(): void {
 /** One activity type a step kind, so that Temporal's pages and limits tell them apart. */
 export function createStepActivities(parts: WorkerParts): StepActivities {
   const run = (request: StepRequest): Promise<StepOutcome> => runStep(parts, request);
-  return { pretrain: run, finetune: run, generate: run, 'train-classifier': run, compare: run };
+  return { pretrain: run, finetune: run, generate: run, 'train-classifier': run, measure: run, compare: run };
 }
 
 /**

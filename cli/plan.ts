@@ -3,7 +3,7 @@
 import type { Command } from 'commander';
 
 import type { Compiled } from '../compiler/index.ts';
-import { accountOf, chargesOf, splitOfAccount, waivedAccountOf } from '../schemas/charges.ts';
+import { accountOf, chargesOf, splitOfAccount, waivedAccountsOf } from '../schemas/charges.ts';
 import type { NodeCharge, Plan, PlanAccount, PlanNode } from '../schemas/plan.ts';
 import {
   action,
@@ -109,8 +109,9 @@ function printAccount(plan: Plan, name: string, account: PlanAccount): void {
   printLine(
     `├─ this plan   ${spent(account.experiment, account.unbounded)}${charged.length > 1 ? ', composed of' : ''}`,
   );
-  if (plan.nodes.some((node) => waivedAccountOf(node) === name)) {
-    printLine(`│  ${styled('yellow', 'exact figures of its records leave besides, under the waiver test-metrics')}`);
+  const waived = plan.nodes.flatMap((node) => waivedAccountsOf(node, plan).filter(({ account: of }) => of === name));
+  for (const waiver of new Set(waived.map((each) => each.waiver))) {
+    printLine(`│  ${styled('yellow', `exact figures of its records leave besides, under the waiver ${waiver}`)}`);
   }
   const lines = charged
     .slice(0, shownMechanisms)

@@ -13,7 +13,7 @@ import {
   publicRowsOf,
   rowsOf,
 } from '../privacy/ledger/index.ts';
-import { benchmarkTestsOf, splitOfAccount, waivedAccountOf } from '../schemas/charges.ts';
+import { benchmarkTestsOf, splitOfAccount, waivedAccountsOf } from '../schemas/charges.ts';
 import type { Plan } from '../schemas/plan.ts';
 import { ledgerUrl } from '../stack/paths.ts';
 import { ensureMarker, openProjectLedger } from '../stack/project-ledger.ts';
@@ -58,16 +58,16 @@ export const markerOf = ({ privacy, datasets, spec }: Plan): string | null =>
     ? markerFile(spec.file)
     : null;
 
-/** Exact figures of private test records that a plan lets leave. */
-function waiversOf({ name: experiment, digest: planDigest, datasets, nodes, waivers }: Plan): PlanWaiver[] {
-  const accounts = [...new Set(nodes.flatMap((node) => waivedAccountOf(node) ?? []))].sort();
-  if (accounts.length === 0) return [];
-  return waivers
-    .filter(({ name }) => name === 'test-metrics')
-    .map(({ name: waiver, reason }) => ({
-      ...{ waiver, reason, experiment, planDigest },
-      accounts: accounts.map((account) => envelopeAccount(account, datasets)),
-    }));
+/** Exact figures of private records that a plan lets leave. */
+function waiversOf(plan: Plan): PlanWaiver[] {
+  const { name: experiment, digest: planDigest, datasets, nodes, waivers } = plan;
+  const waived = nodes.flatMap((node) => waivedAccountsOf(node, plan));
+  return waivers.flatMap(({ name: waiver, reason }) => {
+    const accounts = new Set(waived.filter((each) => each.waiver === waiver).map(({ account }) => account));
+    if (accounts.size === 0) return [];
+    const envelopes = [...accounts].sort().map((account) => envelopeAccount(account, datasets));
+    return [{ waiver, reason, experiment, planDigest, accounts: envelopes }];
+  });
 }
 
 /**

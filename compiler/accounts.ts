@@ -1,15 +1,17 @@
 /** @file Which accounts a plan is charged to, for what, and what that comes to. */
 
-import { accountOf, chargesOf, splitOfAccount, waivedAccountOf } from '../schemas/charges.ts';
+import { accountOf, chargesOf, splitOfAccount, waivedAccountsOf } from '../schemas/charges.ts';
 import type { Plan, PlanAccount, PlanNode } from '../schemas/plan.ts';
 import type { AccountFigures, AccountRequest, CompileHost, PendingCharge } from './host.ts';
 import { mechanismEvents } from './mechanisms.ts';
 
 /** Every account that the plan may concern: of a dataset that is not public, and of a test split that it charges or waives. */
-export function accountsOf({ datasets, nodes }: Plan): string[] {
-  const concerned = nodes.flatMap((node) => [...chargesOf(node).map(accountOf), waivedAccountOf(node)]);
+export function accountsOf(plan: Plan): string[] {
+  const { datasets, nodes } = plan;
+  const waived = nodes.flatMap((node) => waivedAccountsOf(node, plan).map(({ account }) => account));
+  const charged = nodes.flatMap((node) => chargesOf(node).map(accountOf));
   const named = Object.values(datasets).flatMap(({ name, privacy }) => (privacy === null ? [] : [name]));
-  return [...new Set([...named, ...concerned.filter((account) => account !== null)])].sort();
+  return [...new Set([...named, ...charged, ...waived])].sort();
 }
 
 /** What is charged to an account; two nodes of one content key are one result, and charged once. */

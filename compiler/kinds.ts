@@ -27,6 +27,13 @@ export const kinds: Record<StepKind, KindInfo> = {
       test: { accepts: ['dataset'], split: 'test', labelled: true },
     },
   },
+  measure: {
+    version: 1,
+    inputs: {
+      synthetic: { accepts: ['generate', 'dataset'], split: 'train' },
+      real: { accepts: ['dataset'], split: 'test' },
+    },
+  },
   compare: {
     version: 1,
     inputs: { arms: { accepts: ['train-classifier'] }, ceiling: { accepts: ['train-classifier'] } },

@@ -4,6 +4,7 @@ import { EpsilonflowError, type Position } from '../schemas/errors.ts';
 import { joinLabels, joinSensitivities } from '../schemas/labels.ts';
 import type { PlanDataset, PlanInput, PlanModel, PlanNode } from '../schemas/plan.ts';
 import { arithmeticOf, type Epsilon, type FinetuneParams, type TrainClassifierParams } from '../schemas/step-params.ts';
+import { isShut, levelsOf, waiversOf } from './compared-arms.ts';
 import type { FaultList } from './faults.ts';
 import { kinds } from './kinds.ts';
 import type { Combination } from './matrix.ts';
@@ -74,6 +75,9 @@ export class NodeContext {
         break;
       case 'train-classifier':
         classes = this.#classifier();
+        break;
+      case 'measure':
+        classes = this.#measure();
         break;
       case 'compare':
         classes = this.#compare();
@@ -234,12 +238,7 @@ export class NodeContext {
       node.label = 'non-private';
       return true;
     }
-    if (test.privacy === null) {
-      const hint = 'Set privacy.size to a public number of records: delta follows from it.';
-      const message = `Test counts of private dataset "${test.name}" need a declared size`;
-      this.#faults.add('SPEC_PRIVACY', message, this.#at('test'), hint);
-      return false;
-    }
+    if (!this.#hasSize(test, 'test', 'Test counts')) return false;
     if (this.#resources.waivers.has('test-metrics')) {
       this.#waive('test-metrics');
       node.label = 'non-private';
@@ -252,6 +251,54 @@ export class NodeContext {
     node.release = charge;
     node.label = joinLabels([node.label, 'dp']);
     return true;
+  }
+
+  /** Whether a private dataset without training records to count declares a size, which an account needs. */
+  #hasSize({ name, privacy }: PlanDataset, role: string, figures: string): boolean {
+    if (privacy !== null) return true;
+    const hint = 'Set privacy.size to a public number of records: delta follows from it.';
+    const message = `${figures} of private dataset "${name}" need a declared size`;
+    this.#faults.add('SPEC_PRIVACY', message, this.#at(role), hint);
+    return false;
+  }
+
+  /** All measures are exact: those of a benchmark may leave, those of private records under a waiver. */
+  #measure(): null | undefined {
+    const made = this.#sources.get('synthetic')?.[0]?.node;
+    if (made !== undefined && isShut(made)) {
+      const message = `The text of ${made.id} comes of training without DP on private records, which measures would tell of`;
+      this.#faults.add(
+        'SPEC_PRIVACY',
+        message,
+        this.#at('synthetic'),
+        'Measure text of a generator with a finite epsilon.',
+      );
+      return undefined;
+    }
+    const read = (made === undefined ? ['synthetic', 'real'] : ['real']).map((role) => ({
+      role,
+      dataset: this.#usable(role),
+    }));
+    for (const { role, dataset } of read) {
+      if (dataset === undefined) return undefined;
+      if (dataset.sensitivity !== 'public') this.#node.label = 'non-private';
+      if (dataset.sensitivity === 'private' && !this.#mayMeasure(dataset, role)) return undefined;
+    }
+    return null;
+  }
+
+  #mayMeasure(dataset: PlanDataset, role: string): boolean {
+    if (this.#resources.waivers.has('measures')) {
+      this.#waive('measures');
+      return this.#hasSize(dataset, role, 'Measures');
+    }
+    this.#faults.add(
+      'SPEC_PRIVACY',
+      `Measures against private dataset "${dataset.name}" are exact, and no epsilon bounds what they tell of it`,
+      this.#at(role),
+      'Measure against public records, or state waive: [{ name: measures, reason: ... }].',
+    );
+    return false;
   }
 
   #waive(name: WaiverName): void {
@@ -273,14 +320,7 @@ export class NodeContext {
   }
 
   #compare(): null | undefined {
-    const arms = [...this.#sources].filter(([role]) => role !== 'ceiling');
-    const shown = new Map<string, string>();
-    for (const [role, instances] of arms) {
-      for (const { epsilons, node } of instances) {
-        const level = epsilons.size === 0 ? undefined : strongest(epsilons);
-        if (level !== undefined && !shown.has(String(level))) shown.set(String(level), `${role.slice(5)} (${node.id})`);
-      }
-    }
+    const shown = levelsOf([...this.#sources].filter(([role]) => role !== 'ceiling'));
     if (shown.size > 1) {
       const list = [...shown].map(([epsilon, arm]) => `${arm} at epsilon ${epsilon}`).join(', ');
       this.#faults.add(
@@ -291,19 +331,7 @@ export class NodeContext {
       );
       return undefined;
     }
-    // What is compared leaves only if each of its figures may: a waiver of one arm is none for the others.
-    const compared = [...this.#sources.values()].flat().map(({ node }) => node);
-    const waivers = new Set(compared.flatMap((node) => node.waivers));
-    const waived = (node: PlanNode): boolean => node.waivers.includes('test-metrics');
-    const isShut = (node: PlanNode): boolean => node.label === 'non-private' && node.sensitivity === 'private';
-    if (compared.some((node) => isShut(node) && !waived(node))) waivers.delete('test-metrics');
-    this.#node.waivers = [...waivers].sort();
+    this.#node.waivers = waiversOf([...this.#sources.values()].flat().map(({ node }) => node));
     return null;
   }
-}
-
-/** The largest of some epsilons. */
-function strongest(epsilons: ReadonlySet<Epsilon>): Epsilon {
-  if (epsilons.has('inf')) return 'inf';
-  return Math.max(...[...epsilons].filter((epsilon) => epsilon !== 'inf'));
 }

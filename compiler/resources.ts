@@ -10,7 +10,9 @@ import type { CompileHost } from './host.ts';
 import { child, entriesOf, itemsOf, type Source, stringOf } from './source.ts';
 
 /** Rules of the privacy invariant that a spec may set aside. */
-export type WaiverName = 'test-metrics' | 'non-private-training';
+const waiverNames = ['test-metrics', 'measures', 'non-private-training'] as const;
+
+export type WaiverName = (typeof waiverNames)[number];
 
 interface DatasetDraft extends DatasetSource {
   at: Position;
@@ -219,9 +221,9 @@ export async function readModels(
 /** Names of the waivers that the spec states with a reason. */
 export function readWaivers(source: Source | undefined): { name: WaiverName; reason: string }[] {
   return itemsOf(source).flatMap((item) => {
-    const name = stringOf(child(item, 'name'));
+    const written = stringOf(child(item, 'name'));
+    const name = waiverNames.find((known) => known === written);
     const reason = stringOf(child(item, 'reason'));
-    const known = name === 'test-metrics' || name === 'non-private-training';
-    return known && reason !== undefined && reason.trim() !== '' ? [{ name, reason }] : [];
+    return name !== undefined && reason !== undefined && reason.trim() !== '' ? [{ name, reason }] : [];
   });
 }

@@ -1,6 +1,11 @@
-/** @file Public door of the measures. All are pure functions of numbers. */
+/** @file Public door of the measures. All are pure functions of numbers and words. */
 
 export { accuracy, confusionMatrix, macroF1, majorityAccuracy, withoutNegatives } from './classification.ts';
+export { NearTextIndex } from './near-texts.ts';
+export { trainNaiveBayes } from './naive-bayes.ts';
+export { meanFigure, resampledFigure, resampledRows } from './resampling.ts';
+export { selfBleu } from './self-bleu.ts';
+export { type CountedSet, SetCounter } from './text-sets.ts';
 export {
   bootstrapInterval,
   type Interval,

@@ -1,6 +1,6 @@
 /** @file What a node is charged for, and which account pays. Pure. */
 
-import type { NodeCharge, Plan, PlanNode } from './plan.ts';
+import type { NodeCharge, Plan, PlanNode, Sensitivity, StepKind } from './plan.ts';
 
 /** The charges of a node, each an entry of the ledger of its own: training, then the release of test counts. */
 export const chargesOf = ({ privacy, release }: Pick<PlanNode, 'privacy' | 'release'>): NodeCharge[] =>
@@ -13,19 +13,48 @@ const testSuffix = '/test';
 export const accountOf = ({ dataset, mechanism }: Pick<NodeCharge, 'dataset' | 'mechanism'>): string =>
   mechanism.kind === 'discrete-laplace' ? dataset + testSuffix : dataset;
 
-/** The account of the test records that a node shows exact figures of, under a waiver; null when there is none. */
-export function waivedAccountOf({ inputs: { test }, waivers }: Pick<PlanNode, 'inputs' | 'waivers'>): string | null {
-  return waivers.includes('test-metrics') && test !== undefined && 'dataset' in test ? test.dataset + testSuffix : null;
+interface ExactFigures {
+  /** What lets them leave where the records are private. */
+  waiver: string;
+  /** Splits of a dataset that they are of, by the role in which it is given. */
+  splits: Record<string, readonly ('train' | 'test')[]>;
+}
+
+/** Kinds that show exact figures of records. */
+const exactFigures: Partial<Record<StepKind, ExactFigures>> = {
+  'train-classifier': { waiver: 'test-metrics', splits: { test: ['test'] } },
+  measure: { waiver: 'measures', splits: { synthetic: ['train'], real: ['train', 'test'] } },
+};
+
+/** Accounts of the records of one sensitivity that a node shows exact figures of. */
+function shownAccounts(
+  { kind, inputs }: Pick<PlanNode, 'kind' | 'inputs'>,
+  datasets: Plan['datasets'],
+  sensitivity: Sensitivity,
+): string[] {
+  return Object.entries(exactFigures[kind]?.splits ?? {}).flatMap(([role, splits]) => {
+    const input = inputs[role];
+    const dataset = input && 'dataset' in input ? datasets[input.dataset] : undefined;
+    if (dataset?.sensitivity !== sensitivity) return [];
+    const own = splits.filter((split) => dataset.files[split] !== undefined);
+    return own.map((split) => (split === 'test' ? dataset.name + testSuffix : dataset.name));
+  });
+}
+
+/** Accounts of the private records that a node shows exact figures of, and the waiver that lets it. */
+export function waivedAccountsOf(
+  node: Pick<PlanNode, 'kind' | 'inputs' | 'waivers'>,
+  { datasets }: Pick<Plan, 'datasets'>,
+): { account: string; waiver: string }[] {
+  const waiver = exactFigures[node.kind]?.waiver;
+  if (waiver === undefined || !node.waivers.includes(waiver)) return [];
+  return [...new Set(shownAccounts(node, datasets, 'private'))].map((account) => ({ account, waiver }));
 }
 
 /** Accounts of the test records of benchmarks that a plan shows exact figures of. Nothing opens them; their records are registered. */
 export function benchmarkTestsOf({ nodes, datasets }: Pick<Plan, 'nodes' | 'datasets'>): string[] {
-  const tests = nodes.flatMap(({ inputs: { test } }) =>
-    test !== undefined && 'dataset' in test && datasets[test.dataset]!.sensitivity === 'benchmark'
-      ? [test.dataset]
-      : [],
-  );
-  return [...new Set(tests)].map((name) => name + testSuffix).sort();
+  const shown = nodes.flatMap((node) => shownAccounts(node, datasets, 'benchmark'));
+  return [...new Set(shown)].filter((account) => account.endsWith(testSuffix)).sort();
 }
 
 /** The split that an account stands for, and the dataset's name. */

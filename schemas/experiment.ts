@@ -11,7 +11,7 @@ export type Axis =
 /**
  * One step of the experiment; it runs once for each distinct combination of the axes that it uses, directly or through its inputs.
  */
-export type Step = PretrainStep | FinetuneStep | GenerateStep | TrainClassifierStep | CompareStep;
+export type Step = PretrainStep | FinetuneStep | GenerateStep | TrainClassifierStep | MeasureStep | CompareStep;
 /**
  * `${{ matrix.AXIS }}`, `${{ steps.STEP }}` or `${{ steps.STEP[AXIS=VALUE] }}`; it is the whole value.
  */
@@ -682,6 +682,50 @@ export interface NoisyCounts {
    */
   epsilon?: number | Expression;
 }
+export interface MeasureStep {
+  /**
+   * Kind of the step.
+   */
+  uses: 'measure';
+  with: MeasureWith;
+  /**
+   * `required`: no instance of the step starts before someone has approved it with `epsilonflow approve`.
+   */
+  approval?: 'required';
+  /**
+   * Steps that must end first, for order without data.
+   */
+  needs?: string[];
+}
+/**
+ * Inputs and parameters of the kind.
+ */
+export interface MeasureWith {
+  /**
+   * A `generate` step, or a dataset, whose train split is measured.
+   */
+  synthetic: string;
+  /**
+   * Dataset whose test split it is held against. Copies are sought in its train split, when it has one.
+   */
+  real: string;
+  /**
+   * Rows of each set, at most: all sets have as many, and the test split is halved.
+   */
+  rows?: number | Expression;
+  /**
+   * From which Jaccard similarity of their character 5-grams on two texts are near duplicates.
+   */
+  similarity?: number | Expression;
+  /**
+   * Bootstrap resamples behind the errors of figures of whole sets.
+   */
+  resamples?: number | Expression;
+  /**
+   * Fixes which rows are drawn, and the resamples.
+   */
+  seed?: number | Expression;
+}
 export interface CompareStep {
   /**
    * Kind of the step.
@@ -722,9 +766,9 @@ export interface CompareWith {
 }
 export interface Waiver {
   /**
-   * `test-metrics`: exact test metrics of private data may leave. `non-private-training`: training on private data without DP.
+   * `test-metrics`: exact test metrics of private data may leave. `measures`: exact measures against private records may leave. `non-private-training`: training on private data without DP.
    */
-  name: 'test-metrics' | 'non-private-training';
+  name: 'test-metrics' | 'measures' | 'non-private-training';
   /**
    * Why this is acceptable here.
    */

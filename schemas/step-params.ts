@@ -7,6 +7,7 @@ export interface StepParams {
   finetune: FinetuneParams;
   generate: GenerateParams;
   'train-classifier': TrainClassifierParams;
+  measure: MeasureParams;
   compare: CompareParams;
 }
 
@@ -152,6 +153,17 @@ export interface TrainClassifierParams {
   };
   /** Noise on the counts of a private test split; absent where the split is not private, or under a waiver. */
   release?: { epsilon: number };
+  seed: number;
+}
+
+/** Inputs: `synthetic` (generate node or dataset), `real` (dataset). */
+export interface MeasureParams {
+  /** Rows of each set, at most. */
+  rows: number;
+  /** Jaccard similarity from which on texts are near duplicates. */
+  similarity: number;
+  /** Bootstrap resamples. */
+  resamples: number;
   seed: number;
 }
 

@@ -6,7 +6,7 @@
  */
 
 import { errorCodes, type ErrorCode } from '../schemas/error-codes.ts';
-import type { Label, Plan, PlanNode, Sensitivity } from '../schemas/plan.ts';
+import type { Label, Plan, PlanNode, Sensitivity, StepKind } from '../schemas/plan.ts';
 import { lineageOf } from '../schemas/lineage.ts';
 import type { RunEvent } from './events.ts';
 
@@ -48,6 +48,16 @@ export interface Progress {
   total: number;
   unit: string;
 }
+
+/** The waiver under which exact figures of a kind leave. */
+const waiverOfKind: Partial<Record<StepKind, string>> = {
+  'train-classifier': 'test-metrics',
+  compare: 'test-metrics',
+  measure: 'measures',
+};
+
+/** Whether the node's artifact holds such figures and nothing else. */
+const isSummary = ({ kind }: PlanNode): boolean => kind === 'compare' || kind === 'measure';
 
 /** Codes of errors whose messages say nothing but what spec, plan and machine say. */
 const tellableCodes: ReadonlySet<string> = new Set<ErrorCode>([
@@ -139,12 +149,13 @@ export function doorOf(plan: Pick<Plan, 'datasets'>, node: PlanNode): Door {
   // A DP mechanism protects the artifact it makes, not the training loss or the counts of records on the way there.
   const metricsLeave = open && !readsPrivate(plan, node);
   const released = open && node.release !== undefined;
-  const waived = (node.kind === 'train-classifier' || node.kind === 'compare') && node.waivers.includes('test-metrics');
+  const waiver = waiverOfKind[node.kind];
+  const waived = waiver !== undefined && node.waivers.includes(waiver);
   const allows = (name: string): boolean =>
     metricsLeave || waived || dataIndependent.has(name) || (released && releasedMetrics.has(name));
   return {
     metrics: (metrics) => pass(Object.fromEntries(Object.entries(metrics).filter(([name]) => allows(name)))),
-    // The waiver names metrics on the test split; a training curve is not among them.
+    // A waiver names figures that a step ends with; a training curve is not among them.
     curve: (name) => metricsLeave || dataIndependent.has(name),
     progress: ({ phase, done, total, unit }) => {
       if (metricsLeave) return pass({ phase, done, total, unit });
@@ -152,7 +163,7 @@ export function doorOf(plan: Pick<Plan, 'datasets'>, node: PlanNode): Door {
         unit === 'steps' ? { phase, done: Math.floor(done), total, unit } : { phase, done: 0, total: 0, unit },
       );
     },
-    content: (content) => (open || (waived && node.kind === 'compare') ? pass(content) : null),
+    content: (content) => (open || (waived && isSummary(node)) ? pass(content) : null),
     figures: ({ metrics, summary }) => {
       if (metricsLeave || node.label === 'non-private') return pass({ metrics, summary });
       return pass({

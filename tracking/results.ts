@@ -3,6 +3,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { OpenedArtifact } from '../schemas/artifact.ts';
+import type { Measurement } from '../schemas/measurement.ts';
 import type { Plan, PlanNode } from '../schemas/plan.ts';
 import type { CompareParams } from '../schemas/step-params.ts';
 import type { ArtifactReader } from '../store/index.ts';
@@ -41,11 +42,18 @@ export interface ComparisonResult {
   noisyCounts: boolean;
 }
 
+export interface MeasuredNode {
+  node: PlanNode;
+  measurement: Measurement;
+}
+
 export interface RunResults {
   run: RunSummary;
   plan: Plan;
   lineage: Lineage;
   comparisons: ComparisonResult[];
+  /** Of measure steps whose figures may leave. */
+  measurements: MeasuredNode[];
   /** By node id; what the log says nothing about is `waiting`. */
   nodes: Map<string, NodeSummary>;
   /** Finished artifacts by node id. */
@@ -92,7 +100,18 @@ export async function collectResults(runDirectory: string, plan: Plan, store: Ar
     const result = isCompare(node) && artifact ? readComparison(plan, node, artifact, lineage, artifacts) : null;
     return result ? [result] : [];
   });
-  return { run, plan, lineage, comparisons, nodes: run.nodes, artifacts };
+  const measurements = plan.nodes.flatMap((node) => {
+    const artifact = artifacts.get(node.id);
+    const measurement = node.kind === 'measure' && artifact ? readMeasurement(plan, node, artifact) : null;
+    return measurement ? [{ node, measurement }] : [];
+  });
+  return { run, plan, lineage, comparisons, measurements, nodes: run.nodes, artifacts };
+}
+
+function readMeasurement(plan: Plan, node: PlanNode, { directory }: OpenedArtifact): Measurement | null {
+  const path = join(directory, 'measures.json');
+  if (!existsSync(path)) return null;
+  return doorOf(plan, node).content(JSON.parse(readFileSync(path, 'utf8')) as Measurement);
 }
 
 const isCompare = (node: PlanNode): node is PlanNode<'compare'> => node.kind === 'compare';

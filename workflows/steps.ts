@@ -17,6 +17,7 @@ const bounds: Record<StepKind, StepBounds> = {
   finetune: { queue: taskQueues.cpu, startToClose: '7 days' },
   generate: { queue: taskQueues.cpu, startToClose: '2 days' },
   'train-classifier': { queue: taskQueues.cpu, startToClose: '2 days' },
+  measure: { queue: taskQueues.cpu, startToClose: '2 days' },
   compare: { queue: taskQueues.control, startToClose: '1 hour' },
 };
 

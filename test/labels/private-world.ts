@@ -64,9 +64,18 @@ export interface SpecOptions {
   broken?: boolean;
   /** Whether the generator writes a set, which a classifier learns from. */
   synthetic?: boolean;
+  /** Whether the set is measured against the private records, under a waiver. */
+  measured?: boolean;
 }
 
-export const specOf = ({ name, seed = 1, steps = 6, broken = false, synthetic = true }: SpecOptions): string => `
+export const specOf = ({
+  name,
+  seed = 1,
+  steps = 6,
+  broken = false,
+  synthetic = true,
+  measured = false,
+}: SpecOptions): string => `
 version: 1
 name: ${name}
 failure: continue
@@ -122,6 +131,13 @@ ${
     with: { train: "\${{ steps.synthetic }}", test: people, epochs: 1, seed: ${seed} }
 `
     : ''
+}${
+  measured
+    ? `  nearness:
+    uses: measure
+    with: { synthetic: "\${{ steps.synthetic }}", real: people, resamples: 5 }
+`
+    : ''
 }  on-real:
     uses: train-classifier
     needs: [generator]
@@ -135,4 +151,4 @@ ${
   comparison:
     uses: compare
     with: { arms: { real: "\${{ steps.on-real }}"${synthetic ? ', synthetic: "${{ steps.on-synthetic }}"' : ''} }, over: [] }
-`;
+${measured ? 'waive: [{ name: measures, reason: a test of what leaves }]\n' : ''}`;

@@ -142,7 +142,7 @@ function checkProgress(seen: ProgressWatch['seen']): void {
 
 describe('private records', () => {
   it('go through every step kind, and through steps that throw, are killed, are cancelled or find other data', async () => {
-    const whole = world.write('whole.yaml', specOf({ name: 'whole', steps: 60, broken: true }));
+    const whole = world.write('whole.yaml', specOf({ name: 'whole', steps: 60, broken: true, measured: true }));
     expect((await command('validate', whole)).code).toBe(0);
     expect((await command('plan', whole)).code).toBe(0);
     expect((await command('plan', whole, '--json')).code).toBe(0);
@@ -162,6 +162,7 @@ describe('private records', () => {
       broken: 'failed',
       synthetic: 'completed',
       'on-synthetic': 'completed',
+      nearness: 'completed',
       'on-real': 'completed',
       comparison: 'completed',
     });

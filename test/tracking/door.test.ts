@@ -57,6 +57,22 @@ describe('the door', () => {
     expect(doorOf(plan, step(plan.nodes, 'comparison')).content({ mean: 0.9 })).not.toBeNull();
   });
 
+  it('opens for measures against private records under their own waiver alone', async () => {
+    const plan = await planOf({ sensitivity: 'private' });
+    const measuring = { ...step(plan.nodes, 'on-synthetic'), kind: 'measure' } as unknown as PlanNode;
+    for (const waivers of [[], ['test-metrics']]) {
+      const shut = doorOf(plan, { ...measuring, waivers });
+      expect([shut.metrics({ selfBleu: 0.4, seconds: 3 }), shut.content({})]).toEqual([{ seconds: 3 }, null]);
+    }
+    const waived = doorOf(plan, { ...measuring, waivers: ['measures'] });
+    expect(waived.metrics({ selfBleu: 0.4 })).toEqual({ selfBleu: 0.4 });
+    expect(waived.content({})).not.toBeNull();
+    expect(waived.curve('selfBleu')).toBe(false);
+    expect(waived.progress({ phase: 'evaluate', done: 3, total: 9, unit: 'records' })).toMatchObject({ total: 0 });
+    const classifier = step(plan.nodes, 'on-synthetic');
+    expect(doorOf(plan, { ...classifier, waivers: ['measures'] }).metrics({ accuracy: 0.9 })).toEqual({});
+  });
+
   it('says why a node failed, without the message when it works on private data', async () => {
     const failure = { code: 'STEP_FAILED', message: 'row 17 says "my secret"' };
     const open = await planOf({ sensitivity: 'benchmark' });

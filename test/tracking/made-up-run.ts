@@ -40,6 +40,8 @@ export interface Wishes {
   /** Ids of nodes that end in failure; what depends on them is skipped. */
   failing?: string[];
   waivers?: string[];
+  /** Whether each synthetic set is measured. */
+  measured?: boolean;
   /** Leaves the run unfinished after that many events. */
   stopAfter?: number;
 }
@@ -88,6 +90,7 @@ function makePlan({
   seeds = [1, 2],
   epsilons = [3, 8, 'inf'],
   waivers = [],
+  measured = false,
 }: Wishes): Plan {
   const nodes: PlanNode[] = [];
   const add = (
@@ -115,7 +118,7 @@ function makePlan({
       needs: Object.values(inputs).flatMap((input) => ('nodes' in input ? input.nodes : [])),
       label,
       sensitivity,
-      waivers: kind === 'train-classifier' || kind === 'compare' ? waivers : [],
+      waivers: kind === 'train-classifier' || kind === 'compare' || kind === 'measure' ? waivers : [],
       position: { file: 'made-up.yaml', line: 1, column: 1 },
       cached: null,
       ...(privacy ? { privacy } : {}),
@@ -178,6 +181,10 @@ function makePlan({
         dp,
         { count: 40, temperature: 0.8, topP: 1, repetitionPenalty: 1, banned: [], seed },
       );
+      if (measured) {
+        const inputs = { synthetic: { nodes: [set] }, real: { dataset: 'speeches' } };
+        add('nearness', 'measure', axes, inputs, 'non-private', { rows: 20, similarity: 0.8, resamples: 10, seed });
+      }
       synthetic.push(
         add(
           'on-synthetic',
@@ -363,6 +370,13 @@ async function writeArtifact(
     case 'pretrain':
       write('config.json', '{}');
       break;
+    case 'measure': {
+      const selfBleu = { synthetic: { value: 0.7125, error: 0.02 }, ceiling: { value: 0.41, error: 0.03 } };
+      const leftOut = { labelFidelity: 'it takes training rows' };
+      write('measures.json', JSON.stringify({ rows: 20, resamples: 10, measures: { selfBleu }, leftOut }));
+      metrics = { selfBleu: 0.7125 };
+      break;
+    }
     case 'compare': {
       const arms = Object.fromEntries(
         Object.entries(node.inputs).map(([role, input]) => {

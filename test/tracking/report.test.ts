@@ -92,6 +92,19 @@ describe('the report', () => {
     for (const cell of cells) expect(cell).toMatch(/^\| 0\.\d{3} \\\[0\.\d{3}, 0\.\d{3}\\\] n=2 /);
   });
 
+  it('sets measures of a synthetic set beside those of other test rows, and says that they are exact', async () => {
+    const { markdown, html } = await reportOf({ seeds: [1], epsilons: [8], measured: true });
+    expect(markdown).toContain('| self-BLEU | 0.713 ± 0.020 | 0.410 ± 0.030 | – |');
+    expect(markdown).toContain('it takes training rows');
+    expect(markdown).toContain('Measures read records of speeches, exactly');
+    expect(html).toContain('0.713 ± 0.020');
+    const shut = await reportOf({ name: 'shut', sensitivity: 'private', seeds: [1], epsilons: [8], measured: true });
+    expect(shut.markdown).not.toContain('0.713');
+    const waived = { waivers: ['measures'], sensitivity: 'private' as const, name: 'waived' };
+    const open = await reportOf({ ...waived, seeds: [1], epsilons: [8], measured: true });
+    expect(open.markdown).toContain('0.713 ± 0.020');
+  });
+
   it('says what failed and what could not run for it', async () => {
     const { markdown } = await reportOf({ seeds: [1], failing: ['generator[dataset=speeches,epsilon=3,seed=1]'] });
     expect(markdown).toContain('## What failed');

@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto';
 import { basename, join } from 'node:path';
 import { accountOf } from '../../schemas/charges.ts';
 import type { KnownHead } from '../../privacy/ledger/index.ts';
-import type { PlanNode } from '../../schemas/plan.ts';
+import type { PlanDataset, PlanNode } from '../../schemas/plan.ts';
 import { doorOf, type Passed } from '../door.ts';
 import type { NodeSummary } from '../events.ts';
 import { describeMechanism, showEpsilon } from '../wording.ts';
@@ -242,27 +242,32 @@ function curvesOf(summary: NodeSummary, mayLeave: (name: string) => boolean): Tr
   );
 }
 
+/** Splits of a dataset that an input of that role is read for. */
+function splitsRead(role: string, { files }: PlanDataset): ('train' | 'test')[] {
+  if (role === 'real') return files.train === undefined ? ['test'] : ['train', 'test'];
+  return [role === 'test' ? 'test' : 'train'];
+}
+
+function datasetInput(dataset: PlanDataset, split: 'train' | 'test'): DatasetInput {
+  // Where private data lies is nobody's business outside; its digest is keyed already.
+  const source = dataset.sensitivity === 'private' ? {} : { uri: dataset.files[split]?.path };
+  return {
+    // The server counts a dataset once a run, so that splits need names of their own.
+    name: `${dataset.name}/${split}`,
+    digest: dataset.digest,
+    sourceType: 'local',
+    source: JSON.stringify(source),
+    context: split === 'test' ? 'testing' : 'training',
+  };
+}
+
 function inputsOf(results: RunResults, node: PlanNode): DatasetInput[] {
   return Object.entries(node.inputs).flatMap(([role, input]): DatasetInput[] => {
-    const context = role === 'test' ? 'testing' : 'training';
     if ('dataset' in input) {
       const dataset = results.plan.datasets[input.dataset];
-      if (!dataset) return [];
-      const split = role === 'test' ? 'test' : 'train';
-      // Where private data lies is nobody's business outside; its digest is keyed already.
-      const source = dataset.sensitivity === 'private' ? {} : { uri: dataset.files[split]?.path };
-      // The server counts a dataset once a run, so that splits need names of their own.
-      return [
-        {
-          name: `${dataset.name}/${split}`,
-          digest: dataset.digest,
-          sourceType: 'local',
-          source: JSON.stringify(source),
-          context,
-        },
-      ];
+      return dataset ? splitsRead(role, dataset).map((split) => datasetInput(dataset, split)) : [];
     }
-    if (role !== 'train' || !('nodes' in input)) return [];
+    if ((role !== 'train' && role !== 'synthetic') || !('nodes' in input)) return [];
     return input.nodes.flatMap((id) => {
       const made = results.lineage.node(id);
       if (made?.kind !== 'generate') return [];
@@ -272,7 +277,7 @@ function inputsOf(results: RunResults, node: PlanNode): DatasetInput[] {
           digest: made.key,
           sourceType: 'local',
           source: JSON.stringify({ node: made.id, key: made.key }),
-          context,
+          context: role === 'train' ? 'training' : 'testing',
         },
       ];
     });
@@ -291,6 +296,8 @@ function filesOf(results: RunResults, node: PlanNode): ArtifactFile[] {
   switch (node.kind) {
     case 'compare':
       return fileOf('comparison.json');
+    case 'measure':
+      return fileOf('measures.json');
     case 'train-classifier':
       return fileOf('metrics.json');
     case 'pretrain':

@@ -12,6 +12,7 @@ import type { RunResults } from '../results.ts';
 import type { RunRecord } from '../runs.ts';
 import { privacyStatement, type PrivacyStatement } from '../statement.ts';
 import { columns, type Block, type ReportDocument, type Section, type Text } from './document.ts';
+import { measuredNote, measureSection } from './measures.ts';
 import { plotAccuracy } from './plot.ts';
 import { statementBlocks } from './statement-blocks.ts';
 import { answer, question, resultBlocks } from './summary.ts';
@@ -42,6 +43,7 @@ export async function reportDocument(
     sections: [
       { id: 'answer', title: 'Question and answer', blocks: answerBlocks(results) },
       ...(await resultSection(results)),
+      ...measureSection(results),
       { id: 'privacy', title: 'Privacy statement', blocks: privacyBlocks(results, losses) },
       ...failureSection(results),
       ...approvalSection(results),
@@ -103,7 +105,8 @@ async function figureOf(group: ComparisonGroup): Promise<Block> {
 function metricSection(results: RunResults): Section[] {
   const rows = results.plan.nodes.flatMap((node): Text[][] => {
     const summary = results.nodes.get(node.id);
-    if (summary?.status !== 'completed') return [];
+    // Measures have a section of their own.
+    if (summary?.status !== 'completed' || node.kind === 'measure') return [];
     const metrics = doorOf(results.plan, node).metrics(summary.metrics);
     return Object.entries(metrics).map(([name, value]) => [
       [{ code: node.id }],
@@ -139,7 +142,7 @@ function privacyBlocks(results: RunResults, losses: readonly LedgerLoss[]): Bloc
       null,
   );
   const lost = losses.map((loss): Block => ({ kind: 'paragraph', text: describeLoss(loss) }));
-  return [...statementBlocks(statement), ...wholeRunNote(statement), ...lost];
+  return [...statementBlocks(statement), ...wholeRunNote(statement), ...measuredNote(results.plan), ...lost];
 }
 
 const wholeRunNote = (statement: PrivacyStatement): Block[] =>
