@@ -48,6 +48,11 @@ const invalid = (message: string): never => {
   throw new EpsilonflowError('COMPILED_INPUT_INVALID', message);
 };
 
+function distinct(paths: readonly string[]): readonly string[] {
+  const twice = paths.find((path, index) => paths.indexOf(path) !== index);
+  return twice === undefined ? paths : invalid(`Two inputs have the name ${twice}.`);
+}
+
 const fits = (tensor: Tensor, { dtype, shape }: TensorSpec): boolean =>
   tensor.dtype === dtype && tensor.rank === shape.length && shape.every((size, axis) => tensor.shape[axis] === size);
 
@@ -91,7 +96,7 @@ export function compile<I extends TensorTree, O extends TensorTree>(
   /** Leaves in the order of the first inputs. */
   const ordered = (inputs: I): Tensor[] => {
     const given = leavesOf(inputs);
-    paths ??= given.map(({ path }) => path);
+    paths ??= distinct(given.map(({ path }) => path));
     if (given.length !== paths.length) invalid(`${given.length} input tensors are given, ${paths.length} expected.`);
     if (given.every(({ path }, index) => path === paths?.[index])) return given.map(({ tensor }) => tensor);
     const byPath = new Map(given.map(({ path, tensor }) => [path, tensor]));
@@ -99,9 +104,9 @@ export function compile<I extends TensorTree, O extends TensorTree>(
   };
 
   const capture = (inputs: I, tensors: readonly Tensor[]): Program<O> | null => {
-    // Leaves of `inputs` may stand in another order than the program's.
-    const given = leavesOf(inputs).map(({ tensor }) => tensor);
-    const places = given.map((tensor) => tensors.indexOf(tensor));
+    // Leaves of `inputs` may stand in another order than the program's, and one tensor under several names.
+    const byPath = new Map(paths?.map((path, place) => [path, place]));
+    const places = leavesOf(inputs).map(({ path }) => byPath.get(path) as number);
     try {
       return captureProgram(
         (standIns) =>
@@ -122,7 +127,7 @@ export function compile<I extends TensorTree, O extends TensorTree>(
 
   const programFor = (inputs: I, tensors: readonly Tensor[]): Program<O> | null => {
     const key = keyOf(tensors.map(specOf));
-    const program = programs.get(key) ?? capture(inputs, tensors);
+    const program = programs.has(key) ? (programs.get(key) as Program<O> | null) : capture(inputs, tensors);
     programs.delete(key);
     programs.set(key, program);
     if (programs.size > limit) {

@@ -83,3 +83,14 @@ export const randomOps: ReadonlySet<string> = new Set([
   'StatelessRandomNormal',
   'StatelessMultinomial',
 ]);
+
+/** Functions of tfjs that draw numbers in JavaScript, with a generator of their own where they are given a seed. */
+export const randomFunctions: ReadonlySet<string> = new Set([
+  'rand',
+  'randomGamma',
+  'randomNormal',
+  'randomStandardNormal',
+  'randomUniform',
+  'randomUniformInt',
+  'truncatedNormal',
+]);

@@ -1,5 +1,6 @@
 /** @file The line of the user's code that an op or a refusal comes from. */
 
+import { existsSync } from 'node:fs';
 import { relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -9,6 +10,10 @@ const frame = /\(?((?:file:\/\/)?\/[^()]+):(\d+):\d+\)?$/;
 /** tfjs puts a dozen frames between an op and the line that asks for it, more in gradients. */
 export const framesNeeded = 100;
 
+/** tfjs' source maps name files that aren't delivered. */
+const isForeign = (path: string): boolean =>
+  path.includes('/node_modules/') || path.startsWith(ownFolder) || !existsSync(path);
+
 /** `path:line` of the innermost frame outside this library and tfjs, or undefined. */
 export function placeOf(trace: Error): string | undefined {
   for (const line of (trace.stack ?? '').split('\n').slice(1)) {
@@ -16,7 +21,7 @@ export function placeOf(trace: Error): string | undefined {
     if (!match) continue;
     const [, url, number] = match as unknown as [string, string, string];
     const path = url.startsWith('file://') ? fileURLToPath(url) : url;
-    if (path.includes('/node_modules/') || path.startsWith(ownFolder)) continue;
+    if (isForeign(path)) continue;
     const near = relative(process.cwd(), path);
     return `${near.startsWith('..') ? path : near}:${number}`;
   }

@@ -32,46 +32,65 @@ function refuseDifference(first: Recording, second: Recording): never {
   );
 }
 
-/**
- * @param compute called twice, on tensors without values
- * @param atOnce most calls in one run of the graph
- * @throws EpsilonflowError COMPILE_REFUSED
- */
-export function captureProgram<O extends TensorTree>(
+interface Capture<O extends TensorTree> {
+  graph: Buffer;
+  /** Of the tensors that a call gives; its own are stand-ins. */
+  form: O;
+  outputs: number;
+}
+
+/** Outputs of a traced run. An asynchronous function would go on after it, unseen. */
+function settled<O extends TensorTree>(outputs: O | Promise<unknown>): O {
+  if (!(outputs instanceof Promise)) return outputs;
+  outputs.catch(() => {});
+  return refuse('A compiled function returns a promise.', 'Return tensors; await what it needs outside.');
+}
+
+/** @param compute called twice, on tensors without values */
+function capture<O extends TensorTree>(
   compute: (inputs: readonly Tensor[]) => O,
   inputs: readonly TensorSpec[],
   atOnce: number,
-): Program<O> {
-  const form: { outputs?: O } = {};
+): Capture<O> {
+  let form: O | undefined;
   const trace = (given: readonly Tensor[]) => {
-    form.outputs = compute(given);
-    return leavesOf(form.outputs);
+    form = settled(compute(given));
+    return leavesOf(form);
   };
   const recording = record(inputs, trace);
   const graph = graphBytes(recording, atOnce);
   const again = record(inputs, trace);
   if (!graphBytes(again, atOnce).equals(graph)) refuseDifference(recording, again);
+  return { graph, form: form as O, outputs: recording.outputs.length };
+}
+
+/** Names of the graph's inputs and outputs in a run of so many calls. */
+function placesOf(copies: number, inputs: readonly TensorSpec[], outputs: number) {
+  const each = Array.from({ length: copies }, (_, copy) => copy);
+  return {
+    infos: each.flatMap((copy) =>
+      inputs.map(({ dtype }, index) => ({
+        name: `${inputName(copy, index)}:0`,
+        tfDtype: `DT_${dtype.toUpperCase()}`,
+      })),
+    ),
+    outputNames: each.flatMap((copy) => Array.from({ length: outputs }, (_, index) => outputName(copy, index))),
+  };
+}
+
+/** What was recorded is gone once the graph is loaded: a program keeps nothing that grows with its ops. */
+function load<O extends TensorTree>(
+  { graph, form, outputs }: Capture<O>,
+  inputs: readonly TensorSpec[],
+  atOnce: number,
+): Program<O> {
   setCardFlags();
   const id = loadGraph(graph);
-  const outputs = form.outputs as O;
-  const places = (copies: number) => {
-    const each = Array.from({ length: copies }, (_, copy) => copy);
-    return {
-      infos: each.flatMap((copy) =>
-        inputs.map(({ dtype }, index) => ({
-          name: `${inputName(copy, index)}:0`,
-          tfDtype: `DT_${dtype.toUpperCase()}`,
-        })),
-      ),
-      outputNames: each.flatMap((copy) => recording.outputs.map((_, index) => outputName(copy, index))),
-    };
-  };
   /** TensorFlow runs as much of the graph as is asked for. */
   const runTogether = (calls: readonly (readonly Tensor[])[]): O[] => {
-    const { infos, outputNames } = places(calls.length);
+    const { infos, outputNames } = placesOf(calls.length, inputs, outputs);
     const tensors = nativeBackend().runSavedModel(id, calls.flat(), infos, outputNames);
-    const width = recording.outputs.length;
-    return calls.map((_, copy) => rebuild(outputs, tensors.slice(copy * width, (copy + 1) * width)));
+    return calls.map((_, copy) => rebuild(form, tensors.slice(copy * outputs, (copy + 1) * outputs)));
   };
   return {
     inputs,
@@ -85,3 +104,14 @@ export function captureProgram<O extends TensorTree>(
     dispose: () => nativeBackend().binding.deleteSavedModel(id),
   };
 }
+
+/**
+ * @param compute called twice, on tensors without values
+ * @param atOnce most calls in one run of the graph
+ * @throws EpsilonflowError COMPILE_REFUSED
+ */
+export const captureProgram = <O extends TensorTree>(
+  compute: (inputs: readonly Tensor[]) => O,
+  inputs: readonly TensorSpec[],
+  atOnce: number,
+): Program<O> => load(capture(compute, inputs, atOnce), inputs, atOnce);

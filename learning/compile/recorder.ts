@@ -12,7 +12,7 @@ import { tf, type DataType, type Tensor } from '../tensorflow.ts';
 import { nativeBackend, type DataId, type NativeBackend, type OpAttribute } from './backend.ts';
 import { attribute, dataTypes, filledTensorOf, tensorOf, type Attributes } from './graph-def.ts';
 import type { OpCall, TensorSpec } from './op-shapes.ts';
-import { opSignatures, randomOps, type OpSignature } from './op-signatures.ts';
+import { opSignatures, randomFunctions, randomOps, type OpSignature } from './op-signatures.ts';
 import { framesNeeded, placeOf } from './place.ts';
 
 export interface RecordedNode {
@@ -98,6 +98,8 @@ class Recorder {
     const variable = tf.Variable.prototype as unknown as Record<string, unknown>;
     const { assign } = variable;
     const { random } = Math;
+    const engine = tf.engine();
+    const { startScope } = engine;
     const { stackTraceLimit } = Error;
     const readBack = (): never =>
       refuse(
@@ -120,15 +122,23 @@ class Recorder {
     tensor['data'] = readBack;
     variable['assign'] = () =>
       refuse('A compiled function assigns a variable.', 'Return the new value and assign it outside.');
-    Math.random = () =>
+    const drawn = (what: string): never =>
       refuse(
-        'A compiled function draws random numbers: they would be the same at every call.',
+        `A compiled function draws random numbers (${what}): they would be the same at every call.`,
         'Draw them outside and pass them as an input.',
       );
+    Math.random = () => drawn('Math.random');
+    // tfjs opens a scope for each of its functions.
+    engine.startScope = (name) => {
+      const called = name?.replace(/__op$/, '') ?? '';
+      if (randomFunctions.has(called)) drawn(`tf.${called}`);
+      startScope.call(engine, name);
+    };
     try {
       return trace();
     } finally {
       Object.assign(Math, { random });
+      Object.assign(engine, { startScope });
       Object.assign(variable, { assign });
       Object.assign(tensor, { dataSync, data });
       const { readSync, write } = this;

@@ -13,7 +13,9 @@ export interface Leaf {
 /** Leaves in the order of the tree's own keys. */
 export function leavesOf(tree: TensorTree, path = ''): Leaf[] {
   if (tree instanceof tf.Tensor) return [{ path: path || 'value', tensor: tree }];
-  if (tree === null || typeof tree !== 'object') throw new TypeError(`${path || 'value'} is not a tensor`);
+  if (tree === null || typeof tree !== 'object' || tree instanceof Promise) {
+    throw new TypeError(`${path || 'value'} is not a tensor`);
+  }
   return Object.entries(tree).flatMap(([key, child]) => leavesOf(child as TensorTree, path ? `${path}.${key}` : key));
 }
 
