@@ -93,8 +93,13 @@ export interface StepBatchInput {
   tie: ExperimentTie;
 }
 
-/** Spends no privacy. `needs` are those of the same batch: all others have ended well. */
-export type BatchedNode = Pick<PlannedNode, 'id' | 'slug' | 'kind' | 'needs'>;
+/**
+ * Spends no privacy. `needs` are places in the same batch: all others have ended well. Batches of runs that were started
+ * before places were used have ids.
+ */
+export interface BatchedNode extends Pick<PlannedNode, 'id' | 'slug' | 'kind'> {
+  needs: number[] | string[];
+}
 
 /** What ties a child to the experiment that it reports to. */
 export interface ExperimentTie {
@@ -126,6 +131,8 @@ export interface RunLimits {
   events: number;
   /** Most nodes of a child. */
   batch: number;
+  /** Most nodes in children at a time. Temporal refuses more than 2000 pending children of one workflow. */
+  inFlight: number;
   /** How often the experiment looks after children that have not reported, milliseconds. */
   lookEvery: number;
 }

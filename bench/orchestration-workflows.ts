@@ -1,13 +1,20 @@
 /** @file The project's workflows, and beside them what one would write by hand for the same graph. */
 
-import { proxyActivities } from '@temporalio/workflow';
+import { ActivityCancellationType, proxyActivities } from '@temporalio/workflow';
 import type { ControlActivities, PlannedNode, RunIdentity, StepActivities } from '../activities/contract.ts';
+import { stepRetry } from '../workflows/steps.ts';
 import { taskQueues } from '../workflows/task-queues.ts';
 
 export * from '../workflows/index.ts';
 
 const control = proxyActivities<ControlActivities>({ taskQueue: taskQueues.control, startToCloseTimeout: '1 minute' });
-const steps = proxyActivities<StepActivities>({ taskQueue: taskQueues.cpu, startToCloseTimeout: '1 hour' });
+const steps = proxyActivities<StepActivities>({
+  taskQueue: taskQueues.cpu,
+  startToCloseTimeout: '7 days',
+  heartbeatTimeout: '3 minutes',
+  cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+  retry: stepRetry,
+});
 
 /** Starts each step when those that it needs have ended. */
 export async function handWritten(

@@ -23,9 +23,6 @@ import { acceptReceipts, admit, type Guard } from './guard.ts';
 import { encodeStates, restoreSchedule, takeTogether } from './scheduler.ts';
 import { laterHead } from './step-end.ts';
 
-/** Nodes in children at a time: Temporal refuses more than 2000 pending children of one workflow. */
-const mostInFlight = 1_000;
-
 /** Bytes that a history may grow by; with the plan that it begins with it stays below Temporal's warning, 10 MB. */
 const mostBytes = 4 * 1024 * 1024;
 
@@ -180,7 +177,7 @@ export class ChainedRun extends ExperimentRun {
     const starts: Promise<void>[] = [];
     for (;;) {
       await this.takeOverTwins();
-      const room = mostInFlight - this.schedule.counts.running;
+      const room = this.limits.inFlight - this.schedule.counts.running;
       const free = takeTogether(this.schedule, this.limits.batch, (id) => !this.isPaid(id) && !this.isHeld(id));
       const paid = [...this.schedule.ready].filter((id) => this.isPaid(id) && !this.isHeld(id)).slice(0, room);
       // A whole batch or all that is there: single ones would cost a child each.

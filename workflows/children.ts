@@ -77,12 +77,12 @@ export class Children {
   async startBatch(nodes: readonly PlannedNode[]): Promise<void> {
     // No slug has a point: the name is no private child's.
     const name = `batch.${(this.batches += 1)}`;
-    const inside = new Set(nodes.map(({ id }) => id));
+    const places = new Map(nodes.map(({ id }, place) => [id, place]));
     const input = {
       run: this.run,
       nodes: nodes.map(({ id, slug, kind, needs }) => ({
         ...{ id, slug, kind },
-        needs: needs.filter((need) => inside.has(need)),
+        needs: needs.flatMap((need) => places.get(need) ?? []),
       })),
       tie: this.tie(name),
     };

@@ -3,7 +3,6 @@
 import { proxyActivities, proxyLocalActivities, type ActivityOptions } from '@temporalio/workflow';
 import type { ControlActivities } from '../activities/contract.ts';
 import { taskQueues } from './task-queues.ts';
-import { nonRetryableCodes } from './failures.ts';
 
 /** Reading only, from the worker's own disk and ledger. */
 export const reading = proxyLocalActivities<Pick<ControlActivities, 'readPlanSlice' | 'findCached'>>({
@@ -11,7 +10,6 @@ export const reading = proxyLocalActivities<Pick<ControlActivities, 'readPlanSli
   retry: {
     initialInterval: '200 milliseconds',
     maximumInterval: '10 seconds',
-    nonRetryableErrorTypes: nonRetryableCodes,
   },
 });
 
@@ -39,7 +37,6 @@ export const control = summarised(
       initialInterval: '500 milliseconds',
       maximumInterval: '30 seconds',
       maximumAttempts: 120,
-      nonRetryableErrorTypes: nonRetryableCodes,
     },
   },
   {
@@ -69,7 +66,6 @@ export const committing = summarised(
     retry: {
       initialInterval: '500 milliseconds',
       maximumInterval: '1 minute',
-      nonRetryableErrorTypes: nonRetryableCodes,
     },
   },
   { commitPrivateStep: 'Commit what the step spent' },

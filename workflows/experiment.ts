@@ -17,7 +17,10 @@ export const approveUpdate = defineUpdate<Approval | null, [author: string, reas
 export const setPausedUpdate = defineUpdate<boolean, [paused: boolean]>('setPaused');
 
 /** Temporal warns at 10,240 events and ends a workflow at 51,200; 10 and 50 MB. */
-const usualLimits: RunLimits = { events: 4_000, batch: 500, lookEvery: 600_000 };
+const usualLimits: RunLimits = { events: 4_000, batch: 900, inFlight: 1_800, lookEvery: 600_000 };
+
+/** Of runs that were started before batches became larger. */
+const smallBatches = { batch: 500, inFlight: 1_000 };
 
 /**
  * @param ledgerHead a row that the ledger held when the run was started; null when it spends no privacy
@@ -34,7 +37,8 @@ export async function experimentWorkflow(
   carried: CarriedRun | null = null,
 ): Promise<ExperimentResult> {
   if (!patched('children-report')) return inOneHistory(new OneHistory(run, ledgerHead));
-  const experiment = new ChainedRun(run, ledgerHead, { ...usualLimits, ...limits }, carried);
+  const usual = patched('large-batches') ? usualLimits : { ...usualLimits, ...smallBatches };
+  const experiment = new ChainedRun(run, ledgerHead, { ...usual, ...limits }, carried);
   setHandler(statusQuery, () => experiment.status());
   setHandler(stepsEndedSignal, (report) => experiment.hear(report));
   setHandler(approveUpdate, (author, reason) => experiment.approve(author, reason));

@@ -1,13 +1,8 @@
 /** @file Failures in workflow code: from the project's codes to Temporal's classes and back. */
 
 import { ActivityFailure, ApplicationFailure, ChildWorkflowFailure } from '@temporalio/workflow';
-import { errorCodes, type ErrorCode } from '../schemas/error-codes.ts';
+import type { ErrorCode } from '../schemas/error-codes.ts';
 import type { NodeFailure } from '../activities/contract.ts';
-
-/** Temporal must not try these again: a retry would end the same way. */
-export const nonRetryableCodes: string[] = Object.entries(errorCodes)
-  .filter(([, { retryable }]) => !retryable)
-  .map(([code]) => code);
 
 export function workflowFailure(code: ErrorCode, message: string, hint?: string): ApplicationFailure {
   return ApplicationFailure.create({ type: code, message, nonRetryable: true, details: [{ hint: hint ?? null }] });

@@ -9,8 +9,10 @@ import { runStep } from './steps.ts';
 export async function stepBatch({ run, nodes, tie }: StepBatchInput): Promise<void> {
   const child = new ExperimentChild(run, tie, nodes.length);
   const ends = new Map<string, Promise<StepEnd>>();
+  const endOfNeed = (need: string | number): Promise<StepEnd> =>
+    ends.get(typeof need === 'number' ? nodes[need]!.id : need)!;
   const perform = async (node: BatchedNode): Promise<StepEnd> => {
-    const before = await Promise.all(node.needs.map((need) => ends.get(need)!));
+    const before = await Promise.all(node.needs.map(endOfNeed));
     const end =
       notStarted(node.id, before) ??
       (await settled(

@@ -4,7 +4,6 @@ import { ActivityCancellationType, scheduleActivity, type RetryPolicy } from '@t
 import type { StepKind } from '../schemas/plan.ts';
 import type { BatchedNode, StepOutcome, StepRequest } from '../activities/contract.ts';
 import { taskQueues } from './task-queues.ts';
-import { nonRetryableCodes } from './failures.ts';
 
 interface StepBounds {
   queue: (typeof taskQueues)[keyof typeof taskQueues];
@@ -21,17 +20,20 @@ const bounds: Record<StepKind, StepBounds> = {
   compare: { queue: taskQueues.control, startToClose: '1 hour' },
 };
 
-/** A worker that is stopped or killed costs an attempt too, so there are many; a step that crashes by itself has few. */
+/**
+ * A worker that is stopped or killed costs an attempt too, so there are many; a step that crashes by itself has few.
+ * Errors say themselves whether they are to be tried again (`toApplicationFailure`): a list of codes here would stand in
+ * every event that schedules a step.
+ */
 export const stepRetry: RetryPolicy = {
   initialInterval: '1 second',
   backoffCoefficient: 2,
   maximumInterval: '1 minute',
   maximumAttempts: 20,
-  nonRetryableErrorTypes: nonRetryableCodes,
 };
 
 /** Runs one step as an activity of its kind's own type. */
-export function runStep(node: BatchedNode, request: StepRequest): Promise<StepOutcome> {
+export function runStep(node: Omit<BatchedNode, 'needs'>, request: StepRequest): Promise<StepOutcome> {
   const { queue, startToClose } = bounds[node.kind];
   return scheduleActivity<StepOutcome>(node.kind, [request], {
     activityId: node.slug,

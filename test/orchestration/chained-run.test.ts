@@ -4,6 +4,7 @@ import { WorkflowFailedError } from '@temporalio/client';
 import { ApplicationFailure } from '@temporalio/common';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { ExperimentStatus, StepReport } from '../../activities/contract.ts';
+import { EpsilonflowError } from '../../schemas/errors.ts';
 import type { RunEvent } from '../../tracking/events.ts';
 import { madeUpPlan, openCheapWorld, type CheapWorld, type MadeUpNode } from './cheap-experiment.ts';
 
@@ -63,7 +64,9 @@ async function chain(workflowId: string): Promise<string[]> {
   return runs;
 }
 
-const idsOf = (events: RunEvent[], type: 'node-started' | 'node-completed' | 'node-cancelled'): string[] =>
+type NodeEvent = Extract<RunEvent, { node: string }>;
+
+const idsOf = (events: RunEvent[], type: NodeEvent['type']): string[] =>
   events.flatMap((event) => (event.type === type ? [event.node] : [])).sort();
 
 const layers = (width: number): MadeUpNode[] =>
@@ -187,6 +190,23 @@ describe('a run that continues as new', () => {
 });
 
 describe('the children of a run', () => {
+  it('try a step again only where its error says so', async () => {
+    await work(({ nodeId }) => {
+      if (nodeId === 'hopeless') throw new EpsilonflowError('DATA_CHANGED', 'as told');
+      if (Context.current().info.attempt === 1) throw new EpsilonflowError('DISK_FULL', 'as told');
+      return Promise.resolve();
+    });
+    const plan = madeUpPlan(
+      'again',
+      ['hopeless', 'unlucky'].map((id) => ({ id })),
+    );
+    const { result, events } = await world.start(plan);
+    await expect(result).rejects.toBeInstanceOf(WorkflowFailedError);
+    expect(idsOf(events(), 'node-started')).toEqual(['hopeless', 'unlucky', 'unlucky']);
+    expect(idsOf(events(), 'node-failed')).toEqual(['hopeless']);
+    expect(idsOf(events(), 'node-completed')).toEqual(['unlucky']);
+  });
+
   it('start nothing after a node that failed, and tell why', async () => {
     await work(({ nodeId }) => {
       if (nodeId !== 'synthetic[seed=1]') return Promise.resolve();

@@ -15,6 +15,8 @@ import type {
   StepOutcome,
   StepRequest,
 } from '../../activities/contract.ts';
+import { errorScopes } from '../../activities/error-scope.ts';
+import { withMappedErrors } from '../../activities/errors.ts';
 import { createActivities } from '../../activities/index.ts';
 import { nodeOf, recordCompleted } from '../../activities/run-step.ts';
 import { logEvents, type WorkerParts } from '../../activities/worker-parts.ts';
@@ -137,7 +139,7 @@ export async function openCheapWorld(
     work: async (step, concurrency = 20) => {
       const activities: ControlActivities & StepActivities = {
         ...createActivities(parts),
-        ...stepActivities(parts, step),
+        ...withMappedErrors(stepActivities(parts, step), errorScopes(parts)),
       };
       const shared = {
         connection,
