@@ -32,15 +32,21 @@ export async function takeOverCheckpoint(
   await requireRecords(await ledger(ledgerHead), nodeId, receipts);
 }
 
+interface SharingHooks {
+  /** A checkpoint could not be sent, or (null) one was, after some that could not. */
+  told(failure: unknown): void;
+}
+
 /** Sends checkpoints as they come while a job runs, and the last one when it did not complete. */
 export async function whileSharing<T>(
   checkpoints: SharedCheckpoints | null,
   work: WorkFolder,
   authority: Authority | null,
+  hooks: SharingHooks,
   run: () => Promise<T>,
 ): Promise<T> {
   if (checkpoints === null) return run();
-  const sharing = new Sharing(checkpoints, work, authority);
+  const sharing = new Sharing(checkpoints, work, authority, hooks);
   const ended = new AbortController();
   const watching = sharing.watch(ended.signal);
   try {
@@ -63,12 +69,15 @@ class Sharing {
   /** Whoever comes later writes under another name. */
   private readonly attempt = randomBytes(8).toString('hex');
   private sent: string | null = null;
+  private readonly hooks: SharingHooks;
   private isFenced = false;
+  private isFailing = false;
 
-  constructor(checkpoints: SharedCheckpoints, work: WorkFolder, authority: Authority | null) {
+  constructor(checkpoints: SharedCheckpoints, work: WorkFolder, authority: Authority | null, hooks: SharingHooks) {
     this.checkpoints = checkpoints;
     this.work = work;
     this.authority = authority;
+    this.hooks = hooks;
   }
 
   async watch(ended: AbortSignal): Promise<void> {
@@ -80,7 +89,7 @@ class Sharing {
     }
   }
 
-  /** Sends what is new. Never fails the step: what could not be sent now is sent with the next checkpoint. */
+  /** Sends what is new. Never fails the step: what could not be sent now is tried again, or goes with the next checkpoint. */
   async send(): Promise<void> {
     try {
       const newest = await newestCheckpoint(this.work);
@@ -90,9 +99,16 @@ class Sharing {
         this.authority?.checkFence(),
       );
       if (isSent) this.sent = newest.stamp;
+      if (isSent && this.isFailing) {
+        this.isFailing = false;
+        this.hooks.told(null);
+      }
       failpoint('checkpoint: shared');
     } catch (error) {
       this.isFenced = error instanceof EpsilonflowError && error.code === 'FENCED';
+      if (this.isFenced || this.isFailing) return;
+      this.isFailing = true;
+      this.hooks.told(error);
     }
   }
 }

@@ -5,6 +5,7 @@ import type { Approval, PendingApproval } from '../schemas/approvals.ts';
 import type { MechanismProof } from '../schemas/artifact.ts';
 import type { Plan, StepKind } from '../schemas/plan.ts';
 import type { Passed } from '../tracking/door.ts';
+import type { StepQueue } from './step-queue.ts';
 
 export interface RunIdentity {
   name: string;
@@ -17,7 +18,7 @@ export interface RunIdentity {
 export type StepReceipt = Receipt;
 
 /** What the interpreter reads of a plan node. */
-export interface PlannedNode {
+export interface PlannedNode extends StepQueue {
   id: string;
   slug: string;
   kind: StepKind;
@@ -97,7 +98,7 @@ export interface StepBatchInput {
  * Spends no privacy. `needs` are places in the same batch: all others have ended well. Batches of runs that were started
  * before places were used have ids.
  */
-export interface BatchedNode extends Pick<PlannedNode, 'id' | 'slug' | 'kind'> {
+export interface BatchedNode extends Pick<PlannedNode, 'id' | 'slug' | 'kind' | keyof StepQueue> {
   needs: number[] | string[];
 }
 

@@ -6,6 +6,7 @@ import { lineageOf } from '../schemas/lineage.ts';
 import type { Plan, PlanNode } from '../schemas/plan.ts';
 import type { RunEvent } from '../tracking/events.ts';
 import type { CachedSlice, ControlActivities, PlannedNode, PlanSlice } from './contract.ts';
+import { queueOf } from './step-queue.ts';
 import { logEvents, type WorkerParts } from './worker-parts.ts';
 
 /** A payload of Temporal holds 2 MB and is kept in the history; slices stay far below. */
@@ -20,7 +21,7 @@ export function createPlanReading({ store, ledger }: WorkerParts): PlanReading {
   return {
     async readPlanSlice(planDigest, from): Promise<PlanSlice> {
       const plan = await store.loadPlan(planDigest);
-      return slicePlan(plan, from);
+      return slicePlan(plan, from, store.logs !== null);
     },
 
     async findCached(planDigest, from): Promise<CachedSlice> {
@@ -61,12 +62,13 @@ export function createPlanReading({ store, ledger }: WorkerParts): PlanReading {
   };
 }
 
-export function slicePlan(plan: Plan, from: number): PlanSlice {
+/** @param isShared whether hosts share a store */
+export function slicePlan(plan: Plan, from: number, isShared = false): PlanSlice {
   const nodes: PlannedNode[] = [];
   let bytes = 0;
   let index = from;
   for (; index < plan.nodes.length; index += 1) {
-    const node = plannedNode(plan.nodes[index]!);
+    const node = plannedNode(plan, plan.nodes[index]!, isShared);
     bytes += Buffer.byteLength(JSON.stringify(node)) + 1;
     if (bytes > sliceBytes && nodes.length > 0) break;
     nodes.push(node);
@@ -80,7 +82,7 @@ export function slicePlan(plan: Plan, from: number): PlanSlice {
   };
 }
 
-const plannedNode = (node: PlanNode): PlannedNode => ({
+const plannedNode = (plan: Plan, node: PlanNode, isShared: boolean): PlannedNode => ({
   id: node.id,
   slug: node.slug,
   kind: node.kind,
@@ -88,4 +90,5 @@ const plannedNode = (node: PlanNode): PlannedNode => ({
   needs: node.needs,
   charges: chargesOf(node).map((charge) => ({ dataset: accountOf(charge), mechanismDigest: charge.digest })),
   ...(node.approval ? { approval: node.step } : {}),
+  ...queueOf(plan, node, isShared),
 });

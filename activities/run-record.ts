@@ -1,10 +1,14 @@
 /** @file Activities that keep a run's event log, its report, and its place in the tracker. */
 
+import type { Plan } from '../schemas/plan.ts';
 import { writeDurably } from '../store/disk.ts';
+import type { Store } from '../store/index.ts';
 import type { RunEvent } from '../tracking/events.ts';
 import { publishRun } from '../tracking/publish.ts';
 import { writeReport } from '../tracking/report.ts';
-import type { ControlActivities, SettledNode } from './contract.ts';
+import { isRun, writeRun } from '../tracking/runs.ts';
+import type { ControlActivities, RunIdentity, SettledNode } from './contract.ts';
+import { offerLogs, takeLogs } from './log-sharing.ts';
 import { linksFile, logEvents, runDirectory, type WorkerParts } from './worker-parts.ts';
 
 type RunRecording = Pick<
@@ -19,47 +23,70 @@ type RunRecording = Pick<
   | 'publishToTracker'
 >;
 
-export function createRunRecording({ store, ledger, trackerUri }: WorkerParts): RunRecording {
+export function createRunRecording(parts: WorkerParts): RunRecording {
+  const { store, ledger, trackerUri } = parts;
+  const planOf = ({ planDigest }: RunIdentity): Promise<Plan> => store.loadPlan(planDigest);
+  /** After what other hosts have said so far. */
+  const log = async (run: RunIdentity, events: readonly RunEvent[]): Promise<void> => {
+    await takeLogs(parts, run).catch(() => undefined);
+    logEvents(run, await planOf(run), events);
+    await offerLogs(parts, run);
+  };
   return {
     async startRun(run) {
-      logEvents(run, await store.loadPlan(run.planDigest), [{ type: 'run-started', time: Date.now(), ...run }]);
+      await keepRun(store, run);
+      await log(run, [{ type: 'run-started', time: Date.now(), ...run }]);
     },
 
     async recordSettled(run, settled) {
       const time = Date.now();
-      const events = settled.map((node) => eventOf(node, time));
-      logEvents(run, await store.loadPlan(run.planDigest), events);
+      await log(
+        run,
+        settled.map((node) => eventOf(node, time)),
+      );
     },
 
     async recordPause(run, paused) {
-      const type = paused ? 'run-paused' : 'run-resumed';
-      logEvents(run, await store.loadPlan(run.planDigest), [{ type, time: Date.now() }]);
+      await log(run, [{ type: paused ? 'run-paused' : 'run-resumed', time: Date.now() }]);
     },
 
     async recordAwaited(run, awaited) {
-      const event = { type: 'approval-awaited', time: Date.now(), ...awaited } as const;
-      logEvents(run, await store.loadPlan(run.planDigest), [event]);
+      await log(run, [{ type: 'approval-awaited', time: Date.now(), ...awaited }]);
     },
 
     async recordApproval(run, approval) {
-      logEvents(run, await store.loadPlan(run.planDigest), [{ type: 'approved', ...approval }]);
+      await log(run, [{ type: 'approved', ...approval }]);
     },
 
     async endRun(run, status) {
-      logEvents(run, await store.loadPlan(run.planDigest), [{ type: 'run-completed', time: Date.now(), status }]);
+      await log(run, [{ type: 'run-completed', time: Date.now(), status }]);
+      // Missed, other hosts keep checkpoints longer than they need.
+      await store.runs.end(run).catch(() => undefined);
     },
 
     async writeRunReport(run) {
-      await writeReport(runDirectory(run), await store.loadPlan(run.planDigest), { store, ledger });
+      await takeLogs(parts, run);
+      await writeReport(runDirectory(run), await planOf(run), { store, ledger });
     },
 
     async publishToTracker(run) {
       const uri = await trackerUri();
       if (uri === null) return;
-      const links = await publishRun(runDirectory(run), await store.loadPlan(run.planDigest), store, uri);
+      await takeLogs(parts, run);
+      const links = await publishRun(runDirectory(run), await planOf(run), store, uri);
       await writeDurably(linksFile(runDirectory(run)), JSON.stringify(links, null, 2) + '\n');
     },
   };
+}
+
+/** A run that was started on another host has its folder there: the host that keeps its log makes one of its own. */
+async function keepRun(store: Store, run: RunIdentity): Promise<void> {
+  if (store.logs === null || isRun(runDirectory(run))) return;
+  const { spec } = await store.loadPlan(run.planDigest);
+  const { name, number, workflowId, planDigest } = run;
+  const specText = (await store.runs.find(run))?.specText ?? '';
+  const startedAt = new Date().toISOString();
+  writeRun({ name, number, workflowId, planDigest, specFile: spec.file, startedAt }, specText);
 }
 
 function eventOf(settled: SettledNode, time: number): RunEvent {

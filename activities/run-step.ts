@@ -21,7 +21,9 @@ import { takeOverCheckpoint, whileSharing } from './checkpoint-sharing.ts';
 import { JobCancelled, type JobInput, type StepOutput } from './job.ts';
 import { clearProgress, writeProgress } from './live-progress.ts';
 import { encodeProcess, thisProcess } from './process-identity.ts';
+import { whileSendingLogs } from './log-sharing.ts';
 import { openStepLog } from './step-log.ts';
+import { located } from './step-queue.ts';
 import { JobFailed, superviseJob } from './supervise-job.ts';
 import {
   claimWorkFolder,
@@ -54,8 +56,35 @@ export function stopRunningJobs(): void {
 
 /** One activity type a step kind, so that Temporal's pages and limits tell them apart. */
 export function createStepActivities(parts: WorkerParts): StepActivities {
-  const run = (request: StepRequest): Promise<StepOutcome> => runStep(parts, request);
+  const run = (request: StepRequest): Promise<StepOutcome> =>
+    whileSendingLogs(parts, request, () => inTurn(parts, () => runStep(parts, request)));
   return { pretrain: run, finetune: run, generate: run, 'train-classifier': run, measure: run, compare: run };
+}
+
+/** Does a step when there is a place for its job among those of its device. */
+async function inTurn<T>({ slots }: WorkerParts, work: () => Promise<T>): Promise<T> {
+  const activity = Context.current();
+  const free = slots?.[activity.info.taskQueue.split('.')[0]!];
+  if (!free) return work();
+  const controller = new AbortController();
+  const abort = (): void => controller.abort();
+  activity.cancellationSignal.addEventListener('abort', abort, { once: true });
+  if (activity.cancellationSignal.aborted || shuttingDown) abort();
+  running.add(controller);
+  let giveBack: () => void;
+  try {
+    giveBack = await free.take(controller.signal);
+  } catch {
+    throw interruption(activity);
+  } finally {
+    running.delete(controller);
+    activity.cancellationSignal.removeEventListener('abort', abort);
+  }
+  try {
+    return await work();
+  } finally {
+    giveBack();
+  }
 }
 
 /**
@@ -149,15 +178,15 @@ async function executeStep(
   try {
     const input: JobInput = {
       node,
-      datasets: plan.datasets,
-      models: plan.models,
+      ...located(plan, parts.dataHere ?? []),
       artifacts: inputs,
       outputDirectory: stage.directory,
       checkpointDirectory: work.checkpointDirectory,
       noiseKeyFile: authority ? work.noiseKeyFile : null,
       datasetSecret: readsPrivate(plan, node) ? (await parts.datasetSecret()).toString('hex') : null,
     };
-    const output = await whileSharing(parts.store.checkpoints, work, authority, () =>
+    const hooks = { told: (failure: unknown) => logSharing(plan, request, failure) };
+    const output = await whileSharing(parts.store.checkpoints, work, authority, hooks, () =>
       superviseStep(plan, input, request, work, authority),
     );
     await authority?.checkFence();
@@ -180,6 +209,15 @@ async function executeStep(
   } finally {
     await artifacts.discard(stage);
   }
+}
+
+/** @param failure why a checkpoint could not be sent to other hosts; null once one was sent again */
+function logSharing(plan: Plan, { run, nodeId: node }: StepRequest, failure: unknown): void {
+  const time = Date.now();
+  const code = failure instanceof EpsilonflowError ? failure.code : 'Error';
+  logEvents(run, plan, [
+    failure === null ? { type: 'checkpoint-sent', time, node } : { type: 'checkpoint-unsent', time, node, code },
+  ]);
 }
 
 async function superviseStep(

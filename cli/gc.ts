@@ -6,6 +6,11 @@ import type { Garbage, Store, Wanted } from '../store/index.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import { action, printJson, printLine } from './output.ts';
 
+interface SharedCheckpoint {
+  id: string;
+  bytes: number;
+}
+
 interface GcOptions {
   keepLast?: string;
   paid?: boolean;
@@ -32,11 +37,14 @@ async function gc({ keepLast, paid = false, dryRun = false, json }: GcOptions): 
   const dropped = keepLast === undefined ? [] : await endedBeyond(countOf(keepLast));
   const wanted = (): Promise<Wanted> => wantedBy(store, new Set(dropped.map(({ directory }) => directory)));
   const garbage = await findGarbage(store, await wanted(), { paid });
+  const checkpoints = await endedCheckpoints(store);
   if (!dryRun) {
     // Runs first: interrupted after that, the next call finds what they alone referred to.
     for (const { directory } of dropped) removeRun(directory);
     await store.runs.forgetBut(listRuns().map(({ record }) => record));
     await removeGarbage(store, garbage, wanted);
+    for (const { id } of await endedCheckpoints(store)) await store.checkpoints?.drop(id);
+    await removeSharedLogs(store);
   }
   const { removeStepLogs } = await import('../activities/step-log.ts');
   const isDropped = (directory: string): boolean => dropped.some((run) => run.directory === directory);
@@ -44,8 +52,41 @@ async function gc({ keepLast, paid = false, dryRun = false, json }: GcOptions): 
     new Set(listRuns().flatMap(({ directory, record }) => (isDropped(directory) ? [] : [nameOf(record)])));
   const logs = await removeStepLogs(present, dryRun);
   const runs = dropped.map(({ record }) => nameOf(record));
-  if (json) printJson({ ...summary(runs, garbage, !dryRun), logs });
-  else printGarbage(runs, garbage, dryRun);
+  if (json) printJson({ ...summary(runs, garbage, !dryRun), checkpoints, logs });
+  else printGarbage(runs, { ...garbage, checkpoints }, dryRun);
+}
+
+/** Checkpoints in a shared store that no run which goes on may need, on whatever host. */
+async function endedCheckpoints({ checkpoints, runs, loadPlan }: Store): Promise<SharedCheckpoint[]> {
+  if (checkpoints === null) return [];
+  const listed = await checkpoints.list();
+  const { listRuns } = await import('../tracking/runs.ts');
+  const { summaryOf } = await import('./run-outcome.ts');
+  const registered = await runs.all();
+  const ended = new Set(registered.filter((run) => run.ended).map(nameOf));
+  const here = listRuns().filter(({ directory, record }) => {
+    return !ended.has(nameOf(record)) && summaryOf(directory).status === 'running';
+  });
+  const open = [...here.map(({ record }) => record), ...(await runs.elsewhere()).filter((run) => !run.ended)];
+  const needed = new Set<string>();
+  for (const digest of new Set(open.map(({ planDigest }) => planDigest))) {
+    // A run whose plan is gone can't be gone on with.
+    const plan = await loadPlan(digest).catch(nullIfGone);
+    for (const { key } of plan?.nodes ?? []) needed.add(key.slice(0, 32));
+  }
+  return listed.filter(({ id }) => !needed.has(id.slice(0, 32)));
+}
+
+/** What hosts told each other of runs that no host has any more. */
+async function removeSharedLogs({ logs, runs }: Store): Promise<void> {
+  if (logs === null) return;
+  const listed = await logs.runs();
+  const { listRuns } = await import('../tracking/runs.ts');
+  const known = new Set([...listRuns().map(({ record }) => record), ...(await runs.all())].map(nameOf));
+  for (const run of listed) {
+    const [name = '', number = ''] = run.split('/');
+    if (!known.has(run)) await logs.remove({ name, number: Number(number) });
+  }
 }
 
 const nameOf = ({ name, number }: { name: string; number: number }): string => `${name}/${number}`;
@@ -81,15 +122,17 @@ async function wantedBy({ loadPlan, runs }: Store, without: ReadonlySet<string>)
   for (const { planDigest } of [...here.map(({ record }) => record), ...(await runs.elsewhere())]) {
     if (plans.has(planDigest)) continue;
     plans.add(planDigest);
-    const plan = await loadPlan(planDigest).catch((error: unknown) => {
-      // A run whose plan is gone can't be gone on with; which results were its, nobody knows.
-      if (error instanceof EpsilonflowError && (error.code === 'PLAN_MISSING' || error.code === 'PLAN_ALTERED'))
-        return null;
-      throw error;
-    });
+    // A run whose plan is gone can't be gone on with; which results were its, nobody knows.
+    const plan = await loadPlan(planDigest).catch(nullIfGone);
     for (const { key } of plan?.nodes ?? []) keys.add(key);
   }
   return { keys, plans };
+}
+
+function nullIfGone(error: unknown): null {
+  if (error instanceof EpsilonflowError && (error.code === 'PLAN_MISSING' || error.code === 'PLAN_ALTERED'))
+    return null;
+  throw error;
 }
 
 const bytesOf = (entries: readonly { bytes: number }[]): number => entries.reduce((sum, { bytes }) => sum + bytes, 0);
@@ -107,13 +150,21 @@ const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;
 
 const counted = (count: number, what: string): string => `${count} ${what}${count === 1 ? '' : 's'}`;
 
-function printGarbage(runs: readonly string[], { results, plans, keptPaid }: Garbage, dryRun: boolean): void {
+function printGarbage(
+  runs: readonly string[],
+  { results, plans, keptPaid, checkpoints }: Garbage & { checkpoints: SharedCheckpoint[] },
+  dryRun: boolean,
+): void {
   for (const run of runs) printLine(`  run     ${run}`);
   for (const { key, manifest, bytes } of results) {
     printLine(`  result  ${manifest?.nodeId ?? `${key.slice(0, 12)} (damaged)`}, ${megabytes(bytes)}`);
   }
+  for (const { id, bytes } of checkpoints) {
+    printLine(`  checkpoints of step ${id.slice(0, 12)} of a run that has ended, ${megabytes(bytes)}`);
+  }
   const what = [counted(runs.length, 'run'), counted(results.length, 'result'), counted(plans.length, 'plan')];
-  const total = megabytes(bytesOf(results) + bytesOf(plans));
+  if (checkpoints.length > 0) what.push(`checkpoints of ${counted(checkpoints.length, 'step')}`);
+  const total = megabytes(bytesOf(results) + bytesOf(plans) + bytesOf(checkpoints));
   printLine(`${dryRun ? 'Would remove' : 'Removed'} ${what.join(', ')}: ${total}.`);
   if (keptPaid.length === 0) return;
   printLine(

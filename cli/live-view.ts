@@ -129,6 +129,10 @@ function describeEvent(event: RunEvent): string | null {
       return `${paint('yellow', 'waits ')} for approval of ${describeApproval(event)}: epsilonflow approve RUN --reason TEXT`;
     case 'approved':
       return `${paint('green', 'approved')} by ${event.author}: ${event.reason}`;
+    case 'checkpoint-unsent':
+      return `${paint('yellow', 'warning')} ${event.node}: a checkpoint did not reach the shared store: ${event.code}`;
+    case 'checkpoint-sent':
+      return `${paint('green', 'sent  ')} ${event.node}: its newest checkpoint, to the shared store`;
     case 'run-paused':
       return `${paint('yellow', 'paused')} its steps stop at a checkpoint`;
     case 'run-resumed':

@@ -27,18 +27,22 @@ async function logs(
   const { instancesNamed } = await import('../tracking/release/find-instance.ts');
   const { stepLogFolder } = await import('../activities/step-log.ts');
   const { record } = resolveRun(reference);
-  const plan = await openStore().loadPlan(record.planDigest);
+  const store = openStore();
+  const plan = await store.loadPlan(record.planDigest);
   const folder = stepLogFolder(record.name, record.number);
   const present = new Set(existsSync(folder) ? readdirSync(folder) : []);
   const named = instance === undefined ? plan.nodes : instancesNamed(plan, instance);
   const found = named
     .filter(({ slug }) => present.has(`${slug}.log`))
     .map(({ id, slug }) => ({ node: id, file: join(folder, `${slug}.log`) }));
-  const texts = found.map(({ node, file }) => ({
-    node,
-    file,
-    lines: readFileSync(file, 'utf8').trimEnd().split('\n').slice(-options.lines),
-  }));
+  const last = (text: string): string[] => text.trimEnd().split('\n').slice(-options.lines);
+  const here = found.map(({ node, file }) => ({ node, file, lines: last(readFileSync(file, 'utf8')) }));
+  const elsewhere = ((await store.logs?.stepLogsElsewhere(record)) ?? []).flatMap(({ slug, host, text }) =>
+    named.flatMap(({ id, slug: own }) =>
+      own === slug ? [{ node: id, file: `on host ${host}`, lines: last(text) }] : [],
+    ),
+  );
+  const texts = [...here, ...elsewhere];
   if (options.json) return printJson({ logs: texts });
   if (texts.length === 0) return printLine('Nothing was written: reused instances and those that wait have no log.');
   for (const { node, file, lines } of texts) {

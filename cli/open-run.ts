@@ -23,6 +23,7 @@ export interface OpenedRun {
 export async function withRun<T>(reference: string, work: (opened: OpenedRun) => Promise<T>): Promise<T> {
   const { ledgerHeadFile, resolveRun } = await import('../tracking/runs.ts');
   const { openStore } = await import('../store/index.ts');
+  const { takeFromOthers } = await import('./other-hosts.ts');
   const { markerFile } = await import('../privacy/ledger/index.ts');
   const { openProjectLedger } = await import('../stack/project-ledger.ts');
   const run = resolveRun(reference);
@@ -30,6 +31,7 @@ export async function withRun<T>(reference: string, work: (opened: OpenedRun) =>
   // A ledger that the run has used is not made anew by those who only read it.
   const known = existsSync(headFile) ? (JSON.parse(readFileSync(headFile, 'utf8')) as KnownHead) : null;
   const store = openStore();
+  await takeFromOthers(store, [run]);
   const plan = await store.loadPlan(run.record.planDigest);
   const ledger = await openProjectLedger(markerFile(run.record.specFile), { remembered: true, known });
   try {

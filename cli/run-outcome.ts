@@ -88,11 +88,18 @@ export function outcomeOf(folder: RunFolder, plan: Plan, temporal: TemporalPages
     awaiting: summary.awaiting,
     approvals: summary.approvals,
     links: linksOf(folder, temporal),
+    unsent: unsentOf(summary),
     failures: [...summary.nodes].flatMap(([node, { status, failure }]) =>
       status === 'failed' && failure ? [{ node, ...failure, remedy: remedyOf(failure.code) }] : [],
     ),
   };
 }
+
+/** Steps whose newest checkpoint other hosts can't go on from. */
+const unsentOf = ({ nodes }: RunSummary): { node: string; code: string; since: string }[] =>
+  [...nodes].flatMap(([node, { unsent }]) =>
+    unsent ? [{ node, code: unsent.code, since: new Date(unsent.since).toISOString() }] : [],
+  );
 
 /** What the registry advises; null for a code that it does not know. */
 const remedyOf = (code: string): string | null =>
@@ -114,6 +121,10 @@ export async function printOutcome(folder: RunFolder, plan: Plan, temporal: Temp
   if (summary.awaiting) {
     const asked = `epsilonflow approve ${name}/${number} --reason TEXT`;
     printLine(`  ${styled('yellow', 'waits')} for approval of ${describeApproval(summary.awaiting)}: ${asked}`);
+  }
+  for (const { node, code, since } of unsentOf(summary)) {
+    const what = 'its checkpoints have not reached the shared store since';
+    printLine(`  ${styled('yellow', 'warning')} ${node}: ${what} ${since}: ${code}`);
   }
   for (const [id, { failure, status }] of summary.nodes) {
     if (status === 'failed' && failure)

@@ -59,7 +59,7 @@ export async function startAndShow({ compiled, registrations }: CompiledRun, opt
     }
     let failure: Error | null = null;
     try {
-      const ended = await watchRun(client, temporal, started, plan.nodes.length, view, interrupted);
+      const ended = await watchRun(client, temporal, started, plan, view, interrupted);
       if (ended === 'detached') {
         const shows = plan.reruns ? `status ${runName(started)}` : `run ${plan.spec.file}`;
         const again = `\`epsilonflow ${shows}\` shows it again, \`epsilonflow cancel ${runName(started)}\` ends it.`;

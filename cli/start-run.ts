@@ -45,7 +45,7 @@ export async function startRun(
         return await begin(client, plan, folder.record, specText, await admit());
     }
     const ledgerHead = await admit();
-    const number = await freeNumber(store.runs, plan);
+    const number = await freeNumber(store.runs, plan, specText);
     const record = {
       name: plan.name,
       number,
@@ -62,10 +62,10 @@ export async function startRun(
 }
 
 /** The next number that no run has, on any host that shares the store. */
-async function freeNumber(runs: RunRegistry, { name, digest }: Plan): Promise<number> {
+async function freeNumber(runs: RunRegistry, { name, digest }: Plan, specText: string): Promise<number> {
   for (;;) {
     const number = claimRunNumber(name);
-    if (await runs.claim({ name, number, planDigest: digest })) return number;
+    if (await runs.claim({ name, number, planDigest: digest, specText })) return number;
   }
 }
 

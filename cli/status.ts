@@ -1,7 +1,10 @@
 /** @file `epsilonflow status`: how far a run is, or which runs there are. */
 
 import type { Command } from 'commander';
-import { action, formatTable, printJson, printLine } from './output.ts';
+import type { Plan } from '../schemas/plan.ts';
+import type { RunSummary } from '../tracking/events.ts';
+import type { AwaitedWorker } from './awaited-workers.ts';
+import { action, formatTable, printJson, printLine, styled } from './output.ts';
 
 export function statusCommand(program: Command): void {
   program
@@ -18,8 +21,13 @@ async function status(reference: string | undefined, { json }: { json?: boolean 
   const { stateOf } = await import('../tracking/events.ts');
   const { countNodes, findTemporalPages, outcomeOf, printOutcome, summaryOf } = await import('./run-outcome.ts');
   const { openStore } = await import('../store/index.ts');
+  const { progressElsewhere, takeFromOthers } = await import('./other-hosts.ts');
   const store = openStore();
   if (reference === undefined) {
+    await takeFromOthers(
+      store,
+      listRuns().filter(({ directory }) => summaryOf(directory).status === 'running'),
+    );
     const rows = await Promise.all(
       listRuns().map(async ({ directory, record }) => {
         const summary = summaryOf(directory);
@@ -47,12 +55,36 @@ async function status(reference: string | undefined, { json }: { json?: boolean 
     );
   }
   const folder = resolveRun(reference);
+  await takeFromOthers(store, [folder]);
   const plan = await store.loadPlan(folder.record.planDigest);
   const temporal = await findTemporalPages();
   const { readProgress } = await import('../activities/live-progress.ts');
-  const progress = readProgress(folder.directory);
-  if (json) return printJson({ ...outcomeOf(folder, plan, temporal), progress });
+  const progress = [...readProgress(folder.directory), ...(await progressElsewhere(store, folder))];
+  const awaited = await findAwaited(plan, summaryOf(folder.directory));
+  if (json) return printJson({ ...outcomeOf(folder, plan, temporal), awaitedWorkers: awaited, progress });
   await printOutcome(folder, plan, temporal);
+  const { describeAwaited } = await import('./awaited-workers.ts');
+  for (const step of awaited) printLine(`  ${styled('yellow', 'waits')} ${describeAwaited(step)}`);
   const { describeProgress } = await import('./live-view.ts');
   for (const step of progress) printLine(`  running ${describeProgress(step)}`);
+}
+
+/** What no worker takes; nothing where Temporal can't be asked. */
+async function findAwaited(plan: Plan, summary: RunSummary): Promise<AwaitedWorker[]> {
+  if (summary.status !== 'running') return [];
+  const { answeringServices } = await import('../stack/services.ts');
+  const { connectTemporal } = await import('./temporal-client.ts');
+  const { awaitedWorkers } = await import('./awaited-workers.ts');
+  try {
+    const { temporal } = await answeringServices();
+    if (temporal === null) return [];
+    const client = await connectTemporal(temporal);
+    try {
+      return await client.withDeadline(Date.now() + 5_000, () => awaitedWorkers(client, plan, summary));
+    } finally {
+      await client.connection.close();
+    }
+  } catch {
+    return [];
+  }
 }

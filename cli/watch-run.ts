@@ -2,19 +2,24 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client } from '@temporalio/client';
-import { readProgress } from '../activities/live-progress.ts';
+import { readProgress, type LiveProgress } from '../activities/live-progress.ts';
+import type { Plan } from '../schemas/plan.ts';
 import type { TemporalService } from '../stack/services.ts';
 import { ensureWorker, findWorker } from '../stack/worker-process.ts';
+import { openStore } from '../store/index.ts';
 import { readEvents, summariseRun, type RunEvent } from '../tracking/events.ts';
 import type { RunFolder } from '../tracking/runs.ts';
 import type { ExperimentResult, ExperimentStatus } from '../activities/contract.ts';
+import { awaitedWorkers, describeAwaited } from './awaited-workers.ts';
 import type { LiveView } from './live-view.ts';
+import { progressElsewhere, takeFromOthers } from './other-hosts.ts';
 import { runError } from './temporal-client.ts';
 
 /** How often the view is drawn, and how often it is checked that a worker lives; milliseconds. */
 const drawEvery = 250;
 const checkEvery = 5_000;
 const askEvery = 1_000;
+const takeEvery = 2_000;
 
 /** Someone who sees that a run waits can approve it. */
 const isWatched = (): boolean => process.stdin.isTTY && process.stderr.isTTY;
@@ -27,11 +32,13 @@ const isWatched = (): boolean => process.stdin.isTTY && process.stderr.isTTY;
 export async function watchRun(
   client: Client,
   temporal: TemporalService,
-  { directory, record }: RunFolder,
-  nodeCount: number,
+  folder: RunFolder,
+  plan: Plan,
   view: LiveView,
   detach: AbortSignal,
 ): Promise<ExperimentResult | 'detached' | 'waiting'> {
+  const { directory, record } = folder;
+  const store = openStore();
   let end: { result: ExperimentResult } | { error: unknown } | null = null;
   // Left asking, it would try again on a connection that is closed by then.
   const asking = new AbortController();
@@ -44,7 +51,10 @@ export async function watchRun(
   let nextByte = 0;
   let checkedAt = Date.now();
   let askedAt = 0;
+  let takenAt = 0;
+  let elsewhere: LiveProgress[] = [];
   let isWaiting = false;
+  const said = new Set<string>();
   const show = (): void => {
     const news = readEvents(directory, nextByte);
     nextByte = news.nextByte;
@@ -52,11 +62,17 @@ export async function watchRun(
       events.push(event);
       view.event(event);
     }
-    view.draw({ total: nodeCount, nodes: summariseRun(events).nodes, progress: readProgress(directory) });
+    const progress = [...readProgress(directory), ...elsewhere];
+    view.draw({ total: plan.nodes.length, nodes: summariseRun(events).nodes, progress });
   };
   // The loop reads `end` through a function: assignments of a callback are not seen by the checker.
   const ended = (): typeof end => end;
   while (ended() === null && !detach.aborted && !isWaiting) {
+    if (Date.now() - takenAt > takeEvery) {
+      takenAt = Date.now();
+      await takeFromOthers(store, [folder]);
+      elsewhere = await progressElsewhere(store, folder);
+    }
     show();
     if (!isWatched() && Date.now() - askedAt > askEvery && summariseRun(events).awaiting !== null) {
       isWaiting = await waitsForApproval(client, record.workflowId);
@@ -68,9 +84,15 @@ export async function watchRun(
         view.say('The worker has gone; starting another. Steps go on from their checkpoints.');
         await ensureWorker(temporal);
       }
+      const awaited = await awaitedWorkers(client, plan, summariseRun(events)).catch(() => []);
+      for (const line of awaited.map(describeAwaited)) {
+        if (!said.has(line)) view.say(line);
+        said.add(line);
+      }
     }
     await sleep(drawEvery, undefined, { signal: detach }).catch(() => undefined);
   }
+  await takeFromOthers(store, [folder]);
   show();
   view.end();
   const last = ended();

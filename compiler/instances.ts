@@ -125,6 +125,7 @@ class InstanceBuilder {
       position: step.at,
       cached: null,
       ...(step.needsApproval ? { approval: 'required' as const } : {}),
+      ...(step.needsCard ? { device: 'gpu' as const } : {}),
     } satisfies PlanNode as PlanNode;
     const context = new NodeContext(node, step, source, sources, this.#resources, this.#faults);
     const instance = context.finish(combination);

@@ -21,6 +21,7 @@ export interface StepTemplate {
   kind: StepKind;
   at: Position;
   needsApproval: boolean;
+  needsCard: boolean;
   with: SourceMap;
   inputs: InputTemplate[];
   needs: { step: string; at: Position }[];
@@ -62,7 +63,11 @@ export function readSteps(source: Source | undefined, around: Surroundings, faul
     if (kind === undefined || parameters?.type !== 'map') continue;
     const reader = new StepReader(name, kind, names, kindOf, around, faults);
     const template = reader.read(key.at, parameters, child(value, 'needs'));
-    templates.push({ ...template, needsApproval: stringOf(child(value, 'approval')) === 'required' });
+    templates.push({
+      ...template,
+      needsApproval: stringOf(child(value, 'approval')) === 'required',
+      needsCard: stringOf(child(value, 'device')) === 'gpu',
+    });
   }
   return templates;
 }
@@ -94,7 +99,11 @@ class StepReader {
     this.#faults = faults;
   }
 
-  read(at: Position, parameters: SourceMap, needs: Source | undefined): Omit<StepTemplate, 'needsApproval'> {
+  read(
+    at: Position,
+    parameters: SourceMap,
+    needs: Source | undefined,
+  ): Omit<StepTemplate, 'needsApproval' | 'needsCard'> {
     const roles = kinds[this.#kind].inputs;
     for (const [key, { value }] of parameters.entries) {
       const accepts = roles[key]?.accepts;
@@ -103,7 +112,7 @@ class StepReader {
         for (const [arm, entry] of value.entries) this.#input(`${key}.${arm}`, entry.value, accepts);
       } else this.#input(key, value, accepts);
     }
-    const template: Omit<StepTemplate, 'needsApproval'> = {
+    const template: Omit<StepTemplate, 'needsApproval' | 'needsCard'> = {
       name: this.#name,
       kind: this.#kind,
       at,

@@ -203,6 +203,10 @@ export interface PretrainStep {
    */
   approval?: 'required';
   /**
+   * Which workers run its instances: `cpu` those of the queue `cpu`, `gpu` those of the queue `gpu`. No part of a result's content key.
+   */
+  device?: 'cpu' | 'gpu';
+  /**
    * Steps that must end first, for order without data.
    */
   needs?: string[];
@@ -291,6 +295,10 @@ export interface FinetuneStep {
    * `required`: no instance of the step starts before someone has approved it with `epsilonflow approve`.
    */
   approval?: 'required';
+  /**
+   * Which workers run its instances: `cpu` those of the queue `cpu`, `gpu` those of the queue `gpu`. No part of a result's content key.
+   */
+  device?: 'cpu' | 'gpu';
   /**
    * Steps that must end first, for order without data.
    */
@@ -511,6 +519,10 @@ export interface GenerateStep {
    */
   approval?: 'required';
   /**
+   * Which workers run its instances: `cpu` those of the queue `cpu`, `gpu` those of the queue `gpu`. No part of a result's content key.
+   */
+  device?: 'cpu' | 'gpu';
+  /**
    * Steps that must end first, for order without data.
    */
   needs?: string[];
@@ -566,6 +578,10 @@ export interface TrainClassifierStep {
    * `required`: no instance of the step starts before someone has approved it with `epsilonflow approve`.
    */
   approval?: 'required';
+  /**
+   * Which workers run its instances: `cpu` those of the queue `cpu`, `gpu` those of the queue `gpu`. No part of a result's content key.
+   */
+  device?: 'cpu' | 'gpu';
   /**
    * Steps that must end first, for order without data.
    */
@@ -692,6 +708,10 @@ export interface MeasureStep {
    * `required`: no instance of the step starts before someone has approved it with `epsilonflow approve`.
    */
   approval?: 'required';
+  /**
+   * Which workers run its instances: `cpu` those of the queue `cpu`, `gpu` those of the queue `gpu`. No part of a result's content key.
+   */
+  device?: 'cpu' | 'gpu';
   /**
    * Steps that must end first, for order without data.
    */

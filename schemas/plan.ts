@@ -132,6 +132,8 @@ export interface PlanNode<K extends StepKind = StepKind> {
   cached: boolean | null;
   /** It does not start before its step is approved; absent when it may. */
   approval?: 'required';
+  /** What its process needs; absent for a processor alone. Changes no result but in last bits, and no content key. */
+  device?: 'gpu';
   /** Training on a train split: charged to the dataset's account. */
   privacy?: NodePrivacy;
   /** Noisy test counts: charged to the account of the test split. */

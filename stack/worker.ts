@@ -1,17 +1,28 @@
 /**
  * @file The worker: takes workflow and activity tasks from Temporal until it is told to stop. Light activities come
- * from the control queue; jobs that fill the processor come from the cpu queue, few at a time.
+ * from the control queue; jobs come from the queues of processor and card, few at a time, and where hosts share a store
+ * from those of private data that are here.
  */
 
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Client } from '@temporalio/client';
-import { bundleWorkflowCode, DefaultLogger, NativeConnection, Runtime, Worker } from '@temporalio/worker';
+import {
+  bundleWorkflowCode,
+  DefaultLogger,
+  NativeConnection,
+  Runtime,
+  Worker,
+  type WorkerOptions,
+} from '@temporalio/worker';
 import { createActivities } from '../activities/index.ts';
+import { JobSlots } from '../activities/job-slots.ts';
 import { recoverDeadAttempts } from '../activities/recovery.ts';
 import { stopRunningJobs } from '../activities/run-step.ts';
+import { dataQueue, type PlannedData } from '../activities/step-queue.ts';
 import type { WorkerParts } from '../activities/worker-parts.ts';
 import { ledgerSecret } from '../privacy/ledger/index.ts';
 import { sharedSecret } from '../privacy/shared-noise-key.ts';
@@ -19,10 +30,13 @@ import { EpsilonflowError } from '../schemas/errors.ts';
 import { writeDurably } from '../store/disk.ts';
 import { openStore } from '../store/index.ts';
 import { taskQueues } from '../workflows/task-queues.ts';
+import { DataHere } from './data-here.ts';
+import { pinnedTo, takeNewRuns } from './deployment.ts';
 import { remembersLedgers } from './ledger-heads.ts';
 import { ledgerUrl, sharedStoreUrl, stateRoot } from './paths.ts';
 import { holdLedger } from './project-ledger.ts';
 import { ensureMlflow, ensureTemporal } from './services.ts';
+import { StepQueues } from './step-queues.ts';
 import { connectSettings, openConnection } from './temporal-connection.ts';
 import { sourceDigest } from '../tracking/source-digest.ts';
 
@@ -30,72 +44,107 @@ export type QueueName = keyof typeof taskQueues;
 
 export interface WorkerSettings {
   queues: readonly QueueName[];
-  /** Jobs of the cpu queue at a time. */
+  /** Jobs of each device at a time. */
   jobs: number;
+  /** Plans that were compiled on this host, for their data. */
+  data?: readonly PlannedData[];
+  /** Of the worker deployment that it is a version of; absent for a worker that goes on with runs of any version. */
+  deployment?: string;
   /** Called once tasks are taken; `recovered` are nodes whose attempts a dead worker had left. */
-  onReady(info: { address: string; namespace: string; recovered: string[] }): void;
+  onReady(info: { address: string; namespace: string; queues: string[]; recovered: string[] }): void;
 }
 
 /** A running job has 30 s to write its checkpoint; what it reports then must still reach Temporal. */
 const shutdownGraceTime = '45 seconds';
+
+/** How often it is looked for runs that were started on this host, milliseconds. */
+const lookEvery = 2_000;
 
 /**
  * Runs until SIGTERM or SIGINT; running jobs then write a checkpoint and go on in the next worker.
  *
  * @throws EpsilonflowError SERVICE_UNREACHABLE, LEDGER_ROLLED_BACK, ARGUMENT_INVALID for a secret that could be guessed
  */
-export async function runWorker({ queues, jobs, onReady }: WorkerSettings): Promise<void> {
+export async function runWorker({ queues, jobs, data = [], deployment, onReady }: WorkerSettings): Promise<void> {
   requireSecret();
   const temporal = await ensureTemporal();
   Runtime.install({ logger: new DefaultLogger('WARN'), shutdownSignals: [] });
   const { connection, client } = await connect(temporal.address, temporal.namespace);
   const ledger = holdLedger();
-  const parts = workerParts(ledger.use);
+  const devices = queues.filter((queue) => queue !== 'control');
+  const shown = workerParts(ledger.use);
+  const dataHere = new DataHere(data, shown);
+  const slots = Object.fromEntries(devices.map((device) => [device, new JobSlots(jobs)]));
+  const parts = { ...shown, dataHere: dataHere.plans, slots };
   // An older copy of the ledger is refused before any task is taken.
   if (remembersLedgers()) await parts.ledger();
   const recovered = await recoverDeadAttempts(client, parts);
-  const activities = createActivities(parts);
-  const shared = { connection, namespace: temporal.namespace, activities, shutdownGraceTime } as const;
-  const workers: Worker[] = [];
-  if (queues.includes('control')) {
-    const workflowBundle = await cachedWorkflowBundle();
-    workers.push(
-      await Worker.create({
-        ...shared,
-        taskQueue: taskQueues.control,
-        workflowBundle,
-        maxConcurrentActivityTaskExecutions: 20,
-        maxCachedWorkflows: 200,
-      }),
-    );
-  }
-  if (queues.includes('cpu')) {
-    workers.push(
-      await Worker.create({
-        ...shared,
-        taskQueue: taskQueues.cpu,
-        maxConcurrentActivityTaskExecutions: jobs,
-        // How soon a job hears that it is asked to stop.
-        maxHeartbeatThrottleInterval: '2 seconds',
-      }),
-    );
-  }
+  const shared = { connection, namespace: temporal.namespace, activities: createActivities(parts) };
+  const create = workerMaker(shared, jobs, deployment);
+  const served = new StepQueues(create);
+  const serveData = async (): Promise<void> => {
+    await dataHere.look();
+    await served.serve(devices.flatMap((device) => dataHere.names().map((name) => dataQueue(device, name))));
+  };
+  const stopped = new AbortController();
   const shutDown = (): void => {
     stopRunningJobs();
-    for (const worker of workers) if (worker.getState() === 'RUNNING') worker.shutdown();
+    stopped.abort();
+    served.shutDown();
   };
+  await served.serve(queues.map((queue) => taskQueues[queue]));
+  if (deployment !== undefined && queues.includes('control')) await takeNewRuns(client, deployment);
+  const hasDataQueues = sharedStoreUrl() !== null && devices.length > 0;
+  if (hasDataQueues) await serveData();
   process.on('SIGTERM', shutDown);
   process.on('SIGINT', shutDown);
-  const running = Promise.all(workers.map((worker) => worker.run()));
-  onReady({ address: temporal.address, namespace: temporal.namespace, recovered });
+  onReady({ address: temporal.address, namespace: temporal.namespace, queues: served.names(), recovered });
+  if (hasDataQueues) void repeat(serveData, stopped.signal);
   try {
-    await running;
+    await served.ended;
   } finally {
+    stopped.abort();
     process.off('SIGTERM', shutDown);
     process.off('SIGINT', shutDown);
     await connection.close();
     await client.connection.close();
     await ledger.close();
+  }
+}
+
+/** Makes what takes the tasks of a queue. */
+function workerMaker(
+  shared: Pick<WorkerOptions, 'connection' | 'namespace' | 'activities'>,
+  jobs: number,
+  deployment: string | undefined,
+): (taskQueue: string) => Promise<Worker> {
+  return async (taskQueue) =>
+    Worker.create({
+      ...shared,
+      shutdownGraceTime,
+      taskQueue,
+      ...(taskQueue === taskQueues.control
+        ? {
+            workflowBundle: await cachedWorkflowBundle(),
+            maxConcurrentActivityTaskExecutions: 20,
+            maxCachedWorkflows: 200,
+            // Activities of any version do the work of all: only workflow code is replayed.
+            ...(deployment === undefined ? {} : { workerDeploymentOptions: pinnedTo(deployment) }),
+          }
+        : {
+            maxConcurrentActivityTaskExecutions: jobs,
+            // How soon a job hears that it is asked to stop.
+            maxHeartbeatThrottleInterval: '2 seconds',
+          }),
+    });
+}
+
+/** Runs that were started here meanwhile may be of data that are here. */
+async function repeat(look: () => Promise<void>, stopped: AbortSignal): Promise<void> {
+  while (!stopped.aborted) {
+    await sleep(lookEvery, undefined, { signal: stopped }).catch(() => undefined);
+    // Looked for again at the next time.
+    if (!stopped.aborted) await look().catch(() => undefined);
   }
 }
 

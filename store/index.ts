@@ -9,9 +9,11 @@ import { PlanFolder, type Plans } from './plans.ts';
 import { noRegistry, SharedRunRegistry, type RunRegistry } from './run-registry.ts';
 import { SharedArtifacts } from './shared-artifacts.ts';
 import { SharedCheckpoints } from './shared-checkpoints.ts';
+import { SharedLogs } from './shared-logs.ts';
 import { SharedPlans } from './shared-plans.ts';
 
 export { findGarbage, removeGarbage, type Garbage, type Wanted } from './garbage.ts';
+export { type SharedLogs } from './shared-logs.ts';
 export { newestCheckpoint, type SharedCheckpoints } from './shared-checkpoints.ts';
 export type { RunRegistry } from './run-registry.ts';
 export { ArtifactStore, isPaidBy, type Artifacts, type UnpublishedManifest } from './artifacts.ts';
@@ -27,6 +29,8 @@ export interface Store extends ArtifactReader {
   runs: RunRegistry;
   /** Null where the store is this host's alone. */
   checkpoints: SharedCheckpoints | null;
+  /** Null as above. */
+  logs: SharedLogs | null;
   savePlan(plan: Plan): Promise<void>;
   /** Plans that were read are kept in memory. @throws EpsilonflowError PLAN_MISSING, PLAN_ALTERED */
   loadPlan(digest: string): Promise<Plan>;
@@ -44,17 +48,18 @@ export function openStore(): Store {
     plans: new PlanFolder(statePaths.plans()),
   };
   const url = sharedStoreUrl();
-  if (url === null) return storeOf({ ...here, runs: noRegistry, checkpoints: null });
+  if (url === null) return storeOf({ ...here, runs: noRegistry, checkpoints: null, logs: null });
   const objects = new ObjectStorage(url);
   return storeOf({
     artifacts: new SharedArtifacts(here.artifacts, objects),
     plans: new SharedPlans(here.plans, objects),
     runs: new SharedRunRegistry(objects, statePaths.owner()),
     checkpoints: new SharedCheckpoints(objects),
+    logs: new SharedLogs(objects, statePaths.owner()),
   });
 }
 
-function storeOf(parts: Pick<Store, 'artifacts' | 'plans' | 'runs' | 'checkpoints'>): Store {
+function storeOf(parts: Pick<Store, 'artifacts' | 'plans' | 'runs' | 'checkpoints' | 'logs'>): Store {
   const plans = new Map<string, Promise<Plan>>();
   return {
     ...parts,

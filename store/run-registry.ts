@@ -1,8 +1,6 @@
 /** @file Which runs a shared store serves: numbers are given once for all hosts, and results that runs name are kept. */
 
-import { randomBytes } from 'node:crypto';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { hostName } from './host-name.ts';
 import type { ObjectStorage } from './objects.ts';
 
 /** A run as all hosts know it. */
@@ -10,20 +8,35 @@ export interface RegisteredRun {
   name: string;
   number: number;
   planDigest: string;
+  /** The spec as the run read it. */
+  specText?: string;
+  /** Present once it has ended. */
+  ended?: true;
 }
+
+type NamedRun = Pick<RegisteredRun, 'name' | 'number'>;
 
 export interface RunRegistry {
   /** False when the number was given to another host. */
   claim(run: RegisteredRun): Promise<boolean>;
+  /** Null where hosts share nothing, or none of them knows it. */
+  find(run: NamedRun): Promise<RegisteredRun | null>;
+  /** Notes that a run has ended, whoever claimed it. */
+  end(run: NamedRun): Promise<void>;
   /** Those of other hosts. */
   elsewhere(): Promise<RegisteredRun[]>;
+  /** Those of all hosts. */
+  all(): Promise<RegisteredRun[]>;
   /** Takes back those of this host that are not among the given ones any more. */
-  forgetBut(present: readonly Pick<RegisteredRun, 'name' | 'number'>[]): Promise<void>;
+  forgetBut(present: readonly NamedRun[]): Promise<void>;
 }
 
 /** Where nothing is shared, run folders say all. */
 export const noRegistry: RunRegistry = {
   claim: () => Promise.resolve(true),
+  find: () => Promise.resolve(null),
+  end: () => Promise.resolve(),
+  all: () => Promise.resolve([]),
   elsewhere: () => Promise.resolve([]),
   forgetBut: () => Promise.resolve(),
 };
@@ -31,7 +44,13 @@ export const noRegistry: RunRegistry = {
 /** A run that was just claimed has no folder yet, milliseconds. */
 const startTime = 3600_000;
 
-const nameOf = ({ name, number }: Pick<RegisteredRun, 'name' | 'number'>): string => `runs/${name}/${number}.json`;
+const nameOf = ({ name, number }: NamedRun): string => `runs/${name}/${number}.json`;
+
+interface Entry {
+  run: RegisteredRun;
+  owner: string;
+  etag: string;
+}
 
 export class SharedRunRegistry implements RunRegistry {
   private readonly objects: ObjectStorage;
@@ -48,38 +67,52 @@ export class SharedRunRegistry implements RunRegistry {
     return (await this.objects.put(nameOf(run), content, 'absent')) !== null;
   }
 
+  async find(run: NamedRun): Promise<RegisteredRun | null> {
+    return (await this.read(nameOf(run)))?.run ?? null;
+  }
+
+  async end(run: NamedRun): Promise<void> {
+    const found = await this.read(nameOf(run));
+    if (found === null || found.run.ended) return;
+    const content = Buffer.from(JSON.stringify({ ...found.run, ended: true, owner: found.owner }));
+    await this.objects.put(nameOf(run), content, { etag: found.etag });
+  }
+
   async elsewhere(): Promise<RegisteredRun[]> {
-    const runs = await this.all();
+    const runs = await this.entries();
     return runs.filter(({ owner }) => owner !== this.owner()).map(({ run }) => run);
   }
 
-  async forgetBut(present: readonly Pick<RegisteredRun, 'name' | 'number'>[]): Promise<void> {
+  async all(): Promise<RegisteredRun[]> {
+    return (await this.entries()).map(({ run }) => run);
+  }
+
+  async forgetBut(present: readonly NamedRun[]): Promise<void> {
     const kept = new Set(present.map(nameOf));
-    const gone = (await this.all()).filter(
+    const gone = (await this.entries()).filter(
       ({ run, owner, modified }) =>
         owner === this.owner() && !kept.has(nameOf(run)) && Date.now() - modified > startTime,
     );
     await this.objects.remove(gone.map(({ run }) => nameOf(run)));
   }
 
-  private async all(): Promise<{ run: RegisteredRun; owner: string; modified: number }[]> {
+  private async entries(): Promise<(Entry & { modified: number })[]> {
     const found = [];
     for (const { name, modified } of await this.objects.list('runs/')) {
-      const object = await this.objects.get(name);
-      if (object === null) continue;
-      const { owner, ...run } = JSON.parse(object.content.toString('utf8')) as RegisteredRun & { owner: string };
-      found.push({ run, owner, modified });
+      const entry = await this.read(name);
+      if (entry !== null) found.push({ ...entry, modified });
     }
     return found;
   }
 
+  private async read(name: string): Promise<Entry | null> {
+    const object = await this.objects.get(name);
+    if (object === null) return null;
+    const { owner, ...run } = JSON.parse(object.content.toString('utf8')) as RegisteredRun & { owner: string };
+    return { run, owner, etag: object.etag };
+  }
+
   private owner(): string {
-    try {
-      mkdirSync(dirname(this.ownerFile), { recursive: true });
-      writeFileSync(this.ownerFile, randomBytes(8).toString('hex'), { flag: 'wx' });
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-    }
-    return readFileSync(this.ownerFile, 'utf8');
+    return hostName(this.ownerFile);
   }
 }

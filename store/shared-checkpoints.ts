@@ -92,6 +92,16 @@ export class SharedCheckpoints {
     await this.objects.remove(found.map(({ name }) => name));
   }
 
+  /** Steps of which there are checkpoints, with their bytes. The first 32 characters of an id are those of the content key. */
+  async list(): Promise<{ id: string; bytes: number }[]> {
+    const sizes = new Map<string, number>();
+    for (const { name, bytes } of await this.objects.list('checkpoints/')) {
+      const id = name.split('/')[1]!;
+      sizes.set(id, (sizes.get(id) ?? 0) + bytes);
+    }
+    return [...sizes].map(([id, bytes]) => ({ id, bytes }));
+  }
+
   private async read(name: string): Promise<Pointer | null> {
     const found = await this.objects.get(name);
     const content = found && (await unseal(name, found.content));

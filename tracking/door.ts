@@ -188,6 +188,8 @@ export function passEvents(plan: Pick<Plan, 'datasets' | 'nodes'>, events: reado
         return door.curve(event.name) ? [pass(event)] : [];
       case 'node-completed':
         return [pass({ ...event, metrics: door.metrics(event.metrics) })];
+      case 'checkpoint-unsent':
+        return [pass({ ...event, code: door.failure({ code: event.code, message: '' }).code })];
       case 'node-failed': {
         const { code, message } = door.failure(event);
         return [pass({ ...event, code, message })];

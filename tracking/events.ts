@@ -37,6 +37,9 @@ export type RunEvent =
   | { type: 'node-cancelled'; time: number; node: string }
   /** Its inputs failed or the run was stopped before it could start. */
   | { type: 'node-skipped'; time: number; node: string; because: string }
+  /** Its newest checkpoint could not be sent to the store that hosts share; tried again until `checkpoint-sent`. */
+  | { type: 'checkpoint-unsent'; time: number; node: string; code: string }
+  | { type: 'checkpoint-sent'; time: number; node: string }
   /** Its steps stop at a checkpoint, and go on from there afterwards. */
   | { type: 'run-paused' | 'run-resumed'; time: number }
   /** The run waits for someone's approval of steps, or of what accounts come to. */
@@ -76,12 +79,7 @@ export function readEvents(runDirectory: string, fromByte = 0): { events: RunEve
       filled += got;
     }
     const end = buffer.subarray(0, filled).lastIndexOf(0x0a) + 1;
-    const events: RunEvent[] = [];
-    for (const line of buffer.toString('utf8', 0, end).split('\n')) {
-      const event = decode(line);
-      if (event) events.push(event);
-    }
-    return { events, nextByte: fromByte + end };
+    return { events: decodeEvents(buffer.toString('utf8', 0, end)), nextByte: fromByte + end };
   } finally {
     closeSync(file);
   }
@@ -104,6 +102,8 @@ export interface NodeSummary {
   seconds: number;
   ledgerEntries: string[];
   failure: { code: string; message: string } | null;
+  /** Why its newest checkpoint lies on its own host alone, and since when; null when nothing is known to be amiss. */
+  unsent: { code: string; since: number } | null;
   /** Per-step curves by metric name; the first value of a step counts, for a repeated step repeats exactly. */
   curves: Map<string, CurvePoint[]>;
 }
@@ -197,6 +197,12 @@ export function summariseRun(events: readonly RunEvent[]): RunSummary {
         curve.push({ step: event.step, value: event.value, time: event.time });
         break;
       }
+      case 'checkpoint-unsent':
+        nodeOf(event.node).unsent ??= { code: event.code, since: event.time };
+        break;
+      case 'checkpoint-sent':
+        nodeOf(event.node).unsent = null;
+        break;
       default:
         applyToNode(nodeOf(event.node), event);
     }
@@ -209,8 +215,11 @@ type NodeEvent = Extract<RunEvent, { node: string; type: `node-${string}` }>;
 function applyToNode(node: NodeSummary, event: NodeEvent): void {
   // A result stays a result, whatever a late or repeated event says.
   if (node.status === 'completed') return;
+  if (event.type !== 'node-started') node.unsent = null;
   switch (event.type) {
     case 'node-started':
+      // From another host, and late: that attempt's end is known.
+      if (node.endedAt !== null && event.attempt <= node.attempt) return;
       node.status = 'running';
       node.startedAt ??= event.time;
       node.attempt = Math.max(node.attempt, event.attempt);
@@ -257,6 +266,7 @@ const emptyNode = (): NodeSummary => ({
   seconds: 0,
   ledgerEntries: [],
   failure: null,
+  unsent: null,
   curves: new Map(),
 });
 
@@ -273,6 +283,13 @@ const encode = (event: RunEvent): string =>
   JSON.stringify(event, (_key, value: unknown) =>
     typeof value === 'number' && !Number.isFinite(value) ? { nonFinite: String(value) } : value,
   );
+
+/** The events of whole lines; others are skipped. */
+export const decodeEvents = (lines: string): RunEvent[] =>
+  lines.split('\n').flatMap((line) => {
+    const event = decode(line);
+    return event ? [event] : [];
+  });
 
 const decode = (line: string): RunEvent | null => {
   if (!line.startsWith('{')) return null;

@@ -76,18 +76,26 @@ export function readRun(directory: string): RunRecord {
   });
 }
 
+/** Whether the folder holds a run. */
+export const isRun = (directory: string): boolean => readRecord(directory) !== null;
+
 /** Removes a run's folder: its record first, so that what is left of an interrupted removal is no run. */
 export function removeRun(directory: string): void {
   rmSync(recordFile(directory), { force: true });
   rmSync(directory, { recursive: true, force: true });
 }
 
-/** Every run known here, newest first. */
-export function listRuns(): RunFolder[] {
+/** Folders of runs, and those that were claimed and hold none yet. */
+export function runDirectories(): string[] {
   if (!existsSync(statePaths.runs())) return [];
   return readdirSync(statePaths.runs(), { withFileTypes: true })
     .filter((entry) => entry.isDirectory())
-    .flatMap((entry) => numbersOf(entry.name).map((number) => statePaths.run(entry.name, number)))
+    .flatMap((entry) => numbersOf(entry.name).map((number) => statePaths.run(entry.name, number)));
+}
+
+/** Every run known here, newest first. */
+export function listRuns(): RunFolder[] {
+  return runDirectories()
     .flatMap((directory) => {
       const record = readRecord(directory);
       return record ? [{ directory, record }] : [];

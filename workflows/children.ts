@@ -80,8 +80,10 @@ export class Children {
     const places = new Map(nodes.map(({ id }, place) => [id, place]));
     const input = {
       run: this.run,
-      nodes: nodes.map(({ id, slug, kind, needs }) => ({
+      nodes: nodes.map(({ id, slug, kind, queue, reads, needs }) => ({
         ...{ id, slug, kind },
+        ...(queue && { queue }),
+        ...(reads && { reads }),
         needs: needs.flatMap((need) => places.get(need) ?? []),
       })),
       tie: this.tie(name),

@@ -231,10 +231,18 @@ export abstract class ExperimentRun {
       ...this.describeApprovals(),
       `**${this.run.name}/${this.run.number}**: ${completed} of ${this.schedule.states.size} instances done` +
         ` (${this.reused} reused), ${running.length} running, ${failed} failed, ${skipped} skipped`,
-      ...running.slice(0, 50).map((id) => `- running: \`${id}\``),
+      ...running.slice(0, 50).map((id) => this.describeRunning(id)),
       ...this.failures.slice(0, 20).map(({ node, code, message }) => `- failed: \`${node}\`: ${code}: ${message}`),
     ];
     setCurrentDetails(lines.join('\n'));
+  }
+
+  /** Whether a worker has taken it, only the queue knows. */
+  private describeRunning(id: string): string {
+    const { reads } = this.nodes.get(id) ?? {};
+    return reads
+      ? `- running, or waits for a worker that has dataset ${reads.join(' and ')}: \`${id}\``
+      : `- running: \`${id}\``;
   }
 
   private describeApprovals(): string[] {

@@ -32,13 +32,17 @@ export const stepRetry: RetryPolicy = {
   maximumAttempts: 20,
 };
 
+/** Says who does a step that reads private data. */
+export const workerWith = (datasets: readonly string[]): string =>
+  `on a worker that has dataset ${datasets.join(' and ')}`;
+
 /** Runs one step as an activity of its kind's own type. */
 export function runStep(node: Omit<BatchedNode, 'needs'>, request: StepRequest): Promise<StepOutcome> {
   const { queue, startToClose } = bounds[node.kind];
   return scheduleActivity<StepOutcome>(node.kind, [request], {
     activityId: node.slug,
-    summary: node.id,
-    taskQueue: queue,
+    summary: node.reads ? `${node.id}, ${workerWith(node.reads)}` : node.id,
+    taskQueue: node.queue ?? queue,
     startToCloseTimeout: startToClose,
     // Above the bound after which a job without progress is ended (120 s, looked at every 2 s), which says more.
     heartbeatTimeout: '3 minutes',

@@ -1,4 +1,7 @@
 /** @file Task queues of Temporal. */
 
-/** Where light work is done, and where jobs that fill the processor are. */
-export const taskQueues = { control: 'control', cpu: 'cpu' } as const;
+/**
+ * Where light work is done, where jobs that fill the processor are, and where those that ask for a card. Jobs on private
+ * data have queues of their own where hosts share a store: see `activities/step-queue.ts`.
+ */
+export const taskQueues = { control: 'control', cpu: 'cpu', gpu: 'gpu' } as const;

@@ -17,7 +17,7 @@ import { packageRoot } from '../../stack/paths.ts';
 import { ensureTemporal, stopServices, type TemporalService } from '../../stack/services.ts';
 import { openStore } from '../../store/index.ts';
 import { ObjectStorage } from '../../store/objects.ts';
-import { readEvents, type RunEvent } from '../../tracking/events.ts';
+import { readEvents, summariseRun, type RunEvent } from '../../tracking/events.ts';
 import { separateHost, type SeparateHost } from '../network.ts';
 import { startObjectServer, type ObjectServer } from '../object-server.ts';
 import { startPostgres, type PostgresServer } from '../postgres-server.ts';
@@ -107,8 +107,10 @@ describe.runIf(isRunnable)('two machines that share an experiment', () => {
     world?.remove();
   });
 
-  const eventsOf = ({ home }: Machine): RunEvent[] =>
-    readEvents(join(home, 'runs', run.name, String(run.number))).events;
+  const runFolder = ({ home }: Machine): string => join(home, 'runs', run.name, String(run.number));
+
+  /** What the machine itself wrote. */
+  const eventsOf = (machine: Machine): RunEvent[] => readEvents(join(runFolder(machine), 'shared-log')).events;
 
   const lossesOf = (machine: Machine, node: string): [step: number, value: number][] =>
     eventsOf(machine).flatMap((event) =>
@@ -162,6 +164,13 @@ describe.runIf(isRunnable)('two machines that share an experiment', () => {
     for (const [step, value] of after) if (before.has(step)) expect(value).toBe(before.get(step));
     await until('the lost machine has given up', () => (claimOf(lost!) === null ? true : null));
     expect(lossesOf(lost!, claim.nodeId).length).toBeLessThan(steps);
+
+    // The one that keeps the run has the whole curve, and the report.
+    const { nodes } = summariseRun(readEvents(runFolder(other!)).events);
+    const curve = nodes.get(claim.nodeId)!.curves.get('trainLoss')!;
+    const whole = Array.from({ length: steps }, (_, step) => step + 1);
+    expect(curve.map(({ step }) => step).sort((a, b) => a - b)).toEqual(whole);
+    expect(existsSync(join(runFolder(other!), 'report.html'))).toBe(true);
 
     await expectLatePublicationRefused(claim.nodeId);
     expect(await objects.list('checkpoints/')).toEqual([]);

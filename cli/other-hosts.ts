@@ -1,0 +1,38 @@
+/** @file What other hosts that share the store have said of runs, taken before a command shows them. */
+
+import type { LiveProgress } from '../activities/live-progress.ts';
+import { EpsilonflowError } from '../schemas/errors.ts';
+import type { Store } from '../store/index.ts';
+import type { RunFolder } from '../tracking/runs.ts';
+import { collectEvents } from '../tracking/shared-log.ts';
+import { styled } from './output.ts';
+
+/** Takes what they logged. Where the store gives no answer, what is here is shown, with a warning. */
+export async function takeFromOthers(store: Store, runs: readonly RunFolder[]): Promise<void> {
+  const { logs } = store;
+  if (logs === null) return;
+  await orWarn(undefined, async () => {
+    for (const { directory, record } of runs) {
+      await collectEvents(directory, record, await store.loadPlan(record.planDigest), logs);
+    }
+  });
+}
+
+/** How far steps are that run there. */
+export async function progressElsewhere({ logs }: Store, { record }: RunFolder): Promise<LiveProgress[]> {
+  if (logs === null) return [];
+  const told = await orWarn([], () => logs.progressElsewhere(record));
+  return told.flatMap((text) => JSON.parse(text) as LiveProgress[]);
+}
+
+async function orWarn<T>(instead: T, ask: () => Promise<T>): Promise<T> {
+  try {
+    return await ask();
+  } catch (error) {
+    if (!(error instanceof EpsilonflowError) || !['SERVICE_UNREACHABLE', 'STORE_REFUSED'].includes(error.code))
+      throw error;
+    const warning = styled('yellow', 'warning', process.stderr);
+    process.stderr.write(`${warning}: what other hosts say is not shown: ${error.message}\n`);
+    return instead;
+  }
+}

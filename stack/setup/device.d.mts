@@ -1,0 +1,2 @@
+export const device: 'cpu' | 'gpu';
+export function checkDevice(): void;
