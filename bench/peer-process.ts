@@ -22,7 +22,7 @@ export class PeerProcess<Answer> {
   readonly #lines: AsyncIterator<string>;
 
   private constructor(python: string, script: string) {
-    this.#process = spawn(python, [join(packageRoot, 'bench', script)]);
+    this.#process = spawn(python, ['-B', join(packageRoot, 'bench', script)]);
     this.#process.stderr.pipe(process.stderr);
     this.#lines = createInterface({ input: this.#process.stdout })[Symbol.asyncIterator]();
   }
