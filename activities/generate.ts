@@ -54,6 +54,7 @@ function decodedModel(config: DecoderConfig, base: Weights, { tuned, values }: G
     case 'prompt':
       return { config, weights: base, conditioning, prompt: tensors[promptName]! };
     case 'full':
+      tf.dispose(Object.values(base));
       return { config, weights: tensors, conditioning, prompt: null };
   }
 }

@@ -2,8 +2,8 @@
  * @file The learning engine against PyTorch with Opacus and transformers: training steps and sampling, in turns in one run.
  *
  * Both sides do the same work on the same architecture: forward, backward, clipping of each example, noise and Adam, in
- * float32 with all cores. Ours is what a step of an experiment runs, with exact arithmetic; the peer's is the faster of
- * what it has. The medians of all repetitions are compared. Nothing else may run on the machine: PyTorch's threads wait by
+ * float32 with all cores. Ours is what a step of an experiment runs, with exact arithmetic, in microbatches that fit the
+ * batch evenly, where a step takes rows by its memory limit; the peer's is the faster of what it has. The medians of all repetitions are compared. Nothing else may run on the machine: PyTorch's threads wait by
  * spinning, and beside other work it is several times slower.
  */
 
@@ -19,7 +19,7 @@ import { packageRoot } from '../stack/paths.ts';
 import type { Bench, BenchCase, MeasureOptions } from './bench-case.ts';
 import { loraOn, loraStepOperations, small, smolLm2, smolLm2Work, wide } from './learning/models.ts';
 import { startPeer, type LearningPeer, type PeerRequest } from './learning/peer.ts';
-import { samplingArm, type SamplingWork } from './learning/sampling.ts';
+import { samplingArm, type SamplingLayout, type SamplingWork } from './learning/sampling.ts';
 import { madeUpWeights, plainArm, trainerArm, type LoraWork, type TrainingWork } from './learning/training.ts';
 import { fastest, inTurns, localArm, type Arm, type Contest } from './learning/turns.ts';
 import { madeUpLengths, wordCnnArm } from './learning/word-cnn.ts';
@@ -166,10 +166,11 @@ async function wordCnn(batch: number, options: MeasureOptions) {
 /** Tokens a second of sampling. @param model its folder is null for random weights */
 async function sampling(
   model: { config: DecoderConfig; weights: Record<string, Tensor>; folder: string | null },
-  work: SamplingWork,
+  layout: SamplingLayout,
   options: MeasureOptions,
 ) {
-  const ours = samplingArm('ours', model, work);
+  const work = texts;
+  const ours = samplingArm('ours', model, work, layout);
   const request = { arm: 'sampling', model: model.config, folder: model.folder, ...work };
   const peer = peerArm('transformers generate', request, options.say);
   try {
@@ -295,14 +296,16 @@ export const learning: Bench = {
       ...{ name: 'sampling-base', peerName: generate, goal: 3 },
       measure: async (options) => {
         const folder = join(packageRoot, 'models', 'base');
-        return sampling({ ...(await readModel(folder)), folder }, texts, options);
+        // Small products do not keep two cores busy, so each has a call of its own.
+        return sampling({ ...(await readModel(folder)), folder }, { calls: 2, block: 8 }, options);
       },
     },
     {
       ...tokensASecond,
       ...{ name: 'sampling-smollm2-135m', peerName: generate, goal: 1.5 },
+      // One call reads the weights for all rows at once.
       measure: (options) =>
-        sampling({ config: smolLm2, weights: madeUpWeights(smolLm2), folder: null }, texts, options),
+        sampling({ config: smolLm2, weights: madeUpWeights(smolLm2), folder: null }, { calls: 1, block: 4 }, options),
     },
     {
       ...{ name: 'matmul-share-smollm2-135m', unit: 'GFLOP/s', better: 'more' },

@@ -19,7 +19,7 @@ export const kinds: Record<StepKind, KindInfo> = {
       data: { accepts: ['dataset'], split: 'train', labelled: true },
     },
   },
-  generate: { version: 4, inputs: { generator: { accepts: ['finetune'] } } },
+  generate: { version: 5, inputs: { generator: { accepts: ['finetune'] } } },
   'train-classifier': {
     version: 3,
     inputs: {

@@ -17,12 +17,14 @@ const training = ({ config, ...work }: TrainingWork, arithmetic: 'exact' | 'floa
 
 const smallWork = { config: small, batch: 32, time: 128, rows: 32 };
 
+const texts = { texts: 64, tokens: 64, first: 0 };
+
 const arms: Record<GpuWork, () => Arm> = {
   'dp-lora': () => training({ ...smallWork, tuned: loraOn(linearNames(small)) }, 'exact'),
   'dp-full': () => training({ ...smallWork, tuned: { kind: 'full', classes: 0 } }, 'float'),
   'dp-lora-smollm2-135m': () => training(smolLm2Work, 'exact'),
   'sampling-smollm2-135m': () =>
-    samplingArm('sampling', { config: smolLm2, weights: madeUpWeights(smolLm2) }, { texts: 64, tokens: 64, first: 0 }),
+    samplingArm('sampling', { config: smolLm2, weights: madeUpWeights(smolLm2) }, texts, { calls: 1, block: 4 }),
 };
 
 const [work, runs] = process.argv.slice(2) as [GpuWork, string];

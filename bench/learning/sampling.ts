@@ -1,14 +1,10 @@
 /** @file Drawing texts of fixed length from a decoder. */
 
 import type { DecoderConfig } from '../../learning/decoder/config.ts';
-import { compileBlockDecoder } from '../../learning/decoding/block-decoder.ts';
+import { compileBlockDecoder, type BlockDecoderOptions } from '../../learning/decoding/block-decoder.ts';
 import type { Tensor } from '../../learning/tensorflow.ts';
 import { seededStream } from '../../privacy/noise.ts';
 import { localArm, type Arm } from './turns.ts';
-
-/** Positions in one call, and calls side by side, of 32 rows each, as in the generate step. */
-const block = 4;
-const calls = 2;
 
 export interface SamplingWork {
   texts: number;
@@ -17,11 +13,15 @@ export interface SamplingWork {
   first: number;
 }
 
+/** Calls side by side and positions in one. */
+export type SamplingLayout = Pick<BlockDecoderOptions, 'block'> & { calls: number };
+
 /** All texts in one batch, none of which ends early. */
 export function samplingArm(
   name: string,
   { config, weights }: { config: DecoderConfig; weights: Record<string, Tensor> },
   { texts, tokens, first }: SamplingWork,
+  { block, calls }: SamplingLayout,
 ): Arm & { dispose(): void } {
   const model = { config, weights, conditioning: {}, prompt: null };
   const rules = { temperature: 1, topK: null, topP: 1, repetitionPenalty: 1 };
@@ -39,6 +39,7 @@ export function samplingArm(
     let next = new Int32Array(texts).fill(first);
     for (let start = 0; start < tokens; start += block) {
       const ids = decoder.next({
+        live: Array.from(next, () => true),
         labels: new Int32Array(texts),
         starts: new Int32Array(texts).fill(start),
         tokens: next,

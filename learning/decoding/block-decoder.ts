@@ -12,7 +12,6 @@ import { compile, disposeTree, type CompiledFunction } from '../compile/index.ts
 import { headDim, weightShapes, type DecoderConfig } from '../decoder/config.ts';
 import type { Attention } from '../decoder/blocks.ts';
 import { decodeWith, emptyCache, promptCache, type DecodeCache } from '../decoder/forward.ts';
-import { maskBias } from '../decoder/layers.ts';
 import type { Weights } from '../decoder/weights.ts';
 import { tf, type Tensor } from '../tensorflow.ts';
 import { chooseTokens, type SamplingRules } from './sampling.ts';
@@ -77,10 +76,17 @@ interface Recent {
   values: Tensor[][];
 }
 
+/** Score of what a position does not see: its share is zero in float32. */
+const unseen = -1e9;
+
+/** Values as they are kept: what has no share must be finite to add nothing. */
+const finite = (values: Tensor): Tensor =>
+  tf.where(tf.less(values.abs(), 1e38), values, tf.zerosLike(values)) as Tensor;
+
 const joined = (parts: Tensor[]): Tensor => (parts.length === 1 ? (parts[0] as Tensor) : tf.concat(parts, 2));
 
 /** Attention over the cache before the block and the block's own positions up to the present one. */
-function blockAttention(config: DecoderConfig, cache: DecodeCache, pastBias: Tensor, recent: Recent): Attention {
+function blockAttention(config: DecoderConfig, cache: DecodeCache, isPast: Tensor, recent: Recent): Attention {
   const { heads, kvHeads } = config;
   const width = headDim(config);
   return (layer, queries, keys, values) => {
@@ -90,7 +96,9 @@ function blockAttention(config: DecoderConfig, cache: DecodeCache, pastBias: Ten
     recentKeys.push(keys.reshape([batch, kvHeads, 1, width]));
     recentValues.push(values.reshape([batch, kvHeads, 1, width]));
     const grouped = queries.reshape([batch, kvHeads, heads / kvHeads, width]).mul(1 / Math.sqrt(width));
-    const past = tf.matMul(grouped, cache.keys[layer] as Tensor, false, true).add(pastBias);
+    // Chosen, not added: a sum with what an earlier row left may be anything.
+    const scores = tf.matMul(grouped, cache.keys[layer] as Tensor, false, true);
+    const past = tf.where(isPast, scores, tf.fill(scores.shape, unseen));
     const now = tf.matMul(grouped, joined(recentKeys), false, true);
     const shares = tf.softmax(tf.concat([past, now], 3));
     const pastShares = shares.slice([0, 0, 0, 0], past.shape as [number, number, number, number]);
@@ -111,9 +119,9 @@ function decodeBlock(model: DecodedModel, options: BlockDecoderOptions, inputs: 
   const starts = inputs.starts.add(length);
   // What an earlier row left at later positions is never seen.
   const past = tf.less(slots.reshape([1, slotCount]), starts.reshape([batch, 1]));
-  const pastBias = maskBias(past).reshape([batch, 1, 1, slotCount]);
+  const isPast = past.reshape([batch, 1, 1, slotCount]) as Tensor;
   const recent: Recent = { keys: inputs.keys.map(() => []), values: inputs.values.map(() => []) };
-  const attention = blockAttention(config, inputs, pastBias, recent);
+  const attention = blockAttention(config, inputs, isPast, recent);
   const isConditioned = Object.keys(inputs.conditioning).length > 0;
   const conditioning = isConditioned ? classConditioning(inputs.conditioning, inputs.labels) : undefined;
   const column = (matrix: Tensor, at: number): Tensor => matrix.slice([0, at], [batch, 1]).reshape([batch]);
@@ -140,7 +148,7 @@ function decodeBlock(model: DecodedModel, options: BlockDecoderOptions, inputs: 
   const kept = tf.sub(1, tf.addN(written));
   const store = (old: Tensor, layer: number, parts: Tensor[][]): Tensor =>
     (parts[layer] as Tensor[]).reduce(
-      (sum, part, at) => sum.add(part.mul(written[at] as Tensor)),
+      (sum, part, at) => sum.add(finite(part).mul(written[at] as Tensor)),
       old.mul(kept) as Tensor,
     );
   return {
@@ -153,6 +161,8 @@ function decodeBlock(model: DecodedModel, options: BlockDecoderOptions, inputs: 
 
 /** The next block of every row of all calls; typed arrays are [rows] or [rows, block]. */
 export interface BlockRows {
+  /** Whether a row is wanted: a call without any is left out, and its tokens are 0. */
+  live: readonly boolean[];
   /** Class of each row; ignored without conditioning. */
   labels: Int32Array;
   /** Position of the block's first token, from 0 after the prompt. 0 begins a row anew. */
@@ -232,7 +242,7 @@ export function compileBlockDecoder(model: DecodedModel, options: BlockDecoderOp
     const seen = options.rules.repetitionPenalty === 1 ? [] : [tf.zeros([batch, config.vocab]) as Tensor];
     return { ...initialCache(model, batch, maxTime), seen } as State;
   };
-  let states = Array.from({ length: calls }, initial);
+  const states = Array.from({ length: calls }, initial);
   const example = {
     labels: tf.zeros([batch], 'int32') as Tensor,
     token: tf.zeros([batch], 'int32') as Tensor,
@@ -248,12 +258,19 @@ export function compileBlockDecoder(model: DecodedModel, options: BlockDecoderOp
   disposeTree(example);
   return {
     next(rows) {
-      const given = states.map((_, call) => callTensors(rows, call, options));
-      const outputs = run.all(given.map((own, call) => ({ ...shared, ...(states[call] as State), ...own })));
+      const busy = states
+        .map((_, call) => call)
+        .filter((call) => rows.live.slice(call * batch, (call + 1) * batch).includes(true));
+      const given = busy.map((call) => ({ ...(states[call] as State), ...callTensors(rows, call, options) }));
+      const outputs = run.all(given.map((own) => ({ ...shared, ...own })));
       const ids = new Int32Array(calls * batch * block);
-      outputs.forEach(({ tokens }, call) => ids.set(tokens.dataSync(), call * batch * block));
-      disposeTree([given, states, outputs.map(({ tokens }) => tokens)]);
-      states = outputs.map(({ tokens: _, ...next }) => next);
+      outputs.forEach(({ tokens, ...next }, at) => {
+        const call = busy[at] as number;
+        ids.set(tokens.dataSync(), call * batch * block);
+        states[call] = next;
+        tokens.dispose();
+      });
+      disposeTree(given);
       return ids;
     },
     dispose: () => {

@@ -5,17 +5,34 @@
  */
 
 import { seededStream, type KeyedStream } from '../../privacy/noise.ts';
-import { isOnCard } from '../machine.ts';
+import { callsAtOnce, isOnCard } from '../machine.ts';
+import { headDim, type DecoderConfig } from '../decoder/config.ts';
 import type { Tokenizer } from '../tokenizer/index.ts';
 import { compileBlockDecoder, type BlockDecoder, type BlockRows, type DecodedModel } from './block-decoder.ts';
 import type { SamplingRules } from './sampling.ts';
 
-/** Rows in the making. */
-const batch = 256;
-/** Rows of a call on a processor, where each core has a call of its own: enough to fill its matrix units. */
-const rowsACall = 32;
-/** Longer blocks run a little faster and take twice as long to compile. */
-const block = 4;
+/** Most rows of a call. A product reads all weights, whatever the rows: with 128 a row costs two thirds of with 32. */
+const mostRows = (): number => (isOnCard() ? 256 : 128);
+
+const mostCalls = 8;
+
+/** Bytes for the keys and values of all rows, which lie in memory twice while a block is written. */
+const cacheMemory = 2 ** 31;
+
+/**
+ * How rows are decoded. The bits of a text depend on `batch` and `block`, and these on the model and the longest text,
+ * but not on memory or cores.
+ */
+function layoutOf(config: DecoderConfig, prompt: number, positions: number) {
+  // Longer blocks run faster and take longer to compile, as more layers do.
+  const block = config.layers <= 8 ? 8 : 4;
+  const maxTime = Math.ceil(positions / block) * block;
+  const rowBytes = 2 * 2 * 4 * config.layers * config.kvHeads * headDim(config) * (prompt + maxTime);
+  let batch = mostRows();
+  while (batch > 1 && batch * rowBytes > cacheMemory) batch /= 2;
+  const fitting = Math.floor(cacheMemory / (batch * rowBytes));
+  return { block, maxTime, batch, calls: Math.max(1, Math.min(fitting, callsAtOnce(), mostCalls)) };
+}
 
 export interface TextGeneratorOptions {
   model: DecodedModel;
@@ -58,15 +75,19 @@ interface Row {
 export class TextGenerator {
   private readonly options: TextGeneratorOptions;
   private readonly decoder: BlockDecoder;
+  /** Rows in the making. */
+  private readonly rows: number;
+  private readonly block: number;
 
   constructor(options: TextGeneratorOptions) {
     const { model, prefixes, maxTokens, rules, banned } = options;
     this.options = options;
     // The start token, the longest prefix and the text; the last token is never fed.
     const positions = Math.max(...prefixes.map((prefix) => prefix.length)) + maxTokens;
-    const maxTime = Math.ceil(positions / block) * block;
-    const calls = isOnCard() ? 1 : batch / rowsACall;
-    this.decoder = compileBlockDecoder(model, { batch: batch / calls, calls, block, maxTime, rules, banned });
+    const layout = layoutOf(model.config, model.prompt?.shape[0] ?? 0, positions);
+    this.decoder = compileBlockDecoder(model, { ...layout, rules, banned });
+    this.rows = layout.batch * layout.calls;
+    this.block = layout.block;
   }
 
   /**
@@ -80,7 +101,7 @@ export class TextGenerator {
     wanted: () => number,
     onBlock: (tokens: number) => Promise<void>,
   ): AsyncGenerator<GeneratedText> {
-    const slots: (Row | null)[] = Array.from({ length: batch }, () => null);
+    const slots: (Row | null)[] = Array.from({ length: this.rows }, () => null);
     const ended = new Map<number, Row>();
     let [begun, given] = [from, from];
     while (true) {
@@ -97,7 +118,7 @@ export class TextGenerator {
         ended.set(row.row, row);
         slots[slot] = null;
       });
-      await onBlock(live * block);
+      await onBlock(live * this.block);
       for (let row = ended.get(given); row !== undefined; row = ended.get(given)) {
         ended.delete(given++);
         yield this.finished(row);
@@ -127,12 +148,14 @@ export class TextGenerator {
   /** Decodes a block of every row. */
   private decode(slots: readonly (Row | null)[]): void {
     const { prefixes, tokenizer, maxTokens } = this.options;
+    const { block } = this;
     const rows: BlockRows = {
-      labels: new Int32Array(batch),
-      starts: new Int32Array(batch),
-      tokens: new Int32Array(batch).fill(tokenizer.bosId),
-      forced: new Int32Array(batch * block).fill(-1),
-      uniforms: new Float32Array(batch * block),
+      live: slots.map((row) => row !== null),
+      labels: new Int32Array(this.rows),
+      starts: new Int32Array(this.rows),
+      tokens: new Int32Array(this.rows).fill(tokenizer.bosId),
+      forced: new Int32Array(this.rows * block).fill(-1),
+      uniforms: new Float32Array(this.rows * block),
     };
     slots.forEach((row, slot) => {
       if (row === null) return;

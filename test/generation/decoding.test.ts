@@ -30,7 +30,7 @@ import { tf, type Tensor } from '../../learning/tensorflow.ts';
 import type { Tokenizer } from '../../learning/tokenizer/index.ts';
 import { seededStream } from '../../privacy/noise.ts';
 import { requires } from '../requires.ts';
-import { smallGpt2 } from '../learning/small-model.ts';
+import { smallConfig, smallGpt2, smallWeights } from '../learning/small-model.ts';
 import { sharedData } from '../shared-data.ts';
 
 // Programs are compiled: slow on a busy machine.
@@ -115,7 +115,11 @@ function decodeWhole(
   let tokens = first;
   for (let start = 0; start < maxTime; start += block) {
     const starts = new Int32Array(batch).fill(start);
-    const given = { forced: columns(forced, start), uniforms: columns(uniforms, start) };
+    const given = {
+      live: Array.from(labels, () => true),
+      forced: columns(forced, start),
+      uniforms: columns(uniforms, start),
+    };
     const ids = decoder.next({ labels, starts, tokens, ...given });
     rows.forEach((row, index) => row.push(...ids.subarray(index * block, (index + 1) * block)));
     tokens = Int32Array.from(rows, (row) => row.at(-1)!);
@@ -277,6 +281,26 @@ describe('decoding of an adapted model', () => {
       expect(compared).toBeGreaterThan(40);
     },
   );
+});
+
+it('decodes a text alike behind one that was not finite', () => {
+  const config = { ...smallConfig, layers: 1 };
+  const weights = smallWeights(config);
+  const spoiled = 7;
+  const embeddings = (weights['model.embed_tokens.weight']!.dataSync() as Float32Array).slice();
+  embeddings[spoiled * config.dim] = Infinity;
+  weights['model.embed_tokens.weight'] = tf.tensor(embeddings, [config.vocab, config.dim]);
+  const options = { batch: 1, block: 2, maxTime: 4, rules: { ...plain, temperature: 0 }, banned: [] };
+  const decoder = compileBlockDecoder({ config, weights, conditioning: {}, prompt: null }, options);
+  const forced = new Int32Array(4).fill(-1);
+  const text = (first: number): number[][] =>
+    decodeWhole(decoder, options, {
+      ...{ labels: new Int32Array(1), first: Int32Array.of(first), forced, uniforms: new Float32Array(4) },
+    });
+  const fresh = text(1);
+  text(spoiled);
+  expect(text(1)).toEqual(fresh);
+  decoder.dispose();
 });
 
 describe('rules of sampling', () => {
