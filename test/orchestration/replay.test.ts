@@ -19,7 +19,7 @@ const folder = fileURLToPath(new URL('histories', import.meta.url));
 const names = readdirSync(folder).filter((name) => name.endsWith('.json'));
 
 interface RecordedHistory {
-  events: { workflowExecutionStartedEventAttributes?: { workflowId: string } }[];
+  events: { workflowExecutionStartedEventAttributes?: { workflowId: string; workflowType: { name: string } } }[];
 }
 
 const read = (name: string): RecordedHistory => JSON.parse(readFileSync(join(folder, name), 'utf8')) as RecordedHistory;
@@ -44,6 +44,16 @@ beforeAll(async () => {
 describe('workflow code', () => {
   it.each(names)('replays %s', async (name) => {
     await replay(read(name));
+  });
+
+  it('has a recorded history of each workflow that it registers', async () => {
+    const types = new Set(
+      names.map((name) => read(name).events[0]!.workflowExecutionStartedEventAttributes!.workflowType.name),
+    );
+    const registered = Object.entries(await import('../../workflows/index.ts')).flatMap(([name, value]) =>
+      typeof value === 'function' ? [name] : [],
+    );
+    expect([...types].sort()).toEqual(registered.sort());
   });
 
   it('is seen not to replay a history that it could not have written', async () => {

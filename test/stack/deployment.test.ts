@@ -1,14 +1,18 @@
+import { execFileSync } from 'node:child_process';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Client, Connection, type WorkflowHandle } from '@temporalio/client';
 import { bundleWorkflowCode, DefaultLogger, NativeConnection, Runtime, Worker } from '@temporalio/worker';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { pinnedTo, takeNewRuns } from '../../stack/deployment.ts';
+import { partsRoot } from '../../stack/paths.ts';
 import { ensureTemporal, stopServices } from '../../stack/services.ts';
 import { openTinyWorld, type TinyWorld } from '../orchestration/tiny-experiment.ts';
 
 let world: TinyWorld;
 let connection: NativeConnection;
 let client: Client;
+let address: string;
 let workflowBundle: { code: string };
 const workers: { worker: Worker; running: Promise<void> }[] = [];
 
@@ -16,7 +20,7 @@ beforeAll(async () => {
   world = await openTinyWorld({ train: 1, withModel: false });
   const logger = new DefaultLogger('ERROR');
   Runtime.install({ logger, shutdownSignals: [] });
-  const { address } = await ensureTemporal();
+  ({ address } = await ensureTemporal());
   connection = await NativeConnection.connect({ address });
   client = new Client({ connection: await Connection.connect({ address }) });
   const workflowsPath = fileURLToPath(new URL('waiting-workflow.ts', import.meta.url));
@@ -43,6 +47,12 @@ async function startVersion(buildId: string): Promise<() => Promise<void>> {
     await running;
   };
 }
+
+/** A command of `docs/operations.md`. */
+const temporal = (...parameters: string[]): string =>
+  execFileSync(join(partsRoot, 'python', 'bin', 'temporal'), [...parameters, '--address', address], {
+    encoding: 'utf8',
+  });
 
 const begin = (workflowId: string): Promise<WorkflowHandle> =>
   client.workflow.start('waiting', { workflowId, taskQueue: 'versions' });
@@ -76,4 +86,21 @@ it('keeps a run with the version that began it, and gives new runs to the newest
     await handle.result();
   }
   expect(await versionOf(old)).toBe('first');
+}, 120_000);
+
+it('lets a run go on without its version, once someone moves it', async () => {
+  const stopThird = await startVersion('third');
+  expect(await takeNewRuns(client, 'lab', 'third')).toBe(true);
+  const moved = await begin('moved');
+  expect(await versionOf(moved)).toBe('third');
+  await startVersion('fourth');
+  expect(await takeNewRuns(client, 'lab', 'fourth')).toBe(true);
+  expect(temporal('worker', 'deployment', 'describe', '--name', 'lab')).toContain('fourth');
+  await stopThird();
+  const query = 'TaskQueue="versions" AND ExecutionStatus="Running"';
+  const override = ['--versioning-override-behavior', 'auto_upgrade', '--yes'];
+  temporal('workflow', 'update-options', '--query', query, ...override);
+  await moved.signal('end');
+  await moved.result();
+  expect(await versionOf(moved)).toBe('fourth');
 }, 120_000);
