@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util';
 
 import { accounting } from './accounting.ts';
 import { benchRow, type Bench } from './bench-case.ts';
+import { decontaminate } from './decontaminate.ts';
 import { formats } from './formats.ts';
 import { gpu } from './gpu.ts';
 import { learning } from './learning.ts';
@@ -11,7 +12,7 @@ import { ledger } from './ledger.ts';
 import { noise } from './noise.ts';
 import { orchestration } from './orchestration.ts';
 
-const benches: readonly Bench[] = [accounting, formats, gpu, learning, ledger, noise, orchestration];
+const benches: readonly Bench[] = [accounting, decontaminate, formats, gpu, learning, ledger, noise, orchestration];
 
 const say = (text: string): void => {
   process.stderr.write(`${text}\n`);
