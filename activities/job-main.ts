@@ -21,6 +21,7 @@ import {
 import type { FromJob, JobFault, MetricPoint, ToJob } from './job-messages.ts';
 
 const kinds: { [K in StepKind]: () => Promise<{ run: StepRunner<K> }> } = {
+  decontaminate: () => import('./decontaminate.ts'),
   pretrain: () => import('./pretrain.ts'),
   finetune: () => import('./finetune.ts'),
   generate: () => import('./generate.ts'),

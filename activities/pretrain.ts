@@ -7,6 +7,7 @@ import { createHash } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
+import { readDecontaminated } from '../datasets/index.ts';
 import { disposeTree } from '../learning/compile/index.ts';
 import { checkConfig, parameterCount, type DecoderConfig, type LlamaConfig } from '../learning/decoder/config.ts';
 import { compilePretrainStep, initialTrainingState, type TrainingState } from '../learning/decoder/training.ts';
@@ -31,6 +32,33 @@ const stepsBetweenCheckpoints = 250;
 const stepsBetweenMetrics = 25;
 const beta1 = 0.9;
 const beta2 = 0.95;
+
+interface Corpus {
+  name: string;
+  digest: string;
+  documents: string[];
+  sources: CorpusSource[];
+  /** Datasets that it was decontaminated against. */
+  decontaminatedAgainst: string[];
+}
+
+async function readCorpus(input: JobInput<'pretrain'>): Promise<Corpus> {
+  const made = input.artifacts['corpus']?.[0];
+  if (made !== undefined) {
+    const { documents, decontamination } = await readDecontaminated(made.directory);
+    const { corpus, against } = decontamination;
+    const whole = Object.values(input.datasets).find(({ digest }) => digest === corpus.digest);
+    return {
+      ...{ name: corpus.name, digest: corpus.digest, documents },
+      sources: whole ? await sourcesBeside(whole) : [],
+      decontaminatedAgainst: [...new Set(against.map(({ dataset }) => dataset))],
+    };
+  }
+  const dataset = corpusOf(input);
+  const documents = ((await readInput(input, dataset)).train ?? []).map(({ text }) => text);
+  const { name, digest } = dataset;
+  return { name, digest, documents, sources: await sourcesBeside(dataset), decontaminatedAgainst: [] };
+}
 
 function corpusOf({ node, datasets }: JobInput<'pretrain'>): PlanDataset {
   const input = node.inputs['corpus'];
@@ -147,9 +175,9 @@ async function train({ input, context, config, stream, steps }: TrainingJob): Pr
 export const run: StepRunner<'pretrain'> = async (input, context): Promise<StepOutput> => {
   const { params } = input.node;
   const { batch, sequence } = params;
-  const corpus = corpusOf(input);
   context.progress({ phase: 'load', done: 0, total: 1, unit: 'files' });
-  const documents = ((await readInput(input, corpus)).train ?? []).map(({ text }) => text);
+  const corpus = await readCorpus(input);
+  const { documents } = corpus;
   if (documents.length < 2) {
     throw new EpsilonflowError('STEP_FAILED', `The corpus ${corpus.name} has fewer than two documents.`);
   }
@@ -188,7 +216,8 @@ export const run: StepRunner<'pretrain'> = async (input, context): Promise<StepO
     parameters,
     dataset: corpus.name,
     datasetDigest: corpus.digest,
-    sources: await sourcesBeside(corpus),
+    sources: corpus.sources,
+    decontaminatedAgainst: corpus.decontaminatedAgainst,
     documents: training.length,
     heldOutDocuments: heldOut.length,
     tokensSeen,

@@ -58,7 +58,15 @@ export function stopRunningJobs(): void {
 export function createStepActivities(parts: WorkerParts): StepActivities {
   const run = (request: StepRequest): Promise<StepOutcome> =>
     whileSendingLogs(parts, request, () => inTurn(parts, () => runStep(parts, request)));
-  return { pretrain: run, finetune: run, generate: run, 'train-classifier': run, measure: run, compare: run };
+  return {
+    pretrain: run,
+    decontaminate: run,
+    finetune: run,
+    generate: run,
+    'train-classifier': run,
+    measure: run,
+    compare: run,
+  };
 }
 
 /** Does a step when there is a place for its job among those of its device. */

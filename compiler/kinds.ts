@@ -11,7 +11,11 @@ interface KindInfo {
 }
 
 export const kinds: Record<StepKind, KindInfo> = {
-  pretrain: { version: 2, inputs: { corpus: { accepts: ['dataset'], split: 'train' } } },
+  decontaminate: {
+    version: 1,
+    inputs: { corpus: { accepts: ['dataset'], split: 'train' }, against: { accepts: ['dataset'] } },
+  },
+  pretrain: { version: 2, inputs: { corpus: { accepts: ['dataset', 'decontaminate'], split: 'train' } } },
   finetune: {
     version: 8,
     inputs: {

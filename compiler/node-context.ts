@@ -64,6 +64,9 @@ export class NodeContext {
     ]);
     let classes: string[] | null | undefined;
     switch (this.#node.kind) {
+      case 'decontaminate':
+        classes = this.#decontaminate();
+        break;
       case 'pretrain':
         classes = this.#pretrain();
         break;
@@ -125,16 +128,52 @@ export class NodeContext {
   }
 
   #pretrain(): null | undefined {
+    if (this.#sources.has('corpus')) return null;
+    return this.#isPublicCorpus('Pre-training') ? null : undefined;
+  }
+
+  #isPublicCorpus(reader: string): boolean {
     const corpus = this.#usable('corpus');
-    if (corpus === undefined) return undefined;
-    if (corpus.sensitivity === 'public') return null;
+    if (corpus === undefined) return false;
+    if (corpus.sensitivity === 'public') return true;
     this.#faults.add(
       'SPEC_PRIVACY',
-      `Pre-training reads public text only; dataset "${corpus.name}" is ${corpus.sensitivity}`,
+      `${reader} reads public text only; dataset "${corpus.name}" is ${corpus.sensitivity}`,
       this.#at('corpus'),
       'A base model that has seen the data makes every later epsilon meaningless.',
     );
-    return undefined;
+    return false;
+  }
+
+  /**
+   * What is taken out depends on the records of the other datasets, without any bound: of private ones only under a
+   * waiver, and then the result is non-private. A benchmark stands in for private data that were never in the corpus,
+   * and the result stays public.
+   */
+  #decontaminate(): null | undefined {
+    if (!this.#isPublicCorpus('Decontamination')) return undefined;
+    const roles = Object.keys(this.#node.inputs).filter((role) => role !== 'corpus');
+    const allowed = roles.map((role) => {
+      const dataset = this.#dataset(this.#node.inputs[role])!;
+      return dataset.sensitivity !== 'private' || this.#mayDecontaminate(dataset);
+    });
+    return allowed.every(Boolean) ? null : undefined;
+  }
+
+  #mayDecontaminate(dataset: PlanDataset): boolean {
+    if (!this.#resources.waivers.has('decontamination')) {
+      this.#faults.add(
+        'SPEC_PRIVACY',
+        `A corpus without what is in private dataset "${dataset.name}" tells of its records, which no epsilon bounds`,
+        this.#at('against'),
+        'Choose a base model or corpus whose origin keeps the records out, such as text that is older than they are, ' +
+          'or state waive: [{ name: decontamination, reason: ... }]: the result is then non-private.',
+      );
+      return false;
+    }
+    this.#waive('decontamination');
+    this.#node.label = 'non-private';
+    return this.#hasSize(dataset, 'against', 'Overlaps');
   }
 
   #finetune(): string[] | undefined {

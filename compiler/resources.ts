@@ -10,7 +10,7 @@ import type { CompileHost } from './host.ts';
 import { child, entriesOf, itemsOf, type Source, stringOf } from './source.ts';
 
 /** Rules of the privacy invariant that a spec may set aside. */
-const waiverNames = ['test-metrics', 'measures', 'non-private-training'] as const;
+const waiverNames = ['test-metrics', 'measures', 'non-private-training', 'decontamination'] as const;
 
 export type WaiverName = (typeof waiverNames)[number];
 

@@ -110,6 +110,8 @@ class StepReader {
       if (accepts === undefined) this.#parameter(value);
       else if (value.type === 'map') {
         for (const [arm, entry] of value.entries) this.#input(`${key}.${arm}`, entry.value, accepts);
+      } else if (value.type === 'list') {
+        for (const [index, item] of value.items.entries()) this.#input(`${key}.${index}`, item, accepts);
       } else this.#input(key, value, accepts);
     }
     const template: Omit<StepTemplate, 'needsApproval' | 'needsCard'> = {

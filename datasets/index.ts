@@ -7,3 +7,4 @@ export { readRecords } from './records.ts';
 export { readSynthetic, readSyntheticLabels } from './synthetic.ts';
 export { readDigested, readPlanned } from './digest.ts';
 export { inspectDataset } from './inspect.ts';
+export { jsonLines, readDecontaminated, writeDecontaminated, type Decontamination } from './decontaminated.ts';

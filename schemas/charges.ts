@@ -16,7 +16,7 @@ export const accountOf = ({ dataset, mechanism }: Pick<NodeCharge, 'dataset' | '
 interface ExactFigures {
   /** What lets them leave where the records are private. */
   waiver: string;
-  /** Splits of a dataset that they are of, by the role in which it is given. */
+  /** Splits of a dataset that they are of, by the role in which it is given; that of a list stands for all of it. */
   splits: Record<string, readonly ('train' | 'test')[]>;
 }
 
@@ -24,6 +24,7 @@ interface ExactFigures {
 const exactFigures: Partial<Record<StepKind, ExactFigures>> = {
   'train-classifier': { waiver: 'test-metrics', splits: { test: ['test'] } },
   measure: { waiver: 'measures', splits: { synthetic: ['train'], real: ['train', 'test'] } },
+  decontaminate: { waiver: 'decontamination', splits: { against: ['train', 'test'] } },
 };
 
 /** Accounts of the records of one sensitivity that a node shows exact figures of. */
@@ -32,9 +33,9 @@ function shownAccounts(
   datasets: Plan['datasets'],
   sensitivity: Sensitivity,
 ): string[] {
-  return Object.entries(exactFigures[kind]?.splits ?? {}).flatMap(([role, splits]) => {
-    const input = inputs[role];
-    const dataset = input && 'dataset' in input ? datasets[input.dataset] : undefined;
+  return Object.entries(inputs).flatMap(([role, input]) => {
+    const splits = exactFigures[kind]?.splits[role.replace(/\.\d+$/, '')] ?? [];
+    const dataset = 'dataset' in input ? datasets[input.dataset] : undefined;
     if (dataset?.sensitivity !== sensitivity) return [];
     const own = splits.filter((split) => dataset.files[split] !== undefined);
     return own.map((split) => (split === 'test' ? dataset.name + testSuffix : dataset.name));

@@ -75,7 +75,7 @@ export const errorCodes = define({
     retryable: false,
     summary: 'A step is given an input of a kind that it cannot use.',
     remedy:
-      'Give the step what its kind takes: finetune a model and data, generate a generator, train-classifier records, measure a synthetic set and a dataset, compare classifiers.',
+      'Give the step what its kind takes: decontaminate a corpus and datasets, finetune a model and data, generate a generator, train-classifier records, measure a synthetic set and a dataset, compare classifiers.',
   },
   SPEC_CYCLE: {
     exit: 2,

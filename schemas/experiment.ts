@@ -11,7 +11,8 @@ export type Axis =
 /**
  * One step of the experiment; it runs once for each distinct combination of the axes that it uses, directly or through its inputs.
  */
-export type Step = PretrainStep | FinetuneStep | GenerateStep | TrainClassifierStep | MeasureStep | CompareStep;
+export type Step =
+  PretrainStep | DecontaminateStep | FinetuneStep | GenerateStep | TrainClassifierStep | MeasureStep | CompareStep;
 /**
  * `${{ matrix.AXIS }}`, `${{ steps.STEP }}` or `${{ steps.STEP[AXIS=VALUE] }}`; it is the whole value.
  */
@@ -216,7 +217,7 @@ export interface PretrainStep {
  */
 export interface PretrainWith {
   /**
-   * Name of a dataset with `sensitivity: public`; its train split is read.
+   * Name of a dataset with `sensitivity: public`, of which the train split is read, or a `decontaminate` step.
    */
   corpus: string;
   /**
@@ -284,6 +285,42 @@ export interface Architecture {
    * Longest sequence, tokens.
    */
   context?: number | Expression;
+}
+export interface DecontaminateStep {
+  /**
+   * Kind of the step.
+   */
+  uses: 'decontaminate';
+  with: DecontaminateWith;
+  /**
+   * `required`: no instance of the step starts before someone has approved it with `epsilonflow approve`.
+   */
+  approval?: 'required';
+  /**
+   * Steps that must end first, for order without data.
+   */
+  needs?: string[];
+}
+/**
+ * Inputs and parameters of the kind.
+ */
+export interface DecontaminateWith {
+  /**
+   * Name of a dataset with `sensitivity: public`; its train split is read, and its texts go on without labels.
+   */
+  corpus: string;
+  /**
+   * Names of the datasets whose records are not to be in the corpus; all their splits are read. Private ones need the waiver `decontamination`, since what is taken out depends on their records.
+   */
+  against: string | [string, ...string[]];
+  /**
+   * `cut`: takes out the spans that common runs cover; what stands before, between and after them are texts of their own. `drop`: takes out every text that holds a common run.
+   */
+  mode?: ('cut' | 'drop') | Expression;
+  /**
+   * Least length of a common run, tokens. A record that is shorter is never found: for short records take less.
+   */
+  runLength?: number | Expression;
 }
 export interface FinetuneStep {
   /**
@@ -786,9 +823,9 @@ export interface CompareWith {
 }
 export interface Waiver {
   /**
-   * `test-metrics`: exact test metrics of private data may leave. `measures`: exact measures against private records may leave. `non-private-training`: training on private data without DP.
+   * `test-metrics`: exact test metrics of private data may leave. `measures`: exact measures against private records may leave. `non-private-training`: training on private data without DP. `decontamination`: a corpus may be decontaminated against private data, and counts of what overlapped may leave.
    */
-  name: 'test-metrics' | 'measures' | 'non-private-training';
+  name: 'test-metrics' | 'measures' | 'non-private-training' | 'decontamination';
   /**
    * Why this is acceptable here.
    */

@@ -3,6 +3,7 @@
 export type Epsilon = number | 'inf';
 
 export interface StepParams {
+  decontaminate: DecontaminateParams;
   pretrain: PretrainParams;
   finetune: FinetuneParams;
   generate: GenerateParams;
@@ -11,7 +12,15 @@ export interface StepParams {
   compare: CompareParams;
 }
 
-/** Inputs: `corpus` (dataset). Output: a model folder in Hugging Face layout. */
+/** Inputs: `corpus` (dataset), `against.0`, `against.1` ... (datasets). Output: what is left of the corpus. */
+export interface DecontaminateParams {
+  /** `cut`: takes the common spans out. `drop`: takes out the documents that hold one. */
+  mode: 'cut' | 'drop';
+  /** Least length of a common run, tokens. */
+  runLength: number;
+}
+
+/** Inputs: `corpus` (dataset or decontaminate node). Output: a model folder in Hugging Face layout. */
 export interface PretrainParams {
   architecture: {
     dim: number;

@@ -54,10 +54,11 @@ const waiverOfKind: Partial<Record<StepKind, string>> = {
   'train-classifier': 'test-metrics',
   compare: 'test-metrics',
   measure: 'measures',
+  decontaminate: 'decontamination',
 };
 
-/** Whether the node's artifact holds such figures and nothing else. */
-const isSummary = ({ kind }: PlanNode): boolean => kind === 'compare' || kind === 'measure';
+/** Kinds whose figures lie in their artifact too. What else lies there is not shown to the door. */
+const summaries: ReadonlySet<StepKind> = new Set<StepKind>(['compare', 'measure', 'decontaminate']);
 
 /** Codes of errors whose messages say nothing but what spec, plan and machine say. */
 const tellableCodes: ReadonlySet<string> = new Set<ErrorCode>([
@@ -163,7 +164,7 @@ export function doorOf(plan: Pick<Plan, 'datasets'>, node: PlanNode): Door {
         unit === 'steps' ? { phase, done: Math.floor(done), total, unit } : { phase, done: 0, total: 0, unit },
       );
     },
-    content: (content) => (open || (waived && isSummary(node)) ? pass(content) : null),
+    content: (content) => (open || (waived && summaries.has(node.kind)) ? pass(content) : null),
     figures: ({ metrics, summary }) => {
       if (metricsLeave || node.label === 'non-private') return pass({ metrics, summary });
       return pass({

@@ -72,6 +72,11 @@ const notCovered = [
   'training on an NVIDIA card: how it rounds was not checked, and the clip norm is not proven there',
 ];
 
+/** The corpus of a base model: which of its passages are there depends on records that no mechanism stands before. */
+const decontaminated = (names: readonly string[]): string =>
+  `the decontamination of the base model's corpus against ${names.join(', ')}: what was taken out of it depends on ` +
+  'their records, and no epsilon bounds that';
+
 const notCoveredByFloats =
   'floating-point arithmetic: the proof is about real numbers; the noise is drawn and added as floats, and clipped ' +
   'norms stay below their bound but for rounding errors that are estimated, not proven';
@@ -113,6 +118,7 @@ export function privacyStatement(
   const floats = [...accounts.values()]
     .flat()
     .some(({ mechanism }) => 'arithmetic' in mechanism && mechanism.arithmetic === 'float');
+  const references = referencesOf(plan, behind);
   const waivers = instance ? plan.waivers.filter(({ name }) => instance.waivers.includes(name)) : plan.waivers;
   return {
     subject: instance ? instance.id : plan.name,
@@ -126,8 +132,20 @@ export function privacyStatement(
       .map(({ name, digest }) => ({ name, digest })),
     arithmetic: floats ? 'float' : 'exact',
     waivers,
-    notCovered: floats ? [...notCovered, notCoveredByFloats] : notCovered,
+    notCovered: [
+      ...notCovered,
+      ...(references.length > 0 ? [decontaminated(references)] : []),
+      ...(floats ? [notCoveredByFloats] : []),
+    ],
   };
+}
+
+/** Datasets that aren't public and that corpora were decontaminated against. */
+function referencesOf({ datasets }: Plan, behind: readonly PlanNode[]): string[] {
+  const names = behind
+    .filter(({ kind }) => kind === 'decontaminate')
+    .flatMap(({ inputs }) => Object.values(inputs).flatMap((input) => ('dataset' in input ? [input.dataset] : [])));
+  return [...new Set(names)].filter((name) => datasets[name]?.sensitivity !== 'public').sort();
 }
 
 function datasetStatement(

@@ -21,8 +21,11 @@ export function describeLoss({ problem, row, author, reason }: LedgerLoss): stri
 }
 
 /** A sentence on exact figures that left without a charge. */
-export const describeWaiver = ({ waiver, reason, row }: Pick<LedgerWaiver, 'waiver' | 'reason' | 'row'>): string =>
-  `Row ${row} of the ledger waives ${waiver} on this account (“${reason}”): exact figures of its records may have left, which no epsilon counts.`;
+export function describeWaiver({ waiver, reason, row }: Pick<LedgerWaiver, 'waiver' | 'reason' | 'row'>): string {
+  const figures =
+    waiver === 'decontamination' ? 'counts of what a corpus shares with its records' : 'exact figures of its records';
+  return `Row ${row} of the ledger waives ${waiver} on this account (“${reason}”): ${figures} may have left, which no epsilon counts.`;
+}
 
 /** One line that names a mechanism and its parameters. */
 export function describeMechanism({ mechanism }: Pick<NodeCharge, 'mechanism'>): string {

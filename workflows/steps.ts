@@ -12,6 +12,7 @@ interface StepBounds {
 }
 
 const bounds: Record<StepKind, StepBounds> = {
+  decontaminate: { queue: taskQueues.cpu, startToClose: '2 days' },
   pretrain: { queue: taskQueues.cpu, startToClose: '7 days' },
   finetune: { queue: taskQueues.cpu, startToClose: '7 days' },
   generate: { queue: taskQueues.cpu, startToClose: '2 days' },

@@ -17,6 +17,8 @@ export interface PretrainingFacts {
   datasetDigest: string;
   /** Empty when the corpus came without a manifest. */
   sources: readonly CorpusSource[];
+  /** Datasets whose passages were taken out of the corpus. */
+  decontaminatedAgainst: readonly string[];
   documents: number;
   heldOutDocuments: number;
   /** Tokens predicted in training, repeats counted. */
@@ -45,6 +47,12 @@ export function modelCard(facts: PretrainingFacts): string {
     sources.length > 0
       ? ['| source | passages | characters | licence |', '|---|---:|---:|---|', ...sources].join('\n')
       : 'The corpus came without a manifest of its sources.';
+  const against = facts.decontaminatedAgainst.map((name) => `\`${name}\``).join(', ');
+  const derives = against === '' ? 'nothing in it derives from private data' : 'but see training data';
+  const decontaminated =
+    against === ''
+      ? ''
+      : `\nPassages that it has in common with ${against} were taken out. Which ones depends on the records there, and no epsilon bounds that.\n`;
   return `---
 library_name: transformers
 pipeline_tag: text-generation
@@ -53,7 +61,7 @@ tags: [llama, base-model, differential-privacy]
 # Base language model
 
 A small Llama-style decoder, pre-trained from nothing on public text by \`epsilonflow\` (step kind \`pretrain\`). It is the
-public starting point of differentially private fine-tuning: nothing in it derives from private data.
+public starting point of differentially private fine-tuning: ${derives}.
 
 ## Architecture
 ${count(facts.parameters)} parameters: width ${config.dim}, ${config.layers} layers, ${config.heads} heads (${config.kvHeads} for keys and values), feed-forward ${config.hidden}, context ${config.context} tokens,
@@ -61,7 +69,7 @@ ${config.tied ? 'head tied to the embedding' : 'a head of its own'}, RoPE base $
 
 ## Training data
 Dataset \`${facts.dataset}\`, digest \`${facts.datasetDigest}\`: ${count(facts.documents)} documents for training, ${count(facts.heldOutDocuments)} held out.
-
+${decontaminated}
 ${corpus}
 
 ## Training

@@ -105,7 +105,15 @@ function stepActivities(parts: WorkerParts, step: CheapStep): StepActivities {
     recordCompleted(plan, request, node, outcome);
     return outcome;
   };
-  return { pretrain: run, finetune: run, generate: run, 'train-classifier': run, measure: run, compare: run };
+  return {
+    pretrain: run,
+    decontaminate: run,
+    finetune: run,
+    generate: run,
+    'train-classifier': run,
+    measure: run,
+    compare: run,
+  };
 }
 
 /** @param workflowsPath of a file that exports all workflows */

@@ -367,6 +367,9 @@ async function writeArtifact(
       );
       break;
     }
+    case 'decontaminate':
+      write('documents.jsonl', '');
+      break;
     case 'pretrain':
       write('config.json', '{}');
       break;

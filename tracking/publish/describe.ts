@@ -300,6 +300,8 @@ function filesOf(results: RunResults, node: PlanNode): ArtifactFile[] {
       return fileOf('measures.json');
     case 'train-classifier':
       return fileOf('metrics.json');
+    case 'decontaminate':
+      return fileOf('decontamination.json');
     case 'pretrain':
       return fileOf('README.md');
     case 'generate': {

@@ -13,6 +13,7 @@ import type { RunRecord } from '../runs.ts';
 import { privacyStatement, type PrivacyStatement } from '../statement.ts';
 import { columns, type Block, type ReportDocument, type Section, type Text } from './document.ts';
 import { measuredNote, measureSection } from './measures.ts';
+import { overlapSection } from './overlap.ts';
 import { plotAccuracy } from './plot.ts';
 import { statementBlocks } from './statement-blocks.ts';
 import { answer, question, resultBlocks } from './summary.ts';
@@ -44,6 +45,7 @@ export async function reportDocument(
       { id: 'answer', title: 'Question and answer', blocks: answerBlocks(results) },
       ...(await resultSection(results)),
       ...measureSection(results),
+      ...overlapSection(results),
       { id: 'privacy', title: 'Privacy statement', blocks: privacyBlocks(results, losses) },
       ...failureSection(results),
       ...approvalSection(results),

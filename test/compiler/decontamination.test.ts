@@ -1,0 +1,101 @@
+import { afterAll, expect, it } from 'vitest';
+
+import { privacyStatement } from '../../tracking/statement.ts';
+import { openWorkspace, planText } from './workspace.ts';
+
+const workspace = openWorkspace();
+afterAll(() => workspace.remove());
+
+const spec = (against: string, extra = '', files = '{ train: train.jsonl, test: test.jsonl }'): string => `version: 1
+name: clean
+datasets:
+  corpus: { files: { train: corpus.jsonl }, sensitivity: public }
+  open: { files: { train: train.jsonl }, sensitivity: public }
+  films:
+    files: { train: train.jsonl, test: test.jsonl }
+    label: { values: [neg, pos] }
+    sensitivity: benchmark
+    privacy: { size: 20000 }
+  letters:
+    files: ${files}
+    label: { values: [neg, pos] }
+    privacy: { size: 20000, budget: { epsilon: 3 } }
+steps:
+  clean: { uses: decontaminate, with: { corpus: corpus, against: ${against} } }
+  base: { uses: pretrain, with: { corpus: "\${{ steps.clean }}" } }
+  generator: { uses: finetune, with: { model: "\${{ steps.base }}", data: films, epsilon: 2 } }
+${extra}`;
+const waive = 'waive: [{ name: decontamination, reason: cleared by the board }]\n';
+
+it('is public against public data and benchmarks, and what DP training makes of it is DP', async () => {
+  for (const against of ['open', '[open, films]']) {
+    const plan = await workspace.plan(spec(against));
+    expect(plan.nodes.map(({ label }) => label)).toEqual(['public', 'public', 'dp']);
+    expect(plan.nodes[0]!.params).toEqual({ mode: 'cut', runLength: 50 });
+  }
+});
+
+it('reads each dataset of a list, or one', async () => {
+  expect(planText(await workspace.plan(spec('[open, films]')))).toContain(
+    'clean (public) <- corpus: corpus; against.0: open; against.1: films',
+  );
+  expect(planText(await workspace.plan(spec('films')))).toContain('clean (public) <- corpus: corpus; against: films');
+});
+
+it('takes what an axis names', async () => {
+  const plan = await workspace.plan(spec('"${{ matrix.set }}"', 'matrix: { set: [open, films] }\n'));
+  expect(plan.nodes.filter(({ kind }) => kind === 'decontaminate').map(({ id }) => id)).toEqual([
+    'clean[set=open]',
+    'clean[set=films]',
+  ]);
+});
+
+it('is said to be outside of the guarantee, unless all is public', async () => {
+  const said = async (against: string): Promise<string> => {
+    const plan = await workspace.plan(spec(against));
+    return privacyStatement(plan, plan.nodes[2]!, () => null).notCovered.join('\n');
+  };
+  expect(await said('[open, films]')).toContain("decontamination of the base model's corpus against films:");
+  expect(await said('open')).not.toContain('decontamination');
+});
+
+it('refuses private data without a waiver, and says what to do', async () => {
+  expect(await workspace.faults(spec('[films, letters]'))).toEqual([
+    '16:66 SPEC_PRIVACY A corpus without what is in private dataset "letters" tells of its records, which no epsilon bounds',
+  ]);
+});
+
+it('is non-private under the waiver, with all that is made of it', async () => {
+  const plan = await workspace.plan(spec('[films, letters]', waive));
+  expect(plan.nodes.map(({ label, sensitivity, waivers }) => [label, sensitivity, waivers])).toEqual([
+    ['non-private', 'private', ['decontamination']],
+    ['non-private', 'private', []],
+    ['non-private', 'private', []],
+  ]);
+  expect(plan.waivers).toEqual([{ name: 'decontamination', reason: 'cleared by the board' }]);
+  expect(Object.keys(plan.privacy)).toEqual(['films', 'letters', 'letters/test']);
+  expect(plan.privacy['letters/test']).toMatchObject({ experiment: 0, unbounded: 0 });
+});
+
+it('asks for a declared size where only test records are there', async () => {
+  const files = '{ test: test.jsonl }';
+  const counted = spec('letters', waive, files).replace('size: 20000, budget', 'size: counted, budget');
+  expect(await workspace.faults(counted)).toEqual([
+    '16:66 SPEC_PRIVACY Overlaps of private dataset "letters" need a declared size',
+  ]);
+});
+
+it.each([
+  [
+    '{ corpus: letters, against: open }',
+    /SPEC_PRIVACY Decontamination reads public text only; dataset "letters" is private/,
+  ],
+  ['{ corpus: corpus, against: [] }', /SPEC_SCHEMA/],
+  ['{ corpus: corpus, against: [open, opne] }', /SPEC_UNKNOWN_REFERENCE The spec has no dataset "opne"/],
+  ['{ corpus: corpus, against: open, mode: mask }', /SPEC_SCHEMA/],
+  ['{ corpus: corpus, against: open, runLength: 0 }', /SPEC_SCHEMA/],
+  ['{ corpus: corpus }', /SPEC_MISSING_KEY/],
+])('refuses %s', async (parameters, expected) => {
+  const text = spec('open').replace('{ corpus: corpus, against: open }', parameters);
+  expect((await workspace.faults(text)).join('\n')).toMatch(expected);
+});
