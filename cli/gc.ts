@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import type { RunFolder } from '../tracking/runs.ts';
 import type { Garbage, Store, Wanted } from '../store/index.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
+import { fileSize } from '../tracking/wording.ts';
 import { action, printJson, printLine } from './output.ts';
 
 interface SharedCheckpoint {
@@ -146,8 +147,6 @@ const summary = (runs: readonly string[], { results, plans, keptPaid }: Garbage,
   keptPaid: keptPaid.map(({ key, manifest, bytes }) => ({ key, instance: manifest?.nodeId ?? null, bytes })),
 });
 
-const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;
-
 const counted = (count: number, what: string): string => `${count} ${what}${count === 1 ? '' : 's'}`;
 
 function printGarbage(
@@ -157,18 +156,18 @@ function printGarbage(
 ): void {
   for (const run of runs) printLine(`  run     ${run}`);
   for (const { key, manifest, bytes } of results) {
-    printLine(`  result  ${manifest?.nodeId ?? `${key.slice(0, 12)} (damaged)`}, ${megabytes(bytes)}`);
+    printLine(`  result  ${manifest?.nodeId ?? `${key.slice(0, 12)} (damaged)`}, ${fileSize(bytes)}`);
   }
   for (const { id, bytes } of checkpoints) {
-    printLine(`  checkpoints of step ${id.slice(0, 12)} of a run that has ended, ${megabytes(bytes)}`);
+    printLine(`  checkpoints of step ${id.slice(0, 12)} of a run that has ended, ${fileSize(bytes)}`);
   }
   const what = [counted(runs.length, 'run'), counted(results.length, 'result'), counted(plans.length, 'plan')];
   if (checkpoints.length > 0) what.push(`checkpoints of ${counted(checkpoints.length, 'step')}`);
-  const total = megabytes(bytesOf(results) + bytesOf(plans) + bytesOf(checkpoints));
+  const total = fileSize(bytesOf(results) + bytesOf(plans) + bytesOf(checkpoints));
   printLine(`${dryRun ? 'Would remove' : 'Removed'} ${what.join(', ')}: ${total}.`);
   if (keptPaid.length === 0) return;
   printLine(
-    `Kept ${counted(keptPaid.length, 'result')} that spent privacy (${megabytes(bytesOf(keptPaid))}): ` +
+    `Kept ${counted(keptPaid.length, 'result')} that spent privacy (${fileSize(bytesOf(keptPaid))}): ` +
       'to make them again is charged again. --paid removes them.',
   );
 }

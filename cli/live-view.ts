@@ -5,8 +5,10 @@
 
 import { describeApproval } from '../schemas/approvals.ts';
 import type { LiveProgress } from '../activities/live-progress.ts';
+import type { PartialSum } from '../tracking/estimates.ts';
 import type { NodeSummary, RunEvent } from '../tracking/events.ts';
 import { styled } from './output.ts';
+import { leftText } from './time-left.ts';
 
 export interface LiveState {
   /** Instances of the plan. */
@@ -14,6 +16,8 @@ export interface LiveState {
   /** By node id; absent ones wait. */
   nodes: ReadonlyMap<string, NodeSummary>;
   progress: readonly LiveProgress[];
+  /** Seconds; null for a run without estimates. */
+  left: PartialSum | null;
 }
 
 export interface LiveView {
@@ -46,11 +50,14 @@ class LineView implements LiveView {
     if (line) this.say(line);
   }
 
-  draw({ total, nodes, progress }: LiveState): void {
+  draw({ total, nodes, progress, left }: LiveState): void {
     if (Date.now() - this.lastProgress < lineEvery) return;
     this.lastProgress = Date.now();
     const done = [...nodes.values()].filter(({ status }) => status === 'completed').length;
-    this.say(`... ${done} of ${total} instances done${progress.map((step) => `; ${describeProgress(step)}`).join('')}`);
+    const ahead = left === null ? '' : `, ${leftText(left)}`;
+    this.say(
+      `... ${done} of ${total} instances done${ahead}${progress.map((step) => `; ${describeProgress(step)}`).join('')}`,
+    );
   }
 
   end(): void {
@@ -74,7 +81,7 @@ class TerminalView implements LiveView {
     if (line) this.say(line);
   }
 
-  draw({ total, nodes, progress }: LiveState): void {
+  draw({ total, nodes, progress, left }: LiveState): void {
     const count = (status: NodeSummary['status']): number =>
       [...nodes.values()].filter((node) => node.status === status).length;
     const done = count('completed');
@@ -82,7 +89,7 @@ class TerminalView implements LiveView {
     const running = [...nodes].filter(([, { status }]) => status === 'running').map(([id]) => id);
     const rows = Math.max(1, (out.rows ?? 24) - 4);
     this.block = [
-      `${bar(done / Math.max(1, total), 24)} ${done}/${total} instances${failed > 0 ? paint('red', `, ${failed} failed or skipped`) : ''}`,
+      `${bar(done / Math.max(1, total), 24)} ${done}/${total} instances${failed > 0 ? paint('red', `, ${failed} failed or skipped`) : ''}${left === null ? '' : `, ${leftText(left)}`}`,
       ...running.slice(0, rows).map((id) => {
         const step = progress.find(({ node }) => node === id);
         return `  ${step ? describeProgress(step) : `${id} ${paint('dim', 'starting')}`}`;

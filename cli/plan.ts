@@ -4,6 +4,8 @@ import type { Command } from 'commander';
 
 import type { Compiled } from '../compiler/index.ts';
 import { accountOf, chargesOf, splitOfAccount, waivedAccountsOf } from '../schemas/charges.ts';
+import type { PlanEstimate } from './estimate.ts';
+import { accountOf, chargesOf, splitOfAccount, waivedAccountOf } from '../schemas/charges.ts';
 import type { NodeCharge, Plan, PlanAccount, PlanNode } from '../schemas/plan.ts';
 import {
   action,
@@ -31,10 +33,12 @@ const shownMechanisms = 20;
 export function planCommand(program: Command): void {
   program
     .command('plan')
-    .description('Show what a spec would run, what is there already, and what it costs in privacy. Runs nothing.')
+    .description(
+      'Show what a spec would run, what is there already, and what it takes: time, disk, privacy. Runs nothing.',
+    )
     .argument('<spec>', 'YAML file of the experiment')
     .option('--profile <name>', 'apply the overrides of a profile of the spec')
-    .option('--offline', 'ask neither store nor ledger: "cached", "before" and "after" stay null')
+    .option('--offline', 'ask neither store nor ledger: "cached", "before", "after" and "estimate" stay null')
     .option('--json', 'print the whole plan')
     .addHelpText('after', '\nExample:\n  epsilonflow plan experiments/quickstart.yaml --profile small')
     .action(
@@ -42,12 +46,16 @@ export function planCommand(program: Command): void {
         const compiled = await compileForPlan(spec, options);
         const { findMisses, missText } = await import('./misses.ts');
         const misses = await findMisses(compiled);
+        const { estimateJson, estimatePlan } = await import('./estimate.ts');
+        const estimate = options.offline ? null : await estimatePlan(compiled);
         if (options.json) {
           const { plan, overdrafts, refusals } = compiled;
           const errors = refusals.flatMap(errorRecords);
-          printJson({ ...plan, misses: Object.fromEntries(misses), refusals: overdrafts, errors });
+          const told = { misses: Object.fromEntries(misses), estimate: estimate && estimateJson(estimate) };
+          printJson({ ...plan, ...told, refusals: overdrafts, errors });
         } else {
-          printPlan(compiled.plan, (node) => (misses.has(node.id) ? missText(misses.get(node.id)!) : ''));
+          const why = (node: PlanNode): string => (misses.has(node.id) ? missText(misses.get(node.id)!) : '');
+          await printPlan(compiled.plan, why, estimate);
           for (const refusal of compiled.refusals) printError(refusal);
         }
         return compiled.refusals.length > 0 ? exitCodes.budget : exitCodes.fine;
@@ -62,8 +70,9 @@ async function compileForPlan(file: string, { profile, offline }: PlanOptions): 
   return offline === true ? compile(request, offlineHost()) : withCompileHost((host) => compile(request, host));
 }
 
-/** @param why a node has no result to use again. */
-function printPlan(plan: Plan, why: (node: PlanNode) => string): void {
+/** @param why a node has no result to use again. @param estimate null: not asked for. */
+async function printPlan(plan: Plan, why: (node: PlanNode) => string, estimate: PlanEstimate | null): Promise<void> {
+  const { estimateCells, estimateLines } = await import('./estimate.ts');
   const profile = plan.spec.profile === null ? '' : `, profile ${plan.spec.profile}`;
   const cached = plan.nodes.filter((node) => node.cached === true).length;
   const there = plan.nodes.every((node) => node.cached === null) ? '' : `, ${cached} there already`;
@@ -78,12 +87,18 @@ function printPlan(plan: Plan, why: (node: PlanNode) => string): void {
       node.kind,
       shownLabel(node),
       node.cached === null ? '?' : node.cached ? 'there' : 'to run',
+      ...(estimate === null ? [] : estimateCells(estimate, node.id)),
       styled('dim', formatPosition(node.position)),
       why(node),
     ]);
-  printLine(formatTable(['instance', 'kind', 'label', 'state', 'at', 'why'], rows));
+  const columns = ['instance', 'kind', 'label', 'state', ...(estimate === null ? [] : ['time', 'disk']), 'at', 'why'];
+  printLine(formatTable(columns, rows));
   if (plan.nodes.length > shownNodes) printLine(`... and ${plan.nodes.length - shownNodes} more; --json lists all`);
   for (const { name, reason } of plan.waivers) printLine(`\n${styled('yellow', `waived: ${name}`)} (${reason})`);
+  if (estimate !== null && estimate.instances.size > 0) {
+    printLine(`\n${styled('bold', 'estimate')}`);
+    for (const line of estimateLines(estimate)) printLine(line);
+  }
   const accounts = Object.entries(plan.privacy);
   if (accounts.length > 0) printLine(`\n${styled('bold', 'privacy')}`);
   for (const [name, account] of accounts) printAccount(plan, name, account);

@@ -5,6 +5,8 @@ import type { Plan } from '../schemas/plan.ts';
 import { ensureServices } from '../stack/services.ts';
 import { ensureWorker } from '../stack/worker-process.ts';
 import { withCompileHost } from './compile-host.ts';
+import { writeExpectations } from '../tracking/past-costs.ts';
+import { estimatePlan, expectationsOf, startLine } from './estimate.ts';
 import { compareWithRecords } from './ledger-records.ts';
 import { createLiveView } from './live-view.ts';
 import { findMisses, missLines } from './misses.ts';
@@ -37,6 +39,9 @@ export async function startAndShow({ compiled, registrations }: CompiledRun, opt
   const { plan } = compiled;
   view.say(describePlan(plan));
   for (const line of missLines(plan, await findMisses(compiled))) view.say(line);
+  const estimate = await estimatePlan(compiled);
+  const expected = startLine(estimate);
+  if (expected !== null) view.say(`  ${expected}`);
   const services = await ensureServices();
   for (const warning of services.warnings) view.say(`${styled('yellow', 'warning', process.stderr)}: ${warning}`);
   const { temporal } = services;
@@ -47,6 +52,7 @@ export async function startAndShow({ compiled, registrations }: CompiledRun, opt
       refuseIfOverdrawn(compiled);
       return registerPlan(plan, registrations, (line) => view.say(line));
     });
+    if (started.isNew) writeExpectations(started.directory, expectationsOf(estimate));
     const interrupted = detachOnInterrupt();
     await ensureWorker(temporal);
     const url = workflowUrl(temporal, started.record.workflowId);

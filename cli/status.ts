@@ -2,7 +2,10 @@
 
 import type { Command } from 'commander';
 import type { Plan } from '../schemas/plan.ts';
+import type { LiveProgress } from '../activities/live-progress.ts';
+import type { PartialSum } from '../tracking/estimates.ts';
 import type { RunSummary } from '../tracking/events.ts';
+import type { RunFolder } from '../tracking/runs.ts';
 import type { AwaitedWorker } from './awaited-workers.ts';
 import { action, formatTable, printJson, printLine, styled } from './output.ts';
 
@@ -61,10 +64,19 @@ async function status(reference: string | undefined, { json }: { json?: boolean 
   const { readProgress } = await import('../activities/live-progress.ts');
   const progress = [...readProgress(folder.directory), ...(await progressElsewhere(store, folder))];
   const awaited = await findAwaited(plan, summaryOf(folder.directory));
-  if (json) return printJson({ ...outcomeOf(folder, plan, temporal), awaitedWorkers: awaited, progress });
+  const left = await timeLeftNow(folder, progress);
+  if (json)
+    return printJson({
+      ...outcomeOf(folder, plan, temporal),
+      awaitedWorkers: awaited,
+      progress,
+      timeLeft: left && { seconds: left.sum, unknown: left.unknown },
+    });
   await printOutcome(folder, plan, temporal);
   const { describeAwaited } = await import('./awaited-workers.ts');
   for (const step of awaited) printLine(`  ${styled('yellow', 'waits')} ${describeAwaited(step)}`);
+  const { leftText } = await import('./time-left.ts');
+  if (left !== null) printLine(`  ${leftText(left)}`);
   const { describeProgress } = await import('./live-view.ts');
   for (const step of progress) printLine(`  running ${describeProgress(step)}`);
 }
@@ -87,4 +99,15 @@ async function findAwaited(plan: Plan, summary: RunSummary): Promise<AwaitedWork
   } catch {
     return [];
   }
+}
+
+/** Null when the run has ended, or was started without estimates. */
+async function timeLeftNow(folder: RunFolder, progress: readonly LiveProgress[]): Promise<PartialSum | null> {
+  const { readEvents, summariseRun } = await import('../tracking/events.ts');
+  const { openClock } = await import('./time-left.ts');
+  const { events } = readEvents(folder.directory);
+  const { status, nodes } = summariseRun(events);
+  if (status !== 'running') return null;
+  const clock = await openClock(folder);
+  return clock({ events, nodes, progress });
 }

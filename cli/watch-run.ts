@@ -10,16 +10,19 @@ import { openStore } from '../store/index.ts';
 import { readEvents, summariseRun, type RunEvent } from '../tracking/events.ts';
 import type { RunFolder } from '../tracking/runs.ts';
 import type { ExperimentResult, ExperimentStatus } from '../activities/contract.ts';
+import type { PartialSum } from '../tracking/estimates.ts';
 import { awaitedWorkers, describeAwaited } from './awaited-workers.ts';
 import type { LiveView } from './live-view.ts';
 import { progressElsewhere, takeFromOthers } from './other-hosts.ts';
 import { runError } from './temporal-client.ts';
+import { openClock } from './time-left.ts';
 
 /** How often the view is drawn, and how often it is checked that a worker lives; milliseconds. */
 const drawEvery = 250;
 const checkEvery = 5_000;
 const askEvery = 1_000;
 const takeEvery = 2_000;
+const timeEvery = 2_000;
 
 /** Someone who sees that a run waits can approve it. */
 const isWatched = (): boolean => process.stdin.isTTY && process.stderr.isTTY;
@@ -48,6 +51,9 @@ export async function watchRun(
     (error: unknown) => (end = { error: runError(error) }),
   );
   const events: RunEvent[] = [];
+  const clock = await openClock(folder);
+  let left: PartialSum | null = null;
+  let timedAt = 0;
   let nextByte = 0;
   let checkedAt = Date.now();
   let askedAt = 0;
@@ -62,8 +68,13 @@ export async function watchRun(
       events.push(event);
       view.event(event);
     }
+    const { nodes } = summariseRun(events);
     const progress = [...readProgress(directory), ...elsewhere];
-    view.draw({ total: plan.nodes.length, nodes: summariseRun(events).nodes, progress });
+    if (Date.now() - timedAt > timeEvery) {
+      left = clock({ events, nodes, progress });
+      timedAt = Date.now();
+    }
+    view.draw({ total: plan.nodes.length, nodes, progress, left });
   };
   // The loop reads `end` through a function: assignments of a callback are not seen by the checker.
   const ended = (): typeof end => end;

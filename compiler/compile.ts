@@ -40,6 +40,8 @@ export interface Compiled {
   overdrafts: Overdraft[];
   /** Where a value of a node stands in the spec. */
   placeOf: PlaceOf;
+  /** Training records of the datasets, as far as they are public: declared, or counted where the data are public. */
+  records: ReadonlyMap<string, number>;
   /** The same as BUDGET_REFUSED each, at the place of the first instance that does not fit. */
   refusals: EpsilonflowError[];
 }
@@ -83,7 +85,7 @@ export async function compile(request: CompileRequest, host: CompileHost): Promi
   checkAxesUsed(partOf(root, 'steps'), steps, matrix.axes, faults);
   const ordered = orderSteps(steps, faults);
   inferAxes(ordered, matrix.axes, faults);
-  const datasets = await readDatasets(partOf(root, 'datasets'), file, host, faults);
+  const { datasets, publicRecords } = await readDatasets(partOf(root, 'datasets'), file, host, faults);
   const models = await readModels(partOf(root, 'models'), file, host, faults);
 
   const waivers = readWaivers(partOf(root, 'waive'));
@@ -117,13 +119,23 @@ export async function compile(request: CompileRequest, host: CompileHost): Promi
     if (overdraft !== null) overdrafts.push(overdraft);
   }
   plan.digest = planDigest(plan);
-  return { plan, specText: text, placeOf: placesIn(ordered, matrix), overdrafts, refusals: overdrafts.map(refusal) };
+  return {
+    plan,
+    specText: text,
+    placeOf: placesIn(ordered, matrix),
+    records: new Map([...declaredRecords(plan), ...publicRecords]),
+    overdrafts,
+    refusals: overdrafts.map(refusal),
+  };
 }
 
 /** Compiles a spec into a plan; {@link compile} also tells which budgets it would overdraw. */
 export async function compileSpec(request: CompileRequest, host: CompileHost): Promise<Plan> {
   return (await compile(request, host)).plan;
 }
+
+const declaredRecords = ({ datasets }: Plan): [string, number][] =>
+  Object.values(datasets).flatMap(({ name, privacy }): [string, number][] => (privacy ? [[name, privacy.size]] : []));
 
 async function lookUp(nodes: PlanNode[], host: CompileHost): Promise<void> {
   if (host.cached === null) return;

@@ -1,6 +1,7 @@
 /** @file Public door of the compiler: YAML text to plan. */
 
 export { type Compiled, compile, compileSpec, refuseIfOverdrawn } from './compile.ts';
+export { type CostDrivers, costDrivers, type ModelSize, type PublicSizes } from './costs.ts';
 export { profilesOf } from './profile.ts';
 export type {
   AccountContext,

@@ -38,7 +38,8 @@ const numberOf = (source: Source | undefined): number | undefined =>
   source?.type === 'scalar' && typeof source.value === 'number' ? source.value : undefined;
 
 /**
- * Reads all datasets, checks their files and digests them; what is wrong with one leaves it out.
+ * Reads all datasets, checks their files and digests them; what is wrong with one leaves it out. Of public ones also the
+ * number of training records is told.
  *
  * @param specFile absolute path; files are relative to its folder.
  */
@@ -47,8 +48,9 @@ export async function readDatasets(
   specFile: string,
   host: CompileHost,
   faults: FaultList,
-): Promise<Map<string, PlanDataset>> {
+): Promise<{ datasets: Map<string, PlanDataset>; publicRecords: Map<string, number> }> {
   const datasets = new Map<string, PlanDataset>();
+  const publicRecords = new Map<string, number>();
   // One after the other: each is read whole, and memory is worth more than the little that is won in parallel.
   for (const [name, { key, value }] of entriesOf(source)) {
     const draft = draftDataset(name, key.at, value, specFile, faults);
@@ -58,9 +60,11 @@ export async function readDatasets(
     for (const fault of found) faults.push(placed(fault, draft));
     if (digest === null || !declared) continue;
     const dataset = finishDataset(draft, digest, trainRecords, faults);
-    if (dataset !== undefined) datasets.set(name, dataset);
+    if (dataset === undefined) continue;
+    datasets.set(name, dataset);
+    if (draft.sensitivity === 'public' && trainRecords !== null) publicRecords.set(name, trainRecords);
   }
-  return datasets;
+  return { datasets, publicRecords };
 }
 
 function draftDataset(
@@ -162,6 +166,8 @@ function finishDataset(
   const { name, files, text, label, sensitivity } = draft;
   const dataset: PlanDataset = { name, files, text, label, sensitivity, privacy: null, digest };
   if (sensitivity === 'public') return dataset;
+  // What is neither a number nor "counted" was reported by the schema.
+  if (draft.size === undefined && child(child(draft.source, 'privacy'), 'size') !== undefined) return undefined;
   const counted = draft.size === undefined || draft.size === 'counted';
   const size = draft.size === undefined || draft.size === 'counted' ? trainRecords : draft.size;
   // Without a train split nothing is trained on it, and nothing is charged.

@@ -100,6 +100,15 @@ export class ArtifactStore implements Artifacts {
     return (await this.verified.areWhole(opened)) ? opened : null;
   }
 
+  /** What is said of the content of a key, without a look at the files themselves. */
+  async manifestOf(key: string): Promise<ArtifactManifest | null> {
+    for (const root of [this.roots.shared, this.roots.private]) {
+      const manifest = await readManifest(folderOf(root, key), key);
+      if (manifest !== null) return manifest;
+    }
+    return null;
+  }
+
   /** Reads every file again and compares it with the manifest; empty when all is well. */
   async verify(artifact: OpenedArtifact): Promise<Damage[]> {
     const damages: Damage[] = [];

@@ -123,7 +123,7 @@ export function resolveRun(reference: string): RunFolder {
 }
 
 /** Writes a file by way of a temporary one beside it, synced, so that a reader or a crash sees the old or the new. */
-function writeFileAtomically(path: string, content: string | Uint8Array): void {
+export function writeFileAtomically(path: string, content: string | Uint8Array): void {
   const temporary = `${path}.${process.pid}.tmp`;
   const file = openSync(temporary, 'w');
   try {

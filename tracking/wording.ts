@@ -1,4 +1,4 @@
-/** @file How the figures of privacy are written for people. */
+/** @file How figures are written for people. */
 
 import type { LedgerLoss, LedgerWaiver } from '../privacy/ledger/ledger.ts';
 import type { NodeCharge } from '../schemas/plan.ts';
@@ -41,3 +41,26 @@ export function describeMechanism({ mechanism }: Pick<NodeCharge, 'mechanism'>):
 }
 
 const short = (value: number): string => String(Number(value.toPrecision(6)));
+
+export function duration(seconds: number): string {
+  if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return `${minutes} min ${Math.round(seconds % 60)} s`;
+  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+/** An estimated duration: no more digits than it deserves. */
+export function roughDuration(seconds: number): string {
+  if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
+  if (seconds < 90 * 60) return `${Math.round(seconds / 60)} min`;
+  const hours = seconds / 3600;
+  return hours < 48 ? `${hours.toPrecision(2)} h` : `${(hours / 24).toPrecision(hours < 240 ? 2 : 3)} days`;
+}
+
+/** In decimal units, as disks are sold: `1.2 MB`. */
+export function fileSize(bytes: number): string {
+  const units = ['B', 'kB', 'MB', 'GB', 'TB'];
+  const unit = Math.min(units.length - 1, Math.floor(Math.log10(Math.max(1, bytes)) / 3));
+  const value = bytes / 1000 ** unit;
+  return `${value.toFixed(unit > 0 && value < 10 ? 1 : 0)} ${units[unit]}`;
+}

@@ -7,7 +7,7 @@ import type { LedgerLoss } from '../../privacy/ledger/index.ts';
 import { chargesOf } from '../../schemas/charges.ts';
 import type { JsonValue } from '../../schemas/plan.ts';
 import { doorOf } from '../door.ts';
-import { describeLoss, showEpsilon } from '../wording.ts';
+import { describeLoss, duration, showEpsilon } from '../wording.ts';
 import type { RunResults } from '../results.ts';
 import type { RunRecord } from '../runs.ts';
 import { privacyStatement, type PrivacyStatement } from '../statement.ts';
@@ -308,10 +308,3 @@ function reproduceBlocks(record: RunRecord, results: RunResults): Block[] {
 }
 
 const utc = (time: number): string => new Date(time).toISOString().slice(0, 16).replace('T', ' ') + ' UTC';
-
-export function duration(seconds: number): string {
-  if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
-  const minutes = Math.floor(seconds / 60);
-  if (minutes < 60) return `${minutes} min ${Math.round(seconds % 60)} s`;
-  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
-}
