@@ -33,6 +33,8 @@ const requirements = {
     remedy: 'Install Chromium: apt-get install chromium.',
     present: () => existsSync('/usr/bin/chromium') || existsSync('/usr/bin/chromium-browser'),
   },
+  zsh: { remedy: 'Install zsh: apt-get install zsh.', present: () => runs('zsh', '--version') },
+  fish: { remedy: 'Install fish: apt-get install fish.', present: () => runs('fish', '--version') },
   openssl: { remedy: 'Install OpenSSL: apt-get install openssl.', present: () => runs('openssl', 'version') },
   root: { remedy: 'Run the tests as root.', present: () => process.getuid?.() === 0 },
   'memory-limits': {
