@@ -243,7 +243,10 @@ async function setBudget(dataset: string, text: string, { reason, author, json }
 }
 
 export function ledgerCommand(program: Command): void {
-  const ledger = program.command('ledger').description('Show and check what was spent of each dataset.');
+  const ledger = program
+    .command('ledger')
+    .description('Show and check what was spent of each dataset.')
+    .addHelpText('after', '\nExample:\n  epsilonflow ledger show speeches');
   ledger
     .command('show')
     .description('Budget, committed, reserved and remaining epsilon, by dataset and experiment.')

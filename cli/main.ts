@@ -61,7 +61,8 @@ const commands: ((program: Command) => void)[] = [
   completionCommand,
 ];
 
-function buildProgram(): Command {
+/** The program with all its commands; it throws what commander would end the process for. */
+export function buildProgram(): Command {
   const program = new Command('epsilonflow');
   program
     .description('Declarative, durable experiments with differentially private synthetic text.')

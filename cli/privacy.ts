@@ -127,7 +127,13 @@ async function printSteps(given: StepsOptions): Promise<void> {
 }
 
 export function privacyCommand(program: Command): void {
-  const privacy = program.command('privacy').description('Compute epsilon, noise or steps of DP mechanisms.');
+  const privacy = program
+    .command('privacy')
+    .description('Compute epsilon, noise or steps of DP mechanisms.')
+    .addHelpText(
+      'after',
+      '\nExample:\n  epsilonflow privacy epsilon --sampling-probability 0.01 --noise-multiplier 1 --steps 1000 --delta 1e-5',
+    );
   privacy
     .command('epsilon')
     .description('Epsilon of steps of DP-SGD, or of any mechanisms, composed.')

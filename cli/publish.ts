@@ -11,6 +11,9 @@ async function publish(reference: string, { json }: { json?: boolean }): Promise
   const { writeDurably } = await import('../store/disk.ts');
   const { linksFile } = await import('../activities/worker-parts.ts');
   const { ensureMlflow } = await import('../stack/services.ts');
+  const { resolveRun } = await import('../tracking/runs.ts');
+  // Before a server is started for a run that there is not.
+  resolveRun(reference);
   const mlflow = await ensureMlflow();
   if (mlflow === null) {
     throw new EpsilonflowError(

@@ -4,7 +4,7 @@ import { type Command, InvalidArgumentError } from 'commander';
 import type { Plan } from '../schemas/plan.ts';
 import { device } from '../stack/setup/device.mjs';
 import { taskQueues } from '../workflows/task-queues.ts';
-import { action, printLine } from './output.ts';
+import { action, printJson, printLine } from './output.ts';
 
 type QueueName = keyof typeof taskQueues;
 
@@ -13,6 +13,7 @@ interface WorkerFlags {
   jobs: number;
   data?: string[];
   deployment?: string;
+  json?: boolean;
 }
 
 export function workerCommand(program: Command): void {
@@ -23,11 +24,12 @@ export function workerCommand(program: Command): void {
     .option('--jobs <count>', 'jobs at a time, of cpu and of gpu; each uses all cores', parseCount, 1)
     .option('--data <specs...>', 'specs whose data and models are on this machine: it does steps on these private data')
     .option('--deployment <name>', 'as a version of this worker deployment: runs stay with the version that began them')
-    .addHelpText('after', '\nExample: epsilonflow worker --queues cpu --data experiments/reviews.yaml')
+    .option('--json', 'say as one JSON object that it is ready')
+    .addHelpText('after', '\nExample:\n  epsilonflow worker --queues cpu --data experiments/reviews.yaml')
     .action(action(work));
 }
 
-async function work({ data = [], ...settings }: WorkerFlags): Promise<void> {
+async function work({ data = [], json, ...settings }: WorkerFlags): Promise<void> {
   const { runWorker } = await import('../stack/worker.ts');
   const { recordThisWorker } = await import('../stack/worker-process.ts');
   await runWorker({
@@ -35,6 +37,7 @@ async function work({ data = [], ...settings }: WorkerFlags): Promise<void> {
     data: await compileHere(data),
     onReady: ({ address, namespace, queues, recovered }) => {
       void recordThisWorker({ address, namespace, queues: settings.queues });
+      if (json) return printJson({ address, namespace, queues, recovered });
       const took = recovered.length > 0 ? ` Goes on with what a dead worker left: ${recovered.join(', ')}.` : '';
       printLine(`${new Date().toISOString()} worker ready at ${address}, queues ${queues.join(', ')}.${took}`);
     },

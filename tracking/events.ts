@@ -299,8 +299,6 @@ export const decodeEvents = (lines: string, types?: readonly RunEvent['type'][])
     const event = decode(line);
     return event && (types?.includes(event.type) ?? true) ? [event] : [];
   });
-    return event ? [event] : [];
-  });
 
 const decode = (line: string): RunEvent | null => {
   if (!line.startsWith('{')) return null;
