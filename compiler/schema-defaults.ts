@@ -10,6 +10,7 @@ export interface Schema {
   enum?: JsonValue[];
   default?: JsonValue;
   title?: string;
+  description?: string;
   properties?: Record<string, Schema>;
   anyOf?: Schema[];
   oneOf?: Schema[];

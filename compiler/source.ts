@@ -225,7 +225,7 @@ class TreeBuilder {
     const { value } = node;
     if (typeof value === 'number' && !Number.isFinite(value)) {
       if (value === Infinity) return 'inf';
-      this.#fault(`${node.source ?? String(value)} is no usable number`, at);
+      this.#fault(`${node.source ?? String(value)} is no usable number`, at, 'Write it in digits, such as 8 or 0.5.');
       return null;
     }
     if (epsilon && value === 'none' && node.type === Scalar.PLAIN) return 'inf';

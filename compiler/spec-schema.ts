@@ -6,9 +6,19 @@ import type { JsonValue, StepKind } from '../schemas/plan.ts';
 import experimentSchema from '../schemas/experiment.schema.json' with { type: 'json' };
 import { didYouMean, type FaultList, suggestion } from './faults.ts';
 import { definitions, resolve, type Schema } from './schema-defaults.ts';
+import {
+  bounds,
+  epsilonHint,
+  expected,
+  expressionPath,
+  keyHint,
+  lastPart,
+  meaning,
+  nameOf,
+  rewriting,
+  show,
+} from './fault-wording.ts';
 import { child, entriesOf, locate, type Source, toPlain } from './source.ts';
-
-const expressionPath = '#/definitions/expression';
 
 // The schema is checked where it is generated, and code that runs for milliseconds is not worth optimising.
 const ajv = new Ajv({
@@ -16,6 +26,8 @@ const ajv = new Ajv({
   discriminator: true,
   verbose: true,
   allowUnionTypes: true,
+  // What editors show.
+  keywords: ['markdownDescription'],
   meta: false,
   validateSchema: false,
   code: { optimize: false },
@@ -163,12 +175,12 @@ function report(error: ErrorObject, root: Source, faults: FaultList): void {
           'It starts with a letter.',
         );
       } else {
-        const example = (error.parentSchema as Schema).default;
-        const wanted =
+        const { default: example, description } = error.parentSchema as Schema;
+        const [wanted, hint] =
           example === undefined
-            ? 'may hold letters, digits, ".", "-" and "_" only, at most 64'
-            : `must be written like ${JSON.stringify(example)}`;
-        faults.add('SPEC_SCHEMA', `${called} ${wanted}: ${shown}`, value.at);
+            ? ['may hold letters, digits, ".", "-" and "_" only, at most 64', 'It starts with a letter or a digit.']
+            : [`must be written like ${JSON.stringify(example)}`, meaning(called, description)];
+        faults.add('SPEC_SCHEMA', `${called} ${wanted}: ${shown}`, value.at, hint);
       }
       return;
     }
@@ -188,7 +200,12 @@ function report(error: ErrorObject, root: Source, faults: FaultList): void {
       const wanted = expected(
         error.keyword === 'type' ? { type: parameters['type'] as string } : (error.parentSchema as Schema),
       );
-      const hint = rewriting(error.data, wanted, error.parentSchema as Schema) ?? epsilonHint(error.instancePath);
+      const schema = error.parentSchema as Schema;
+      const hint =
+        rewriting(error.data, wanted, schema) ??
+        epsilonHint(error.instancePath) ??
+        meaning(called, schema.description) ??
+        `Give ${wanted}.`;
       faults.add('SPEC_SCHEMA', `${called} must be ${wanted}, not ${shown}`, value.at, hint);
       return;
     }
@@ -220,52 +237,6 @@ function report(error: ErrorObject, root: Source, faults: FaultList): void {
   }
 }
 
-function nameOf(pointer: string): string {
-  const name = lastPart(pointer);
-  if (name === undefined) return 'The spec';
-  const list = lastPart(pointer.slice(0, pointer.lastIndexOf('/')));
-  return /^\d+$/.test(name) && list !== undefined ? `Item ${Number(name) + 1} of "${list}"` : `"${name}"`;
-}
-
-const lastPart = (pointer: string): string | undefined =>
-  pointer === '' ? undefined : pointer.split('/').at(-1)!.replaceAll('~1', '/').replaceAll('~0', '~');
-
-function show(value: unknown): string {
-  if (value === null) return 'nothing';
-  const text = typeof value === 'string' ? `"${value}"` : JSON.stringify(value);
-  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
-}
-
-const typeNames: Record<string, string> = {
-  integer: 'a whole number',
-  number: 'a number',
-  string: 'a string',
-  boolean: 'true or false',
-  array: 'a list',
-  object: 'a mapping',
-};
-
-/** What a schema wants, in words. */
-function expected(schema: Schema): string {
-  if (schema.$ref !== undefined) {
-    return schema.$ref === expressionPath ? 'an expression' : expected(definitions[schema.$ref.split('/').at(-1)!]!);
-  }
-  if (schema.anyOf !== undefined) {
-    const parts = schema.anyOf.filter(({ $ref }) => $ref !== expressionPath).map(expected);
-    return parts.join(' or ');
-  }
-  if (schema.const !== undefined) return schema.const === 'inf' ? '.inf' : JSON.stringify(schema.const);
-  if (schema.enum !== undefined) return `one of ${schema.enum.map(String).join(', ')}`;
-  const types = [schema.type ?? 'object'].flat();
-  const bound =
-    schema.exclusiveMinimum !== undefined
-      ? ` above ${schema.exclusiveMinimum}`
-      : schema.minimum !== undefined
-        ? ` of at least ${schema.minimum}`
-        : '';
-  return types.map((type) => typeNames[type] ?? type).join(' or ') + bound;
-}
-
 function describe(error: ErrorObject, key: string): string | undefined {
   if (key === 'uses') return `uses: the kind of the step, one of ${stepKinds.join(', ')}.`;
   const property = (error.parentSchema as { properties?: Record<string, { description?: string }> }).properties?.[key];
@@ -275,37 +246,4 @@ function describe(error: ErrorObject, key: string): string | undefined {
 
 function tagValues(schema: Schema, tag: string): string[] {
   return (schema.oneOf ?? []).map((branch) => String(resolve(branch).properties?.[tag]?.const));
-}
-
-function bounds({ keyword, instancePath, params }: ErrorObject): string | undefined {
-  const { limit } = params as { limit?: number };
-  if (keyword === 'exclusiveMinimum') return epsilonHint(instancePath) ?? `Give a number above ${limit}.`;
-  return keyword === 'minimum' ? `Give ${limit} or more.` : undefined;
-}
-
-const epsilonHint = (pointer: string): string | undefined =>
-  /\/epsilon(\/\d+)?$/.test(pointer) ? 'Epsilon is above 0; .inf stands for no differential privacy.' : undefined;
-
-/** How to write a value of the wrong type as one of a right type, where that is plain. */
-function rewriting(value: unknown, wanted: string, { properties }: Schema): string | undefined {
-  if (wanted === 'a mapping') {
-    if (Array.isArray(value)) return 'Write each entry as "key: value", without brackets and dashes.';
-    if (value === null) return 'What belongs to it stands below it, indented.';
-    return properties === undefined ? undefined : `Its keys: ${Object.keys(properties).join(', ')}.`;
-  }
-  const isScalar = (part: unknown): boolean => typeof part === 'string' || typeof part === 'number';
-  const wantsList = wanted.includes('a list');
-  if (isScalar(value) && wantsList) return `Write it in brackets: [${String(value)}].`;
-  if (Array.isArray(value) && value.length === 1 && isScalar(value[0]) && !wantsList) {
-    return `Write it without brackets: ${String(value[0])}.`;
-  }
-  const isNumber = typeof value === 'string' && value.trim() !== '' && Number.isFinite(Number(value));
-  return isNumber && /number|^\d+$/.test(wanted) ? `Write it without quotes: ${value}.` : undefined;
-}
-
-function keyHint(key: string, known: string[]): string | undefined {
-  if (/^\d+$/.test(key)) return 'Numbers are written without commas: 20000.';
-  if (key === '<<') return 'Merge keys are not read: write the keys out.';
-  const bare = known.find((name) => key.startsWith(`${name}:`));
-  return bare === undefined ? suggestion(key, known, 'key') : `Put a space after the colon of "${bare}".`;
 }

@@ -25,7 +25,10 @@ steps:
 /** All that is said of a spec, as `epsilonflow validate` prints it; the text under test must be there. */
 async function said(spec: string): Promise<string> {
   const faults: unknown = await workspace.compile(spec).catch((error: unknown) => error);
-  return errorRecords(faults)
+  const records = errorRecords(faults);
+  // What is wrong and where is half of it: the hint says what to do.
+  expect(records.filter(({ hint }) => hint === null).map(({ message }) => message)).toEqual([]);
+  return records
     .map(({ file, line, column, code, message, hint }) => {
       const place = `${file}:${line}:${column}`;
       return `${place} error ${code}: ${message}${hint === null ? '' : `\n  hint: ${hint}`}`;
@@ -61,6 +64,7 @@ describe('YAML', () => {
   it('an alias of what holds it', async () => {
     expect(await spoilt('    uses: generate', '    needs: &again [*again]\n    uses: generate')).toMatchInlineSnapshot(`
       "spec.yaml:24:19 error SPEC_SCHEMA: Item 1 of "needs" must be a string, not [null]
+        hint: Give a string.
       spec.yaml:24:20 error SPEC_SYNTAX: Alias *again contains itself
         hint: What &again names can't hold *again: write this value out."
     `);
@@ -127,6 +131,18 @@ describe('YAML', () => {
     expect(await spoilt('steps:', '---\nsteps:')).toMatchInlineSnapshot(`
       "spec.yaml:19:1 error SPEC_SYNTAX: The file holds more than one YAML document, near "---"
         hint: Keep one: remove the line "---" between them."
+    `);
+  });
+  it('an anchor that stands for nothing', async () => {
+    expect(await spoilt('data: reviews', 'data: &reviews')).toMatchInlineSnapshot(`
+      "spec.yaml:22:40 error SPEC_SCHEMA: "data" must be a string, not nothing
+        hint: "data": Name of a labelled dataset; its train split is read."
+    `);
+  });
+  it('spaces that are none', async () => {
+    expect(await spoilt('    uses: generate', '    uses:\u00a0generate')).toMatchInlineSnapshot(`
+      "spec.yaml:24:5 error SPEC_SYNTAX: A key lacks its colon, or its value begins on another line, near "uses: generate"
+        hint: A key and its colon stand on one line: "key: value"."
     `);
   });
 });
@@ -200,6 +216,42 @@ describe('expressions', () => {
         hint: Drop one of these references."
     `);
   });
+  it('two expressions in one value', async () => {
+    expect(await spoilt('"${{ matrix.epsilon }}"', '"${{ matrix.epsilon }}${{ matrix.epsilon }}"'))
+      .toMatchInlineSnapshot(`
+      "spec.yaml:18:3 error SPEC_UNUSED_AXIS: Nothing uses the axis "epsilon"
+        hint: Use it as \${{ matrix.epsilon }} or drop it.
+      spec.yaml:22:50 error SPEC_EXPRESSION: An expression must be the whole value: "\${{ matrix.epsilon }}\${{ matrix.epsilon }}"
+        hint: Write \${{ matrix.AXIS }}, \${{ steps.STEP }} or \${{ steps.STEP[AXIS=VALUE] }}."
+    `);
+  });
+  it('arithmetic', async () => {
+    expect(await spoilt('"${{ matrix.epsilon }}"', '"${{ matrix.epsilon * 2 }}"')).toMatchInlineSnapshot(`
+      "spec.yaml:18:3 error SPEC_UNUSED_AXIS: Nothing uses the axis "epsilon"
+        hint: Use it as \${{ matrix.epsilon }} or drop it.
+      spec.yaml:22:50 error SPEC_EXPRESSION: Malformed expression "\${{ matrix.epsilon * 2 }}"
+        hint: Write \${{ matrix.AXIS }}, \${{ steps.STEP }} or \${{ steps.STEP[AXIS=VALUE] }}."
+    `);
+  });
+  it('quotes of the wrong kind', async () => {
+    expect(await spoilt('"${{ matrix.epsilon }}"', '“${{ matrix.epsilon }}”')).toMatchInlineSnapshot(`
+      "spec.yaml:22:52 error SPEC_SYNTAX: An expression stands without quotes inside { } or [ ], near "with: { model: base, data: reviews, epsilon: “\${{ matrix.eps"
+        hint: Quote it: "\${{ matrix.AXIS }}". Plain double quotes only."
+    `);
+  });
+  it('a step that is used without its kind', async () => {
+    expect(await spoilt('train: "${{ steps.synthetic }}"', 'train: "${{ synthetic }}"')).toMatchInlineSnapshot(`
+      "spec.yaml:28:20 error SPEC_EXPRESSION: Malformed expression "\${{ synthetic }}"
+        hint: Write \${{ matrix.AXIS }}, \${{ steps.STEP }} or \${{ steps.STEP[AXIS=VALUE] }}."
+    `);
+  });
+  it('an axis value that is not there', async () => {
+    expect(await spoilt('train: "${{ steps.synthetic }}"', 'train: "${{ steps.synthetic[epsilon=9] }}"'))
+      .toMatchInlineSnapshot(`
+      "spec.yaml:28:20 error SPEC_UNKNOWN_REFERENCE: Axis "epsilon" has no value "9"
+        hint: Known: "8", "inf"."
+    `);
+  });
 });
 
 describe('values', () => {
@@ -267,7 +319,10 @@ describe('values', () => {
   });
   it('a unit of memory', async () => {
     expect(await spoilt('data: reviews', 'data: reviews, memory: 2GB')).toMatchInlineSnapshot(
-      `"spec.yaml:22:49 error SPEC_SCHEMA: "memory" must be written like "4GiB": "2GB""`,
+      `
+      "spec.yaml:22:49 error SPEC_SCHEMA: "memory" must be written like "4GiB": "2GB"
+        hint: "memory": Memory that training may take, about: a number and its unit, MiB or GiB, without a space."
+    `,
     );
   });
   it('a number with a comma', async () => {
@@ -294,6 +349,120 @@ describe('values', () => {
     expect(await spoilt('size: 20000', 'size: 20000, budget: 8')).toMatchInlineSnapshot(`
       "spec.yaml:8:37 error SPEC_SCHEMA: "budget" must be a mapping, not 8
         hint: Its keys: epsilon."
+    `);
+  });
+  it('epsilon 0 of a step', async () => {
+    expect(await spoilt('epsilon: "${{ matrix.epsilon }}"', 'epsilon: 0')).toMatchInlineSnapshot(`
+      "spec.yaml:18:3 error SPEC_UNUSED_AXIS: Nothing uses the axis "epsilon"
+        hint: Use it as \${{ matrix.epsilon }} or drop it.
+      spec.yaml:22:50 error SPEC_SCHEMA: "epsilon" must be > 0: 0
+        hint: Epsilon is above 0; .inf stands for no differential privacy."
+    `);
+  });
+  it('a negative epsilon of a step', async () => {
+    expect(await spoilt('epsilon: "${{ matrix.epsilon }}"', 'epsilon: -1')).toMatchInlineSnapshot(`
+      "spec.yaml:18:3 error SPEC_UNUSED_AXIS: Nothing uses the axis "epsilon"
+        hint: Use it as \${{ matrix.epsilon }} or drop it.
+      spec.yaml:22:50 error SPEC_SCHEMA: "epsilon" must be > 0: -1
+        hint: Epsilon is above 0; .inf stands for no differential privacy."
+    `);
+  });
+  it('an epsilon that is no number', async () => {
+    expect(await spoilt('epsilon: [8, .inf]', 'epsilon: [.nan]')).toMatchInlineSnapshot(`
+      "spec.yaml:18:13 error SPEC_SYNTAX: .nan is no usable number
+        hint: Write it in digits, such as 8 or 0.5."
+    `);
+  });
+  it('a budget of 0', async () => {
+    expect(await spoilt('size: 20000', 'size: 20000, budget: { epsilon: 0 }')).toMatchInlineSnapshot(`
+      "spec.yaml:8:48 error SPEC_SCHEMA: "epsilon" must be > 0: 0
+        hint: Give a number above 0."
+    `);
+  });
+  it('a budget without end', async () => {
+    expect(await spoilt('size: 20000', 'size: 20000, budget: { epsilon: .inf }')).toMatchInlineSnapshot(`
+      "spec.yaml:8:48 error SPEC_SCHEMA: "epsilon" must be a number, not "inf"
+        hint: "epsilon": Total epsilon at \`delta\`."
+    `);
+  });
+  it('an axis without values', async () => {
+    expect(await spoilt('epsilon: [8, .inf]', 'epsilon: []')).toMatchInlineSnapshot(`
+      "spec.yaml:18:12 error SPEC_SCHEMA: "epsilon" is empty
+        hint: It needs at least one entry."
+    `);
+  });
+  it('an axis with a value twice', async () => {
+    expect(await spoilt('epsilon: [8, .inf]', 'epsilon: [8, 8]')).toMatchInlineSnapshot(`
+      "spec.yaml:18:16 error SPEC_SCHEMA: "epsilon" holds the same value twice
+        hint: Keep one of the two."
+    `);
+  });
+  it('a combination of an axis that is not there', async () => {
+    expect(await spoilt('epsilon: [8, .inf]', 'epsilon: [8, .inf]\n  exclude: [{ epsilom: 8 }]'))
+      .toMatchInlineSnapshot(`
+      "spec.yaml:19:15 error SPEC_UNKNOWN_REFERENCE: "exclude" names an unknown axis "epsilom"
+        hint: Did you mean "epsilon"?"
+    `);
+  });
+  it('a combination of a value that is not there', async () => {
+    expect(await spoilt('epsilon: [8, .inf]', 'epsilon: [8, .inf]\n  exclude: [{ epsilon: 9 }]'))
+      .toMatchInlineSnapshot(`
+      "spec.yaml:19:24 error SPEC_UNKNOWN_REFERENCE: Axis "epsilon" has no value "9"
+        hint: Known: "8", "inf"."
+    `);
+  });
+  it('a size with a unit', async () => {
+    expect(await spoilt('size: 20000', 'size: 20k')).toMatchInlineSnapshot(`
+      "spec.yaml:8:22 error SPEC_SCHEMA: "size" must be a whole number of at least 2 or "counted", not "20k"
+        hint: "size": Public number of training records; sampling probability and delta come from it."
+    `);
+  });
+  it('a size of 0', async () => {
+    expect(await spoilt('size: 20000', 'size: 0')).toMatchInlineSnapshot(`
+      "spec.yaml:8:22 error SPEC_SCHEMA: "size" must be >= 2: 0
+        hint: Give 2 or more."
+    `);
+  });
+  it('a number of records as text', async () => {
+    expect(await spoilt('count: 100', 'count: "100"')).toMatchInlineSnapshot(`
+      "spec.yaml:25:57 error SPEC_SCHEMA: "count" must be a whole number of at least 1, not "100"
+        hint: Write it without quotes: 100."
+    `);
+  });
+  it('a broken number of records', async () => {
+    expect(await spoilt('count: 100', 'count: 99.5')).toMatchInlineSnapshot(`
+      "spec.yaml:25:57 error SPEC_SCHEMA: "count" must be a whole number of at least 1, not 99.5
+        hint: "count": Records to keep."
+    `);
+  });
+  it('no records', async () => {
+    expect(await spoilt('count: 100', 'count: 0')).toMatchInlineSnapshot(`
+      "spec.yaml:25:57 error SPEC_SCHEMA: "count" must be >= 1: 0
+        hint: Give 1 or more."
+    `);
+  });
+  it('a percentage for a share', async () => {
+    expect(await spoilt('count: 100', 'count: 100, topP: 90')).toMatchInlineSnapshot(`
+      "spec.yaml:25:68 error SPEC_SCHEMA: "topP" must be <= 1: 90
+        hint: Give 1 or less."
+    `);
+  });
+  it('a temperature of 0', async () => {
+    expect(await spoilt('count: 100', 'count: 100, temperature: 0')).toMatchInlineSnapshot(`
+      "spec.yaml:25:75 error SPEC_SCHEMA: "temperature" must be > 0: 0
+        hint: Give a number above 0."
+    `);
+  });
+  it('a word for a number', async () => {
+    expect(await spoilt('data: reviews,', 'data: reviews, steps: many,')).toMatchInlineSnapshot(`
+      "spec.yaml:22:48 error SPEC_SCHEMA: "steps" must be a whole number of at least 1, not "many"
+        hint: "steps": Optimiser steps; each draws a Poisson batch and adds noise once."
+    `);
+  });
+  it('memory without its unit', async () => {
+    expect(await spoilt('data: reviews', 'data: reviews, memory: 4')).toMatchInlineSnapshot(`
+      "spec.yaml:22:49 error SPEC_SCHEMA: "memory" must be a string, not 4
+        hint: "memory": Memory that training may take, about: a number and its unit, MiB or GiB, without a space."
     `);
   });
 });
