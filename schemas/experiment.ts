@@ -152,7 +152,7 @@ export interface DatasetPrivacy {
     epsilon: number;
   };
   /**
-   * Epsilon of all experiments together above which a run waits, before it reserves or starts anything, until someone approves it with `epsilonflow approve`. It refuses nothing.
+   * Epsilon of all experiments together above which a run waits, before it reserves or starts anything, until someone approves it with `epsilonflow approve`. It refuses nothing. Without it: none waits.
    */
   'soft-budget'?: number;
 }
@@ -225,7 +225,7 @@ export interface PretrainWith {
    */
   architecture?: Architecture | Expression;
   /**
-   * Size of the byte-level BPE that is trained on the corpus.
+   * Tokens of the byte-level BPE that is trained on the corpus.
    */
   vocabulary?: number | Expression;
   /**
@@ -406,7 +406,7 @@ export interface FinetuneWith {
    */
   sequence?: number | Expression;
   /**
-   * Memory that training may take, about. Logical batches are cut so that it suffices. Results depend on it in their last bits at most; where a step of DP training is repeated with another, its noise is drawn, and charged, anew.
+   * Memory that training may take, about: a number and its unit, MiB or GiB, without a space. Logical batches are cut so that it suffices. Results depend on it in their last bits at most; where a step of DP training is repeated with another, its noise is drawn, and charged, anew.
    */
   memory?: string;
   /**
@@ -577,7 +577,7 @@ export interface GenerateWith {
    */
   count: number | Expression;
   /**
-   * Sampling temperature.
+   * Sampling temperature: logits are divided by it.
    */
   temperature?: number | Expression;
   /**

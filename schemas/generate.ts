@@ -1,5 +1,6 @@
 /**
- * @file Makes what is derived from the spec's JSON Schema: its TypeScript types and its reference page.
+ * @file Makes what is derived from the spec's JSON Schema: its TypeScript types, its reference page, and in the schema
+ * itself the texts that editors show, which tell the default too.
  * Run it after a change of the schema: `node --import tsx schemas/generate.ts`. A test holds the files equal to it.
  */
 
@@ -37,6 +38,7 @@ export async function generated(): Promise<Record<string, string>> {
   const text = await readFile(at('experiment.schema.json'), 'utf8');
   const schema = JSON.parse(text) as Schema;
   return {
+    'schemas/experiment.schema.json': await format('schemas/experiment.schema.json', withEditorTexts(text)),
     'schemas/experiment.ts': await types(text),
     'docs/spec-reference.md': await format('docs/spec-reference.md', reference(schema)),
   };
@@ -55,6 +57,25 @@ async function types(text: string): Promise<string> {
     format: false,
   });
   return format('schemas/experiment.ts', body);
+}
+
+/** Each key that has a default says so where editors look first. */
+function withEditorTexts(text: string): string {
+  const revised = JSON.parse(text, (_key, value: unknown) => {
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
+    const { markdownDescription: _, ...schema } = value as Schema & { markdownDescription?: string };
+    if (typeof schema.description !== 'string') return value;
+    const initial = defaultText(schema, false);
+    if (initial === '') return schema;
+    const markdownDescription = `${schema.description}\n\nDefault: ${initial}.`;
+    const entries = Object.entries(schema);
+    entries.splice(entries.findIndex(([key]) => key === 'description') + 1, 0, [
+      'markdownDescription',
+      markdownDescription,
+    ]);
+    return Object.fromEntries(entries);
+  }) as Schema;
+  return JSON.stringify(revised, null, 2);
 }
 
 const anchor = (name: string): string => `[${name}](#${name})`;

@@ -36,6 +36,29 @@ function* placesOf(schema: unknown, path = '', inherited = ''): Generator<Place>
   }
 }
 
+type Schema = Record<string, unknown>;
+
+/** Whether a value may be a number. */
+function isNumber(schema: Schema): boolean {
+  if (['number', 'integer'].some((type) => [schema['type']].flat().includes(type))) return true;
+  if (schema['$ref'] === '#/definitions/epsilon') return true;
+  return [schema['anyOf'], schema['oneOf']].some((branches) => ((branches ?? []) as Schema[]).some(isNumber));
+}
+
+/** Units, and quantities that have none. */
+const measured =
+  /\b(tokens?|records?|steps?|sequences|positions?|passes|words|buckets|filters|blocks|heads|documents|width|rank|share|fraction|probability|probable|rate|epsilon|privacy loss|norm|scale|logits|divided|added|fixes)\b/i;
+
+/** Whether the mapping that holds a key can't be without it. */
+function isNeeded(path: string): boolean {
+  const [, parent, key] = /^(.*)\/properties\/([^/]+)$/.exec(path)!;
+  const holder = parent!
+    .split('/')
+    .slice(1)
+    .reduce<unknown>((schema, name) => (schema as Schema)[name], specSchema) as Schema;
+  return ((holder['required'] ?? []) as string[]).includes(key!);
+}
+
 describe('what an editor shows of a spec', () => {
   const places = [...placesOf(specSchema)];
   const keys = places.filter(({ isKey }) => isKey);
@@ -43,6 +66,21 @@ describe('what an editor shows of a spec', () => {
   it('describes every key', () => {
     expect(keys.length).toBeGreaterThan(100);
     expect(keys.filter(({ description }) => description === '').map(({ path }) => path)).toEqual([]);
+  });
+
+  const numbers = keys.filter(({ schema }) => isNumber(schema));
+
+  it('says of every number what it counts or measures', () => {
+    expect(numbers.length).toBeGreaterThan(50);
+    expect(numbers.filter(({ description }) => !measured.test(description)).map(({ path }) => path)).toEqual([]);
+  });
+
+  it('says of every number what holds without it, unless it is needed', () => {
+    const silent = numbers.filter(
+      ({ path, description, schema }) =>
+        schema['default'] === undefined && !isNeeded(path) && !/Default:|Without it|Needed/.test(description),
+    );
+    expect(silent.map(({ path }) => path)).toEqual([]);
   });
 
   it('says of every word that a key takes what it means', () => {
