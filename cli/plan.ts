@@ -5,7 +5,6 @@ import type { Command } from 'commander';
 import type { Compiled } from '../compiler/index.ts';
 import { accountOf, chargesOf, splitOfAccount, waivedAccountsOf } from '../schemas/charges.ts';
 import type { PlanEstimate } from './estimate.ts';
-import { accountOf, chargesOf, splitOfAccount, waivedAccountOf } from '../schemas/charges.ts';
 import type { NodeCharge, Plan, PlanAccount, PlanNode } from '../schemas/plan.ts';
 import {
   action,

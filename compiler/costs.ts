@@ -41,6 +41,13 @@ interface Surroundings extends PublicSizes {
 type DriversOf<K extends StepKind> = (node: PlanNode<K>, around: Surroundings) => CostDrivers | null;
 
 const drivers: { [K in StepKind]: DriversOf<K> } = {
+  decontaminate: ({ inputs }, around) => {
+    const corpus = rounds(1, inputs['corpus'], around);
+    const against = rounds(1, inputs['against'], around);
+    if (corpus === null || against === null) return null;
+    return { group: 'decontaminate', work: corpus + against, volume: corpus };
+  },
+
   pretrain: ({ params }) => {
     const { parameters } = pretrainedSize(params);
     return { group: 'pretrain', work: params.tokens * parameters, volume: parameters };
@@ -74,6 +81,9 @@ const drivers: { [K in StepKind]: DriversOf<K> } = {
       volume: 1,
     };
   },
+
+  // Texts are compared in pairs, and rows are drawn again for the intervals.
+  measure: ({ params }) => ({ group: 'measure', work: params.rows * (params.rows + params.resamples), volume: 1 }),
 
   compare: () => ({ group: 'compare', work: 1, volume: 1 }),
 };

@@ -36,6 +36,7 @@ datasets:
 models:
   base: { path: model }
 steps:
+  clean: { uses: decontaminate, with: { corpus: corpus, against: open } }
   own-model: { uses: pretrain, with: { corpus: corpus, tokens: 1000000 } }
   generator:
     uses: finetune
@@ -49,6 +50,7 @@ steps:
     with: { train: "\${{ steps.synthetic }}", test: open, epochs: ${values.epochs} }
   on-open: { uses: train-classifier, with: { train: open, test: open, epochs: ${values.epochs} } }
   on-real: { uses: train-classifier, with: { train: reviews, test: reviews, epsilon: 8, dp: { steps: 50, batch: 64 } } }
+  nearness: { uses: measure, with: { synthetic: "\${{ steps.synthetic }}", real: open } }
   comparison:
     uses: compare
     with: { arms: { synthetic: "\${{ steps.on-synthetic }}", open: "\${{ steps.on-open }}" }, over: [] }
