@@ -157,7 +157,17 @@ export class NodeContext {
       const dataset = this.#dataset(this.#node.inputs[role])!;
       return dataset.sensitivity !== 'private' || this.#mayDecontaminate(dataset);
     });
-    return allowed.every(Boolean) ? null : undefined;
+    return allowed.every(Boolean) && this.#readsFewPrivate(roles) ? null : undefined;
+  }
+
+  /** Where hosts share a store, a step waits for a worker that has its private data: queues are of two at most. */
+  #readsFewPrivate(roles: readonly string[]): boolean {
+    const read = roles.filter((role) => this.#dataset(this.#node.inputs[role])!.sensitivity === 'private');
+    if (read.length <= 2) return true;
+    const hint = 'Put the records of several into one dataset.';
+    const message = `A step reads at most two private datasets, not ${read.length}`;
+    this.#faults.add('SPEC_PRIVACY', message, this.#at('against'), hint);
+    return false;
   }
 
   #mayDecontaminate(dataset: PlanDataset): boolean {

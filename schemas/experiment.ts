@@ -310,7 +310,7 @@ export interface DecontaminateWith {
    */
   corpus: string;
   /**
-   * Names of the datasets whose records are not to be in the corpus; all their splits are read. Private ones need the waiver `decontamination`, since what is taken out depends on their records.
+   * Names of the datasets whose records are not to be in the corpus; all their splits are read. Private ones, two at most, need the waiver `decontamination`, since what is taken out depends on their records.
    */
   against: string | [string, ...string[]];
   /**

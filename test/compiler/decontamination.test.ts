@@ -85,6 +85,16 @@ it('asks for a declared size where only test records are there', async () => {
   ]);
 });
 
+it('reads two private datasets at most, as workers are found for', async () => {
+  const names = ['letters', 'notes', 'mails'];
+  const [, declared] = /( {2}letters:\n(?: {4}.*\n)+)/.exec(spec('letters'))!;
+  const three = spec(`[${names.join(', ')}]`, waive).replace(
+    declared!,
+    names.map((name) => declared!.replace('letters', name)).join(''),
+  );
+  expect((await workspace.faults(three)).join('\n')).toMatch(/A step reads at most two private datasets, not 3$/);
+});
+
 it.each([
   [
     '{ corpus: letters, against: open }',
