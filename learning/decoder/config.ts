@@ -126,9 +126,10 @@ export function checkConfig<C extends DecoderConfig>(config: C): C {
   if (!Number.isInteger(width)) faults.push(`dim ${config.dim} is not a multiple of heads ${config.heads}`);
   else if (isLlama(config) && width % 2 !== 0) faults.push(`the width of a head, ${width}, is odd`);
   if (config.heads % config.kvHeads !== 0) faults.push('heads is not a multiple of kvHeads');
-  if (faults.length > 0)
-    throw new EpsilonflowError('MODEL_INVALID', `The model's shape is wrong: ${faults.join('; ')}.`);
-  return config;
+  if (faults.length === 0) return config;
+  throw new EpsilonflowError('MODEL_INVALID', `The model's shape is wrong: ${faults.join('; ')}.`, {
+    hint: 'Correct the numbers; those of a fetched model say that its file is damaged, or of a kind that is not supported.',
+  });
 }
 
 /** [out, in] of a linear layer. */

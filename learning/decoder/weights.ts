@@ -6,10 +6,14 @@ import { linearModule, weightShapes, type DecoderConfig } from './config.ts';
 
 export type Weights = Readonly<Record<string, Tensor>>;
 
+const invalid = (message: string): never => {
+  throw new EpsilonflowError('MODEL_INVALID', message, {
+    hint: 'Configuration and weights do not belong together: fetch or write the model again.',
+  });
+};
+
 export function weight(weights: Weights, name: string): Tensor {
-  const tensor = weights[name];
-  if (!tensor) throw new EpsilonflowError('MODEL_INVALID', `The model has no weight ${name}.`);
-  return tensor;
+  return weights[name] ?? invalid(`The model has no weight ${name}.`);
 }
 
 /**
@@ -39,11 +43,10 @@ export function checkShapes(
   weights: Readonly<Record<string, { shape: readonly number[] }>>,
 ): void {
   for (const [name, shape] of Object.entries(shapes)) {
-    const found = weights[name]?.shape;
-    if (found === undefined) throw new EpsilonflowError('MODEL_INVALID', `The model has no weight ${name}.`);
+    const found = weights[name]?.shape ?? invalid(`The model has no weight ${name}.`);
     if (found.join() !== shape.join()) {
       const [is, should] = [found, shape].map((sizes) => `[${sizes.join(', ')}]`);
-      throw new EpsilonflowError('MODEL_INVALID', `Weight ${name} has shape ${is}; the configuration says ${should}.`);
+      invalid(`Weight ${name} has shape ${is}; the configuration says ${should}.`);
     }
   }
 }

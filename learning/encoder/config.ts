@@ -36,7 +36,9 @@ export function checkEncoderConfig(config: EncoderConfig): EncoderConfig {
   }
   if (config.dim % config.heads !== 0) faults.push(`dim ${config.dim} is not a multiple of heads ${config.heads}`);
   if (faults.length === 0) return config;
-  throw new EpsilonflowError('MODEL_INVALID', `The encoder's shape is wrong: ${faults.join('; ')}.`);
+  throw new EpsilonflowError('MODEL_INVALID', `The encoder's shape is wrong: ${faults.join('; ')}.`, {
+    hint: 'Fetch its config.json again: it is damaged, or of a kind that is not supported.',
+  });
 }
 
 /** Every weight's name and shape, in file order. Matrices are [out, in]. */

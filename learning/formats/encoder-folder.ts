@@ -56,17 +56,22 @@ const prefix = /^(bert|roberta)\./;
 const isBeyond = (name: string): boolean =>
   /^(pooler|cls|lm_head|classifier|qa_outputs)\./.test(name) || name === 'embeddings.position_ids';
 
+/** A stored name without the model's prefix. The first files of BERT name the norms' parts otherwise. */
+const nameOf = (stored: string): string =>
+  stored
+    .replace(prefix, '')
+    .replace(/LayerNorm\.gamma$/, 'LayerNorm.weight')
+    .replace(/LayerNorm\.beta$/, 'LayerNorm.bias');
+
 /** @throws EpsilonflowError MODEL_INVALID when a file is missing or damaged, or the architecture is not known. */
 export async function readEncoder(directory: string): Promise<Encoder> {
   const file = join(directory, 'config.json');
   const config = parseEncoderConfig(file, await readJsonFile(file));
   const shapes = encoderShapes(config);
   const weights: HostTensors = {};
-  for (const [stored, tensor] of Object.entries(await readFolderTensors(directory))) {
-    // The first files of BERT name the norms' parts otherwise.
-    const plain = stored.replace(prefix, '');
-    const name = plain.replace(/LayerNorm\.gamma$/, 'LayerNorm.weight').replace(/LayerNorm\.beta$/, 'LayerNorm.bias');
-    if (isBeyond(name)) continue;
+  const tensors = await readFolderTensors(directory, (stored) => !isBeyond(nameOf(stored)));
+  for (const [stored, tensor] of Object.entries(tensors)) {
+    const name = nameOf(stored);
     if (!(name in shapes)) {
       throw new EpsilonflowError('MODEL_INVALID', `The weight ${stored} in ${directory} is unknown.`, {
         hint: 'The model is built otherwise than its config.json says, or than is supported.',

@@ -192,7 +192,10 @@ export class GgufFile {
   /** @throws EpsilonflowError MODEL_INVALID when the file is missing, damaged, or of unknown types. */
   static async open(file: string): Promise<GgufFile> {
     const handle = await open(file, 'r').catch((cause: unknown) => {
-      throw new EpsilonflowError('MODEL_INVALID', `The weight file ${file} cannot be read.`, { cause });
+      throw new EpsilonflowError('MODEL_INVALID', `The weight file ${file} cannot be read.`, {
+        hint: 'Fetch it, and let this user read it.',
+        cause,
+      });
     });
     try {
       return new GgufFile(file, handle, (await handle.stat()).size);

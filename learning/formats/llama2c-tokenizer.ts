@@ -19,7 +19,9 @@ function parseTokens(file: string, bytes: Buffer): ScoredToken[] {
     const length = offset + 8 <= bytes.length ? bytes.readInt32LE(offset + 4) : -1;
     const end = offset + 8 + length;
     if (length < 0 || end > bytes.length) {
-      throw new EpsilonflowError('MODEL_INVALID', `${file} is no tokenizer of llama2.c, or is cut off.`);
+      throw new EpsilonflowError('MODEL_INVALID', `${file} is no tokenizer of llama2.c, or is cut off.`, {
+        hint: 'Fetch the file again, or export the tokenizer anew.',
+      });
     }
     const id = tokens.length;
     const text = bytes.toString('utf8', offset + 8, end);

@@ -13,6 +13,7 @@ import {
   finalNorm,
   headDim,
   headName,
+  linearNames,
   linearPath,
   linearShape,
   type DecoderConfig,
@@ -21,7 +22,25 @@ import {
 import { toHalves } from './rotary-layout.ts';
 import type { HostTensors } from './safetensors.ts';
 
-function parseHeader(bytes: Buffer): DecoderConfig {
+const headerSize = 28;
+
+const damaged = (file: string, what: string): never => {
+  throw new EpsilonflowError('MODEL_INVALID', `${file} is no checkpoint of llama2.c: ${what}.`, {
+    hint: 'Fetch the file again, or export the model anew as version 0 (legacy, float32).',
+  });
+};
+
+/** Bytes of the whole file. */
+function sizeOf(config: DecoderConfig): number {
+  const { dim, layers, vocab, context, tied } = config;
+  const products = linearNames(config).map((name) => linearShape(config, name));
+  const layer = products.reduce((sum, [outputs, inputs]) => sum + outputs * inputs, 2 * dim);
+  const angles = context * headDim(config);
+  return headerSize + 4 * ((tied ? 1 : 2) * vocab * dim + layers * layer + dim + angles);
+}
+
+function parseHeader(file: string, bytes: Buffer): DecoderConfig {
+  if (bytes.length < headerSize) damaged(file, 'its header is cut off');
   const [dim, hidden, layers, heads, kvHeads, vocab, context] = Array.from({ length: 7 }, (_, index) =>
     bytes.readInt32LE(4 * index),
   ) as [number, number, number, number, number, number, number];
@@ -44,14 +63,18 @@ function parseHeader(bytes: Buffer): DecoderConfig {
 /** @throws EpsilonflowError MODEL_INVALID when the file is missing or its size does not fit its header. */
 export async function readLlama2c(file: string): Promise<{ config: DecoderConfig; weights: HostTensors }> {
   const bytes = await readFile(file).catch((cause: unknown) => {
-    throw new EpsilonflowError('MODEL_INVALID', `The weight file ${file} cannot be read.`, { cause });
+    throw new EpsilonflowError('MODEL_INVALID', `The weight file ${file} cannot be read.`, {
+      hint: 'Fetch it, and let this user read it.',
+      cause,
+    });
   });
-  const config = parseHeader(bytes);
+  const config = parseHeader(file, bytes);
+  const size = sizeOf(config);
+  if (bytes.length !== size) damaged(file, `it has ${bytes.length} bytes, ${size} by its header`);
   const weights: HostTensors = {};
-  let offset = 28;
+  let offset = headerSize;
   const take = (count: number): Float32Array => {
     const end = offset + 4 * count;
-    if (end > bytes.length) throw new EpsilonflowError('MODEL_INVALID', `${file} is shorter than its header says.`);
     const values = new Float32Array(count);
     new Uint8Array(values.buffer).set(bytes.subarray(offset, end));
     offset = end;

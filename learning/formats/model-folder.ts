@@ -11,7 +11,7 @@ import { checkWeights, type Weights } from '../decoder/weights.ts';
 import { ownedTensor, type Tensor } from '../tensorflow.ts';
 import { configJson, parseConfig, type SpecialTokens } from './config-json.ts';
 import { readJsonFile } from './json-reader.ts';
-import { readSafetensors, writeSafetensors, type HostTensor, type HostTensors } from './safetensors.ts';
+import { readSafetensors, writeSafetensors, type HostTensor, type HostTensors, type IsWanted } from './safetensors.ts';
 
 export const toTensors = (host: HostTensors): Record<string, Tensor> =>
   Object.fromEntries(Object.entries(host).map(([name, { shape, values }]) => [name, ownedTensor(values, shape)]));
@@ -26,22 +26,24 @@ export const toHost = (tensors: Weights): HostTensors =>
 
 const indexName = 'model.safetensors.index.json';
 
-/** All tensors of a folder's safetensors files. @throws EpsilonflowError MODEL_INVALID */
-export async function readFolderTensors(directory: string): Promise<HostTensors> {
+/** Tensors of a folder's safetensors files. @throws EpsilonflowError MODEL_INVALID */
+export async function readFolderTensors(directory: string, isWanted: IsWanted): Promise<HostTensors> {
   const names = await readdir(directory).catch((cause: unknown) => {
-    throw new EpsilonflowError('MODEL_INVALID', `The model folder ${directory} cannot be read.`, { cause });
+    throw new EpsilonflowError('MODEL_INVALID', `The model folder ${directory} cannot be read.`, {
+      hint: 'Fetch it, and let this user read it.',
+      cause,
+    });
   });
-  if (!names.includes(indexName)) return readSafetensors(join(directory, 'model.safetensors'));
+  if (!names.includes(indexName)) return readSafetensors(join(directory, 'model.safetensors'), isWanted);
   const index = await readJsonFile(join(directory, indexName));
   const places = (index['weight_map'] ?? {}) as Record<string, string>;
   const tensors: HostTensors = {};
   for (const file of [...new Set(Object.values(places))].sort()) {
-    for (const [name, tensor] of Object.entries(await readSafetensors(join(directory, file)))) {
-      if (places[name] === file) tensors[name] = tensor;
-    }
+    const isHere = (name: string): boolean => places[name] === file && isWanted(name);
+    Object.assign(tensors, await readSafetensors(join(directory, file), isHere));
   }
   for (const [name, file] of Object.entries(places)) {
-    if (tensors[name]) continue;
+    if (tensors[name] || !isWanted(name)) continue;
     throw new EpsilonflowError('MODEL_INVALID', `${join(directory, file)} lacks the weight ${name} of the index.`, {
       hint: 'Fetch the folder again: its files do not belong together.',
     });
@@ -80,7 +82,6 @@ function fromFolder(config: DecoderConfig, directory: string, tensors: HostTenso
   for (const [stored, tensor] of Object.entries(tensors)) {
     // The first files of GPT-2 hold the body alone.
     const name = config.family === 'gpt2' && `transformer.${stored}` in known ? `transformer.${stored}` : stored;
-    if (isBuffer(name) || (config.tied && name === headName)) continue;
     if (!(name in known)) {
       throw new EpsilonflowError('MODEL_INVALID', `The weight ${name} in ${directory} is unknown.`, {
         hint: 'The model is built otherwise than its config.json says, or than is supported.',
@@ -95,7 +96,8 @@ function fromFolder(config: DecoderConfig, directory: string, tensors: HostTenso
 export async function readFolder(directory: string): Promise<{ config: DecoderConfig; weights: HostTensors }> {
   const file = join(directory, 'config.json');
   const config = parseConfig(file, await readJsonFile(file));
-  return { config, weights: fromFolder(config, directory, await readFolderTensors(directory)) };
+  const isWanted = (name: string): boolean => !isBuffer(name) && !(config.tied && name === headName);
+  return { config, weights: fromFolder(config, directory, await readFolderTensors(directory, isWanted)) };
 }
 
 /** As `writeModelFolder`, of weights in host memory that fit the configuration. */

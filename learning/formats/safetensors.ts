@@ -5,6 +5,7 @@
 
 import { open, type FileHandle } from 'node:fs/promises';
 import { EpsilonflowError } from '../../schemas/errors.ts';
+import { isRecord } from './json-reader.ts';
 import { bfloatToFloat, halfToFloat } from './half-precision.ts';
 
 /** A tensor in host memory. */
@@ -35,12 +36,21 @@ const readers: Record<string, { bytes: number; read: (data: Buffer, offset: numb
   I32: { bytes: 4, read: (data, offset) => data.readInt32LE(offset) },
 };
 
+const areSizes = (values: unknown): values is number[] =>
+  Array.isArray(values) && values.every((value) => Number.isSafeInteger(value) && value >= 0);
+
+function isEntry(entry: unknown): entry is HeaderEntry {
+  if (!isRecord(entry)) return false;
+  const { dtype, shape, data_offsets: offsets } = entry;
+  return typeof dtype === 'string' && areSizes(shape) && areSizes(offsets) && offsets.length === 2;
+}
+
 /** Bytes of a tensor in the data. */
 function bytesOf(file: string, name: string, entry: HeaderEntry, dataSize: number): { start: number; length: number } {
   const reader = readers[entry.dtype] ?? damaged(file, `tensor ${name} has the unsupported type ${entry.dtype}`);
   const count = entry.shape.reduce((product, size) => product * size, 1);
   const [start, end] = entry.data_offsets;
-  if (end - start !== count * reader.bytes || start < 0 || end > dataSize) {
+  if (end - start !== count * reader.bytes || end > dataSize) {
     damaged(file, `the data of tensor ${name} does not fit its shape`);
   }
   return { start, length: end - start };
@@ -59,13 +69,17 @@ export interface SafetensorsFile {
   metadata: Record<string, string>;
 }
 
+/** Whether a tensor is read, by its name. Others may be of any type. */
+export type IsWanted = (name: string) => boolean;
+
 /** The tensors of a file. @throws EpsilonflowError MODEL_INVALID when the file is missing or damaged. */
-export const readSafetensors = async (file: string): Promise<HostTensors> => (await readSafetensorsFile(file)).tensors;
+export const readSafetensors = async (file: string, isWanted?: IsWanted): Promise<HostTensors> =>
+  (await readSafetensorsFile(file, isWanted)).tensors;
 
 async function readHeader(
   file: string,
   handle: FileHandle,
-): Promise<{ header: Record<string, HeaderEntry>; dataStart: number; dataSize: number }> {
+): Promise<{ header: Record<string, unknown>; dataStart: number; dataSize: number }> {
   const { size } = await handle.stat();
   const prefix = Buffer.alloc(8);
   await handle.read(prefix, 0, 8, 0);
@@ -73,12 +87,14 @@ async function readHeader(
   if (length > size - 8) return damaged(file, 'its header is cut off');
   const text = Buffer.alloc(length);
   await handle.read(text, 0, length, 8);
+  let header: unknown;
   try {
-    const header = JSON.parse(text.toString('utf8')) as Record<string, HeaderEntry>;
-    return { header, dataStart: 8 + length, dataSize: size - 8 - length };
+    header = JSON.parse(text.toString('utf8'));
   } catch {
     return damaged(file, 'its header is not JSON');
   }
+  if (!isRecord(header)) return damaged(file, 'its header is no JSON object');
+  return { header, dataStart: 8 + length, dataSize: size - 8 - length };
 }
 
 /**
@@ -86,22 +102,26 @@ async function readHeader(
  *
  * @throws EpsilonflowError MODEL_INVALID when the file is missing or damaged.
  */
-export async function readSafetensorsFile(file: string): Promise<SafetensorsFile> {
+export async function readSafetensorsFile(file: string, isWanted: IsWanted = () => true): Promise<SafetensorsFile> {
   const handle = await open(file, 'r').catch((cause: unknown) => {
-    throw new EpsilonflowError('MODEL_INVALID', `The weight file ${file} cannot be read.`, { cause });
+    throw new EpsilonflowError('MODEL_INVALID', `The weight file ${file} cannot be read.`, {
+      hint: 'Fetch it, and let this user read it.',
+      cause,
+    });
   });
   try {
     const { header, dataStart, dataSize } = await readHeader(file, handle);
     const tensors: HostTensors = {};
     for (const [name, entry] of Object.entries(header)) {
-      if (name === '__metadata__') continue;
+      if (name === '__metadata__' || !isWanted(name)) continue;
+      if (!isEntry(entry)) return damaged(file, `its header does not say what tensor ${name} is`);
       const { start, length } = bytesOf(file, name, entry, dataSize);
       const data = Buffer.alloc(length);
       const { bytesRead } = await handle.read(data, 0, length, dataStart + start);
       if (bytesRead !== length) damaged(file, `it is cut off in tensor ${name}`);
       tensors[name] = { shape: entry.shape, values: decode(entry, data) };
     }
-    return { tensors, metadata: (header['__metadata__'] ?? {}) as unknown as Record<string, string> };
+    return { tensors, metadata: (header['__metadata__'] ?? {}) as Record<string, string> };
   } finally {
     await handle.close();
   }

@@ -8,7 +8,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { compile, disposeTree } from '../../../learning/compile/index.ts';
 import { encode } from '../../../learning/encoder/forward.ts';
 import { readEncoder, type Encoder } from '../../../learning/formats/encoder-folder.ts';
+import { readFolderTensors } from '../../../learning/formats/model-folder.ts';
 import { tf, type Tensor } from '../../../learning/tensorflow.ts';
+import { addTensor } from './stored-buffers.ts';
 
 const fixtures = new URL('../fixtures/models/', import.meta.url).pathname;
 
@@ -76,6 +78,24 @@ describe.each(Object.entries(encoders))('the encoder %s', (name, { ids, mask, hi
     }
     tf.dispose(grads);
   });
+});
+
+it.each(['bert', 'roberta'])('the encoder %s may have its positions stored as 64 bit numbers', async (name) => {
+  const folder = await mkdtemp(join(tmpdir(), 'encoders-'));
+  try {
+    await cp(join(fixtures, name), folder, { recursive: true });
+    const [plain, { config }] = await Promise.all([readFolderTensors(folder, () => true), readEncoder(folder)]);
+    const prefix = Object.keys(plain).some((stored) => stored.startsWith(`${name}.`)) ? `${name}.` : '';
+    const shape = [1, config.context];
+    const table = { dtype: 'I64', shape, bytes: 8 * config.context };
+    await addTensor(join(folder, 'model.safetensors'), `${prefix}embeddings.position_ids`, table);
+    const { weights } = await readEncoder(folder);
+    const wanted = await readEncoder(join(fixtures, name));
+    expect(Object.keys(weights)).toEqual(Object.keys(wanted.weights));
+    disposeTree([weights, wanted.weights]);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
 });
 
 describe('an encoder of another kind', () => {

@@ -20,13 +20,19 @@ const tensors = {
   vector: { shape: [2], values: new Float32Array([9, 8, 7]).subarray(1) },
 };
 
-/** A file of one tensor of the given type. */
-const single = (dtype: string, shape: number[], data: Buffer): Buffer => {
-  const header = Buffer.from(JSON.stringify({ only: { dtype, shape, data_offsets: [0, data.length] } }));
+const fileOf = (header: unknown, data: Buffer): Buffer => {
+  const json = Buffer.from(JSON.stringify(header));
   const length = Buffer.alloc(8);
-  length.writeBigUInt64LE(BigInt(header.length));
-  return Buffer.concat([length, header, data]);
+  length.writeBigUInt64LE(BigInt(json.length));
+  return Buffer.concat([length, json, data]);
 };
+
+/** A file of one tensor of the given type. */
+const single = (dtype: string, shape: number[], data: Buffer): Buffer =>
+  fileOf({ only: { dtype, shape, data_offsets: [0, data.length] } }, data);
+
+/** A file of four bytes of data, whose one tensor is described so. */
+const described = (entry: unknown): Buffer => fileOf({ only: entry }, Buffer.alloc(4));
 
 describe('a file of tensors', () => {
   it('comes back as it was written, its data at a multiple of eight bytes', async () => {
@@ -57,13 +63,46 @@ describe('a file of tensors', () => {
     ['data that are cut off', single('F32', [2], Buffer.alloc(8)).subarray(0, -1), /does not fit its shape/],
     ['another shape', single('F32', [3], Buffer.alloc(8)), /does not fit its shape/],
     ['a type that is not known', single('F8_E4M3', [8], Buffer.alloc(8)), /unsupported type F8_E4M3/],
+    ['the header null', fileOf(null, Buffer.alloc(4)), /header is no JSON object/],
+    ['a list as header', fileOf([], Buffer.alloc(4)), /header is no JSON object/],
+    ['nothing said of a tensor', described(null), /does not say what tensor only is/],
+    ['no place of the data', described({ dtype: 'F32', shape: [1] }), /does not say what tensor only is/],
+    ['half a place', described({ dtype: 'F32', shape: [1], data_offsets: [0] }), /does not say what tensor only is/],
+    ['no shape', described({ dtype: 'F32', data_offsets: [0, 4] }), /does not say what tensor only is/],
+    ['no type', described({ shape: [1], data_offsets: [0, 4] }), /does not say what tensor only is/],
+    ['negative sizes', single('F32', [-1, -1], Buffer.alloc(4)), /does not say what tensor only is/],
+    ['parts of elements', single('F32', [0.5, 2], Buffer.alloc(4)), /does not say what tensor only is/],
+    [
+      'data before their beginning',
+      described({ dtype: 'F32', shape: [1], data_offsets: [-4, 0] }),
+      /does not say what tensor only is/,
+    ],
   ])('is refused with %s', async (_name, content, message) => {
     await writeFile(file, content);
-    await expect(readSafetensors(file)).rejects.toMatchObject({ code: 'MODEL_INVALID' });
+    await expect(readSafetensors(file)).rejects.toMatchObject({
+      code: 'MODEL_INVALID',
+      hint: expect.stringMatching(/again/) as string,
+    });
     await expect(readSafetensors(file)).rejects.toThrow(message);
   });
 
+  it('is read without what is not wanted, whatever its type', async () => {
+    const data = Buffer.concat([Buffer.alloc(8, 1), Buffer.from([0, 0, 0x80, 0x3f])]);
+    const entry = (dtype: string, shape: number[], from: number, to: number) => ({
+      dtype,
+      shape,
+      data_offsets: [from, to],
+    });
+    await writeFile(file, fileOf({ ids: entry('I64', [1], 0, 8), own: entry('F32', [1], 8, 12) }, data));
+    const wanted = await readSafetensors(file, (name) => name !== 'ids');
+    expect(wanted).toEqual({ own: { shape: [1], values: Float32Array.of(1) } });
+    await expect(readSafetensors(file)).rejects.toThrow(/ids has the unsupported type I64/);
+  });
+
   it('is refused when it is missing', async () => {
-    await expect(readSafetensors(join(folder, 'absent'))).rejects.toMatchObject({ code: 'MODEL_INVALID' });
+    await expect(readSafetensors(join(folder, 'absent'))).rejects.toMatchObject({
+      code: 'MODEL_INVALID',
+      hint: expect.any(String) as string,
+    });
   });
 });
