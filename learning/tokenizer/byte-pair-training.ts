@@ -148,7 +148,8 @@ export function trainBytePairs(texts: Iterable<string>, vocabularySize: number):
   }
   const words: Word[] = [];
   for (const [word, count] of countWords(texts)) {
-    if (word.length > 1) words.push({ ids: Array.from(Buffer.from(word, 'utf8'), (byte) => byteIds[byte]!), count });
+    const ids = Array.from(Buffer.from(word, 'utf8'), (byte) => byteIds[byte]!);
+    if (ids.length > 1) words.push({ ids, count });
   }
   const pairs = new PairCounts();
   const seen = new Set<number>();

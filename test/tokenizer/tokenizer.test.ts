@@ -15,6 +15,8 @@ const texts = [
   'low lower lowest, and wide wider widest',
   "they're new; it's the newest. 1910 and 1911",
   'Umlauts: äöü, the same: äöü äöü',
+  // Signs that are words of one character and several bytes.
+  'don’t can’t won’t, a–b c–d, 5€6€7',
 ];
 
 /** Textbook BPE: recounts all pairs before each merge. */
