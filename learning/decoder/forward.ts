@@ -168,41 +168,6 @@ export function emptyCache(config: DecoderConfig, batch: number, maxTime: number
 }
 
 /**
- * One token a row: logits for the next, and the cache with this position written. Rows may be at different positions.
- *
- * @param tokens [batch] int32
- * @param positions [batch] int32, from 0, below maxTime
- * @returns logits [batch, vocab]
- */
-export function decodeStep(
-  config: DecoderConfig,
-  weights: Weights,
-  cache: DecodeCache,
-  tokens: Tensor,
-  positions: Tensor,
-  options: ForwardOptions = {},
-): { logits: Tensor; cache: DecodeCache } {
-  const batch = tokens.size;
-  const maxTime = cache.keys[0]?.shape[2] as number;
-  const here = positions.toFloat().reshape([batch, 1]);
-  const slots = tf.range(0, maxTime, 1, 'float32').reshape([1, maxTime]);
-  const bias = maskBias(tf.lessEqual(slots, here)).reshape([batch, 1, 1, maxTime]);
-  const written = tf.cast(tf.equal(slots, here), 'float32').reshape([batch, 1, maxTime, 1]);
-  const kept = tf.sub(1, written);
-  const next: { keys: Tensor[]; values: Tensor[] } = { keys: [], values: [] };
-  const store = (old: Tensor, value: Tensor): Tensor => old.mul(kept).add(headsFirst(value).mul(written));
-  const attention: Attention = (layer, queries, keys, values) => {
-    const allKeys = store(cache.keys[layer] as Tensor, keys);
-    const allValues = store(cache.values[layer] as Tensor, values);
-    next.keys.push(allKeys);
-    next.values.push(allValues);
-    return ungrouped(attend(groupedQueries(queries, config.kvHeads), allKeys, allValues, bias), 1, config.heads);
-  };
-  const logits = decodeWith(config, weights, tokens, positions, attention, options);
-  return { logits, cache: next };
-}
-
-/**
  * One token a row with an attention of the caller's, which keeps keys and values in its own way.
  *
  * @param tokens [batch] int32

@@ -1,11 +1,14 @@
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { compile, disposeTree } from '../../learning/compile/index.ts';
 import type { DecoderConfig } from '../../learning/decoder/config.ts';
-import { decodeStep, emptyCache, forward, type DecodeCache } from '../../learning/decoder/forward.ts';
+import { flatLogits, forward } from '../../learning/decoder/forward.ts';
+import { crossEntropy } from '../../learning/decoder/loss.ts';
+import { readLlama2cTokenizer } from '../../learning/formats/llama2c-tokenizer.ts';
 import { readLlama2c } from '../../learning/formats/llama2c.ts';
 import { toTensors } from '../../learning/formats/model-folder.ts';
 import { tf, type Tensor } from '../../learning/tensorflow.ts';
+import { makeTokenizer } from '../../learning/tokenizer/index.ts';
 import { requires } from '../requires.ts';
 import { sharedData } from '../shared-data.ts';
 
@@ -18,11 +21,13 @@ const golden = [
 let config: DecoderConfig;
 let weights: Record<string, Tensor>;
 
+const folder = join(sharedData, 'stories260k');
+
 const hasModel = requires('shared-data', 'the decoder against a trained model');
 
 beforeAll(async () => {
   if (!hasModel) return;
-  const model = await readLlama2c(join(sharedData, 'stories260k', 'stories260K.bin'));
+  const model = await readLlama2c(join(folder, 'stories260K.bin'));
   config = model.config;
   weights = toTensors(model.weights);
 });
@@ -35,57 +40,25 @@ describe.runIf(hasModel)('a trained model of 8 heads and 4 key heads', () => {
     expect(greedy(forward(config, weights, tokens))).toEqual(golden.slice(1));
   });
 
-  it('decodes the known text token by token with a cache, compiled, in every row', () => {
-    const batch = 2;
-    const step = compile(
-      (inputs: { weights: Record<string, Tensor>; cache: DecodeCache; tokens: Tensor; positions: Tensor }) =>
-        decodeStep(config, inputs.weights, inputs.cache, inputs.tokens, inputs.positions),
-      {
-        weights,
-        cache: emptyCache(config, batch, 32),
-        tokens: tf.tensor1d([1, 1], 'int32') as Tensor,
-        positions: tf.tensor1d([0, 0], 'int32') as Tensor,
-      },
-    );
-    let cache = emptyCache(config, batch, 32);
-    const rows: number[][] = [[1], [1]];
-    for (let position = 0; position < golden.length - 1; position++) {
-      const tokens = tf.tensor1d(
-        rows.map((row) => row[position] as number),
-        'int32',
-      ) as Tensor;
-      const positions = tf.tensor1d([position, position], 'int32') as Tensor;
-      const result = step({ weights, cache, tokens, positions });
-      disposeTree(cache);
-      cache = result.cache;
-      greedy(result.logits).forEach((id, row) => rows[row]?.push(id));
-    }
-    expect(rows).toEqual([golden, golden]);
-    step.dispose();
-  });
-
-  it('gives each position the logits of the whole pass, also when rows are at different positions', () => {
-    const full = forward(config, weights, tf.tensor2d([golden], undefined, 'int32'));
-    let cache = emptyCache(config, 2, 16);
-    const at = [
-      [0, 0],
-      [1, 0],
-      [2, 1],
-      [3, 2],
-    ];
-    for (const positions of at) {
-      const tokens = tf.tensor1d(
-        positions.map((position) => golden[position] as number),
-        'int32',
-      );
-      const result = decodeStep(config, weights, cache, tokens, tf.tensor1d(positions, 'int32'));
-      cache = result.cache;
-      positions.forEach((position, row) => {
-        const expected = full.slice([0, position, 0], [1, 1, config.vocab]).flatten();
-        const difference = result.logits.slice([row, 0], [1, config.vocab]).flatten().sub(expected).abs().max();
-        expect(difference.dataSync()[0]).toBeLessThan(1e-4);
+  it('has its known loss on stories', async () => {
+    const file = join(sharedData, 'corpora', 'tinystories_1000.json');
+    const stories = (JSON.parse(await readFile(file, 'utf8')) as string[]).slice(0, 20);
+    const path = join(folder, 'tok512.bin');
+    const tokenizer = makeTokenizer(path, await readLlama2cTokenizer(path));
+    let [nats, count] = [0, 0];
+    for (const story of stories) {
+      const ids = [tokenizer.bosId, ...tokenizer.encode(story)].slice(0, 257);
+      const [inputs, targets] = [ids.slice(0, -1), ids.slice(1)];
+      nats += tf.tidy(() => {
+        const logits = flatLogits(config, weights, tf.tensor2d([inputs], undefined, 'int32'));
+        const losses = crossEntropy(logits, tf.tensor1d(targets, 'int32'), tf.ones([targets.length]));
+        return losses.sum().dataSync()[0]!;
       });
+      count += targets.length;
     }
+    // 1.340 is known of 20 TinyStories, not which and how they are cut; measured here, cut at the 256 tokens that the
+    // model was trained on: 1.339.
+    expect(nats / count).toBeCloseTo(1.34, 2);
   });
 
   it('never lets later positions change earlier ones', () => {
