@@ -15,7 +15,7 @@ export const kinds: Record<StepKind, KindInfo> = {
     version: 1,
     inputs: { corpus: { accepts: ['dataset'], split: 'train' }, against: { accepts: ['dataset'] } },
   },
-  pretrain: { version: 2, inputs: { corpus: { accepts: ['dataset', 'decontaminate'], split: 'train' } } },
+  pretrain: { version: 3, inputs: { corpus: { accepts: ['dataset', 'decontaminate'], split: 'train' } } },
   finetune: {
     version: 8,
     inputs: {
