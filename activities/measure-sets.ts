@@ -174,7 +174,7 @@ export async function measureSets(
   sets: MeasuredSets,
   params: MeasureParams,
   context: JobContext,
-): Promise<Measurement> {
+): Promise<Omit<Measurement, 'vectors'>> {
   const measuring = new Measuring(sets, params, context);
   await measuring.counted();
   await measuring.repetition();

@@ -8,12 +8,14 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { readSynthetic, readSyntheticLabels, type TextRecord } from '../datasets/index.ts';
+import { checkModelUnchanged } from '../learning/formats/model-digest.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import type { MeasuredRows, Measurement } from '../schemas/measurement.ts';
 import { seededStream } from '../privacy/noise.ts';
 import type { PlanDataset } from '../schemas/plan.ts';
 import { readInput, type JobContext, type JobInput, type StepOutput, type StepRunner } from './job.ts';
 import { measureSets, type MeasuredSets } from './measure-sets.ts';
+import { measureVectors, type NamedModel } from './measure-vectors.ts';
 
 type Input = JobInput<'measure'>;
 
@@ -27,6 +29,20 @@ function checkWaiver({ node }: Input, read: readonly (PlanDataset | null)[]): vo
   const secret = read.find((dataset) => dataset?.sensitivity === 'private');
   if (!secret || node.waivers.includes('measures')) return;
   throw new EpsilonflowError('MECHANISM_MISMATCH', `${node.id} has no waiver to measure against private records.`);
+}
+
+/** The model in a role; null when the step has none. */
+async function modelOf({ node, models, artifacts }: Input, role: 'model' | 'encoder'): Promise<NamedModel | null> {
+  const input = node.inputs[role];
+  if (input === undefined) return null;
+  const model = 'model' in input ? models[input.model] : undefined;
+  if (model) {
+    await checkModelUnchanged(model);
+    return model;
+  }
+  const made = artifacts[role]?.[0];
+  if (made) return { name: made.nodeId, path: made.directory };
+  throw new EpsilonflowError('STEP_FAILED', `${node.id} has no ${role}.`);
 }
 
 interface Records {
@@ -110,7 +126,16 @@ export const run: StepRunner<'measure'> = async (input, context: JobContext): Pr
   context.progress({ phase: 'load', done: 0, total: 1, unit: 'datasets' });
   const sets = await readSets(input);
   await context.breathe();
-  const measurement = await measureSets(sets, input.node.params, context);
+  const { params } = input.node;
+  const counted = await measureSets(sets, params, context);
+  const models = { decoder: await modelOf(input, 'model'), encoder: await modelOf(input, 'encoder') };
+  const embedded = await measureVectors(sets, models, params, context);
+  const measurement: Measurement = {
+    ...counted,
+    vectors: embedded.vectors,
+    measures: { ...counted.measures, ...embedded.measures },
+    leftOut: { ...counted.leftOut, ...embedded.leftOut },
+  };
   context.progress({ phase: 'write', done: 0, total: 1, unit: 'files' });
   await writeFile(join(input.outputDirectory, 'measures.json'), `${JSON.stringify(measurement, null, 2)}\n`);
   return { metrics: metricsOf(measurement) };

@@ -32,10 +32,12 @@ export const kinds: Record<StepKind, KindInfo> = {
     },
   },
   measure: {
-    version: 1,
+    version: 2,
     inputs: {
       synthetic: { accepts: ['generate', 'dataset'], split: 'train' },
       real: { accepts: ['dataset'], split: 'test' },
+      model: { accepts: ['model', 'pretrain'] },
+      encoder: { accepts: ['model'] },
     },
   },
   compare: {

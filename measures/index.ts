@@ -1,9 +1,12 @@
 /** @file Public door of the measures. All are pure functions of numbers and words. */
 
 export { accuracy, confusionMatrix, macroF1, majorityAccuracy, withoutNegatives } from './classification.ts';
+export { frechetDistance } from './frechet.ts';
+export { inManifold, radii } from './manifolds.ts';
+export { mauve, quantise, sharesOf } from './mauve.ts';
 export { NearTextIndex } from './near-texts.ts';
 export { trainNaiveBayes } from './naive-bayes.ts';
-export { meanFigure, resampledFigure, resampledRows } from './resampling.ts';
+export { type Figure, meanFigure, resampledFigure, resampledRows } from './resampling.ts';
 export { selfBleu } from './self-bleu.ts';
 export { type CountedSet, SetCounter } from './text-sets.ts';
 export {
@@ -17,3 +20,4 @@ export {
   tInterval,
   wilsonInterval,
 } from './intervals.ts';
+export { momentsOf, type Vectors } from './vectors.ts';

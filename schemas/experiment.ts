@@ -767,9 +767,21 @@ export interface MeasureWith {
    */
   real: string;
   /**
+   * A decoder: a model, or a `pretrain` step. It gives perplexity, and where there is no `encoder` the vectors behind MAUVE, Fréchet distance, precision and recall. Without either these are left out.
+   */
+  model?: string;
+  /**
+   * A model folder of the BERT family, such as all-MiniLM-L6-v2, that gives the vectors instead.
+   */
+  encoder?: string;
+  /**
    * Rows of each set, at most: all sets have as many, and the test split is halved.
    */
   rows?: number | Expression;
+  /**
+   * Tokens of a text that models read, at most.
+   */
+  sequence?: number | Expression;
   /**
    * From which Jaccard similarity of their character 5-grams on two texts are near duplicates.
    */

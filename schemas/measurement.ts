@@ -14,6 +14,8 @@ export interface Measurement {
   rows: number;
   /** Bootstrap resamples behind errors that have no closed form. */
   resamples: number;
+  /** What made vectors of texts, in words; null where nothing did. */
+  vectors: string | null;
   /** By name of the measure; a set for which it means nothing is absent. */
   measures: Record<string, Partial<Record<MeasuredRows, MeasuredFigure>>>;
   /** What could not be measured -> why. */

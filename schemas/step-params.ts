@@ -165,10 +165,12 @@ export interface TrainClassifierParams {
   seed: number;
 }
 
-/** Inputs: `synthetic` (generate node or dataset), `real` (dataset). */
+/** Inputs: `synthetic` (generate node or dataset), `real` (dataset), optional `model` (model or pretrain node), `encoder` (model). */
 export interface MeasureParams {
   /** Rows of each set, at most. */
   rows: number;
+  /** Tokens of a text that models read, at most. */
+  sequence: number;
   /** Jaccard similarity from which on texts are near duplicates. */
   similarity: number;
   /** Bootstrap resamples. */

@@ -46,18 +46,20 @@ function blocks(frame: Frame, embedded: Tensor): Tensor {
   return parts.end(x);
 }
 
-/** Tokens [batch * n] int32 -> logits [batch * n, vocab]; n positions follow those of the prompt. */
-function run(frame: Frame, { conditioning, prompt }: ForwardOptions, tokens: Tensor): Tensor {
+/** Adds one vector a row [batch, width] at each of its positions. @param flat [batch * time, width] */
+function addEach(flat: Tensor, vectors: Tensor): Tensor {
+  const [positions, size] = flat.shape as [number, number];
+  const batch = vectors.shape[0] as number;
+  return flat
+    .reshape([batch, positions / batch, size])
+    .add(vectors.reshape([batch, 1, size]))
+    .reshape([positions, size]);
+}
+
+/** Tokens [batch * n] int32 -> hidden states before the head [batch * n, dim]; n positions follow those of the prompt. */
+function hiddenStates(frame: Frame, { conditioning, prompt }: ForwardOptions, tokens: Tensor): Tensor {
   const { config, layers, batch } = frame;
   const time = tokens.size / batch;
-  /** Adds one vector a row [batch, width] at each of its positions. */
-  const addEach = (flat: Tensor, vectors: Tensor): Tensor => {
-    const size = flat.shape[1] as number;
-    return flat
-      .reshape([batch, time, size])
-      .add(vectors.reshape([batch, 1, size]))
-      .reshape([batch * time, size]);
-  };
   let x = layers.embed(embeddingName(config), tokens);
   if (conditioning) x = addEach(x, conditioning.input);
   if (prompt) {
@@ -69,10 +71,19 @@ function run(frame: Frame, { conditioning, prompt }: ForwardOptions, tokens: Ten
       .slice([0, length, 0], [batch, time, config.dim])
       .reshape([batch * time, config.dim]);
   } else x = blocks(frame, x);
-  if (conditioning) x = addEach(x, conditioning.output);
-  const logits = layers.linear(config.tied ? embeddingName(config) : headName, x);
+  return conditioning ? addEach(x, conditioning.output) : x;
+}
+
+/** Tokens [batch * n] int32 -> logits [batch * n, vocab]. */
+function run(frame: Frame, options: ForwardOptions, tokens: Tensor): Tensor {
+  const { conditioning } = options;
+  const logits = headLogits(frame, hiddenStates(frame, options, tokens));
   return conditioning ? addEach(logits, conditioning.bias) : logits;
 }
+
+/** @param hidden [positions, dim] @returns [positions, vocab] */
+export const headLogits = ({ config, layers }: Pick<Frame, 'config' | 'layers'>, hidden: Tensor): Tensor =>
+  layers.linear(config.tied ? embeddingName(config) : headName, hidden);
 
 /** [batch, time, heads, headDim] -> [batch, kvHeads, group * time, headDim] */
 function groupedQueries(queries: Tensor, kvHeads: number): Tensor {
@@ -108,6 +119,18 @@ export function flatLogits(
   const time = given + (options.prompt?.shape[1] ?? 0);
   const frame = causalFrame(config, weights, { batch, time }, options);
   return run(frame, options, tokens.reshape([batch * given]));
+}
+
+/**
+ * Hidden states at each position, after the last norm and before the head.
+ *
+ * @param tokens [batch, time] int32, as `flatLogits` takes them
+ * @returns [batch * time, dim]
+ */
+export function flatHidden(config: DecoderConfig, weights: Weights, tokens: Tensor): Tensor {
+  const [batch, time] = tokens.shape as [number, number];
+  const frame = causalFrame(config, weights, { batch, time }, {});
+  return hiddenStates(frame, {}, tokens.reshape([batch * time]));
 }
 
 /** All positions of a row at once, each of which sees those up to itself. */

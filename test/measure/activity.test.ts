@@ -8,6 +8,8 @@ import type { JobContext } from '../../activities/job.ts';
 import { run as measure } from '../../activities/measure.ts';
 import { readDigested, type DatasetSource } from '../../datasets/index.ts';
 import { seededStream } from '../../privacy/noise.ts';
+import { openTinyWorld } from '../orchestration/tiny-experiment.ts';
+import { modelDigest } from '../../learning/formats/model-digest.ts';
 import type { Measurement } from '../../schemas/measurement.ts';
 import type { PlanDataset, PlanNode } from '../../schemas/plan.ts';
 import type { MeasureParams } from '../../schemas/step-params.ts';
@@ -69,7 +71,7 @@ const context: JobContext = {
   announceStep: () => Promise.resolve(),
   checkFence: () => Promise.resolve(),
 };
-const params: MeasureParams = { rows: 120, similarity: 0.8, resamples: 20, seed: 1 };
+const params: MeasureParams = { rows: 120, sequence: 16, similarity: 0.8, resamples: 20, seed: 1 };
 let count = 0;
 
 interface Wishes {
@@ -78,6 +80,8 @@ interface Wishes {
   real?: string;
   change?: Partial<MeasureParams>;
   waivers?: string[];
+  /** Folder of a decoder. */
+  model?: string;
 }
 
 async function measured({ records = rows(200, 3), labels = ['warm', 'cold'], real = 'weather', ...rest }: Wishes) {
@@ -86,13 +90,17 @@ async function measured({ records = rows(200, 3), labels = ['warm', 'cold'], rea
   await mkdir(outputDirectory, { recursive: true });
   await writeFile(join(directory, 'synthetic.jsonl'), lines(records));
   await writeFile(join(directory, 'labels.json'), JSON.stringify(labels));
-  const inputs = { synthetic: { nodes: ['synthetic'] }, real: { dataset: real } };
+  const { model } = rest;
+  const inputs = {
+    ...{ synthetic: { nodes: ['synthetic'] }, real: { dataset: real } },
+    ...(model && { model: { model: 'base' } }),
+  };
   const node = { id: 'nearness', inputs, params: { ...params, ...rest.change }, waivers: rest.waivers ?? [] };
   const { metrics } = await measure(
     {
       node: node as unknown as PlanNode<'measure'>,
       datasets,
-      models: {},
+      models: model ? { base: { name: 'base', path: model, digest: await modelDigest(model) } } : {},
       artifacts: { synthetic: [{ nodeId: 'synthetic', key: '', directory, manifest: {} as never }] },
       outputDirectory,
       checkpointDirectory: directory,
@@ -109,7 +117,7 @@ describe('a measure step', () => {
   it('finds text of the same source as near as other test rows are, whatever the order of the class names', async () => {
     const { metrics, measures, leftOut, rows: size } = await measured({});
     expect(size).toBe(120);
-    expect(leftOut).toEqual({});
+    expect(Object.keys(leftOut).sort()).toEqual(['frechetDistance', 'mauve', 'perplexity', 'precision', 'recall']);
     for (const name of ['unigramDivergence', 'bigramDivergence', 'lengthDivergence', 'distinct2', 'selfBleu']) {
       const { synthetic, ceiling, train: training } = measures[name]!;
       expect(synthetic!.error).toBeGreaterThan(0);
@@ -152,6 +160,25 @@ describe('a measure step', () => {
     expect(other.text).not.toBe(first.text);
   });
 
+  it('holds vectors and probabilities of a model against those of test rows', async () => {
+    const world = await openTinyWorld({ train: 1, withModel: true });
+    const model = join(world.folder, 'base');
+    const { measures, vectors, leftOut } = await measured({ model });
+    const far = await measured({ model, records: rows(200, 4, { unlike: true }) });
+    world.remove();
+    expect([vectors, leftOut]).toEqual(['means of the last hidden states of the decoder base', {}]);
+    for (const name of ['mauve', 'frechetDistance', 'precision', 'recall', 'perplexity']) {
+      const [{ synthetic, ceiling, train: training }, other] = [measures[name]!, far.measures[name]!];
+      for (const { value, error } of [synthetic!, ceiling!, training!]) {
+        expect([name, value > 0, error > 0]).toEqual([name, true, true]);
+      }
+      const error = Math.hypot(synthetic!.error, ceiling!.error);
+      expect([name, Math.abs(synthetic!.value - ceiling!.value) < 5 * error]).toEqual([name, true]);
+      if (name === 'mauve') expect(other.synthetic!.value).toBeLessThan(synthetic!.value);
+      if (name === 'frechetDistance') expect(other.synthetic!.value).toBeGreaterThan(5 * synthetic!.value);
+    }
+  }, 300_000);
+
   it('counts repeated rows, exact and near', async () => {
     const records = rows(120, 5).map((row, index) => (index < 60 ? row : rows(120, 5)[index - 60]!));
     const { metrics } = await measured({ records });
@@ -160,7 +187,8 @@ describe('a measure step', () => {
 
   it('says what it left out, for want of training rows and of classes in common', async () => {
     const { measures, leftOut } = await measured({ real: 'test-only' });
-    expect(Object.keys(leftOut).sort()).toEqual(['labelDistance', 'labelFidelity', 'nearTrainCopies', 'trainCopies']);
+    const missing = ['labelDistance', 'labelFidelity', 'nearTrainCopies', 'trainCopies'];
+    expect(Object.keys(leftOut)).toEqual(expect.arrayContaining(missing));
     for (const name of Object.keys(leftOut)) expect(measures).not.toHaveProperty(name);
     expect(measures['selfBleu']).not.toHaveProperty('train');
     expect((await measured({ labels: ['cold', 'mild', 'warm'] })).leftOut).toHaveProperty('labelDistance');

@@ -52,7 +52,7 @@ const measuring = async (options: Options) => {
 describe('a measure step', () => {
   it('resolves its defaults, and is exact: non-private of a benchmark, without any charge', async () => {
     const { plan, node } = await measuring({ sensitivity: 'benchmark' });
-    expect(node.params).toEqual({ rows: 5000, similarity: 0.8, resamples: 100, seed: 1 });
+    expect(node.params).toEqual({ rows: 5000, sequence: 128, similarity: 0.8, resamples: 100, seed: 1 });
     expect(node).toMatchObject({ label: 'non-private', sensitivity: 'benchmark', waivers: [] });
     expect([node.privacy, node.release]).toEqual([undefined, undefined]);
     expect(Object.keys(plan.privacy)).toEqual(['records']);

@@ -17,7 +17,7 @@ const spec = (name: string, sensitivity: string, waive = ''): string => `${specH
 steps:
 ${generatorStep()}${syntheticStep()}  nearness:
     uses: measure
-    with: { synthetic: "\${{ steps.synthetic }}", real: weather, resamples: 10 }
+    with: { synthetic: "\${{ steps.synthetic }}", real: weather, model: base, resamples: 10 }
 ${waive}`;
 const waiver = 'waive: [{ name: measures, reason: cleared by the board }]\n';
 
@@ -32,6 +32,7 @@ describe('a run that measures its synthetic set', () => {
     expect(metrics['unigramDivergence']).toBeGreaterThan(metrics['unigramDivergenceCeiling']!);
     const report = readFileSync(links.report, 'utf8');
     expect(report).toContain('Nearness of the synthetic text');
+    expect(report).toContain('last hidden states of the decoder base');
     expect(report).toContain(metrics['unigramDivergence']!.toFixed(3));
   }, 300_000);
 

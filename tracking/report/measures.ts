@@ -21,6 +21,11 @@ const titles: Record<string, string> = {
   nearDuplicates: 'nearly repeated rows',
   trainCopies: 'copies of training rows',
   nearTrainCopies: 'near copies of training rows',
+  perplexity: 'perplexity',
+  mauve: 'MAUVE',
+  frechetDistance: 'Fréchet distance',
+  precision: 'precision: rows in the manifold of test rows',
+  recall: 'recall: test rows in the manifold of the rows',
   labelFidelity: 'labels that a classifier of real text gives too',
 };
 
@@ -41,11 +46,14 @@ function tableOf({ node, measurement: { rows, measures } }: MeasuredNode): Block
   };
 }
 
-const leftOut = ({ leftOut: names }: Measurement): Block[] =>
-  Object.entries(names).map(([name, reason]) => ({
-    kind: 'paragraph',
-    text: `Without ${titles[name] ?? name}: ${reason}.`,
-  }));
+function notesOf({ leftOut, vectors }: Measurement): Block[] {
+  const notes = vectors === null ? [] : [`Texts are vectors by ${vectors}.`];
+  for (const reason of new Set(Object.values(leftOut))) {
+    const names = Object.keys(leftOut).filter((name) => leftOut[name] === reason);
+    notes.push(`Left out: ${listed(names.map((name) => titles[name] ?? name))}; ${reason}.`);
+  }
+  return notes.map((text) => ({ kind: 'paragraph', text }));
+}
 
 /** Whose records measures were made of: no figure of the statement counts that. */
 export function measuredNote({ nodes, datasets }: Pick<Plan, 'nodes' | 'datasets'>): Block[] {
@@ -67,6 +75,6 @@ export function measureSection({ measurements }: RunResults): Section[] {
       'stands the standard error that the choice of rows gives; another seed of the generator may differ by more. All ' +
       'figures are exact: no epsilon bounds what they tell of real records.',
   };
-  const tables = measurements.flatMap((measured) => [tableOf(measured), ...leftOut(measured.measurement)]);
+  const tables = measurements.flatMap((measured) => [tableOf(measured), ...notesOf(measured.measurement)]);
   return [{ id: 'measures', title: 'Nearness of the synthetic text', blocks: [note, ...tables] }];
 }
