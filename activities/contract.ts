@@ -1,8 +1,10 @@
 /** @file What workflows and activities say to each other. Types only: every value here is small and travels as JSON. */
 
+import type { SearchAttributePair } from '@temporalio/common';
 import type { FencingToken, KnownHead, Receipt } from '../privacy/ledger/ledger.ts';
 import type { Approval, PendingApproval } from '../schemas/approvals.ts';
 import type { MechanismProof } from '../schemas/artifact.ts';
+import type { Scheduling } from '../schemas/scheduling.ts';
 import type { Plan, StepKind } from '../schemas/plan.ts';
 import type { Passed } from '../tracking/door.ts';
 import type { StepQueue } from './step-queue.ts';
@@ -13,6 +15,35 @@ export interface RunIdentity {
   workflowId: string;
   planDigest: string;
 }
+
+/** What the workflow of a run is started with, by command or by a schedule. */
+export interface RunWorkflowOptions {
+  workflowId: string;
+  workflowIdReusePolicy: 'REJECT_DUPLICATE';
+  staticSummary: string;
+  staticDetails: string;
+  typedSearchAttributes: SearchAttributePair[];
+  priority: { fairnessKey: string; priorityKey?: number };
+}
+
+/** A spec that a schedule runs, as it was agreed to when the schedule was made. */
+export interface ScheduledSpec {
+  /** Name of the schedule. */
+  schedule: string;
+  /** Absolute path. */
+  specFile: string;
+  profile: string | null;
+  cron: string;
+  /** By account, the epsilon that one firing may charge; null where no epsilon bounds it. Absent accounts: nothing. */
+  agreed: Record<string, number | null>;
+  /** In place of the spec's. */
+  priority?: number;
+}
+
+/** What a firing of a schedule found: a run to start, or one of the same plan that is under way. */
+export type PreparedFiring =
+  | { run: RunIdentity; ledgerHead: KnownHead | null; limits: Partial<RunLimits>; options: RunWorkflowOptions }
+  | { underWay: string };
 
 /** Of a ledger entry: the right to run one charged mechanism of a private node once. */
 export type StepReceipt = Receipt;
@@ -26,6 +57,9 @@ export interface PlannedNode extends StepQueue {
   needs: string[];
   /** Each needs a receipt of its own; empty for nodes that spend no privacy. */
   charges: PlannedCharge[];
+  /** Names of datasets behind it, and target epsilons of the training behind it; absent for none. */
+  datasets?: readonly string[];
+  epsilons?: readonly string[];
   /** Its step, when that must be approved first. */
   approval?: string;
 }
@@ -126,8 +160,10 @@ export type StepEnd =
   /** Not started, for the end of another node, or (null) because the child was cancelled. */
   | { end: 'skipped'; node: string; because: string | null };
 
-/** What bounds the histories of a run. */
+/** What bounds the histories of a run, and what it does at a time. */
 export interface RunLimits {
+  /** Most steps in flight by what they run on; absent: no bound. */
+  atATime?: Scheduling['limits'];
   /** Events that a run of the workflow may add to what it began with before it continues as new. */
   events: number;
   /** Most nodes of a child. */
@@ -223,6 +259,13 @@ export interface ControlActivities {
   closePrivateStep(run: RunIdentity, receipts: StepReceipt[]): Promise<void>;
   /** Those of the workflows that do not run any more, or never did. */
   findEnded(run: RunIdentity, workflowIds: string[]): Promise<string[]>;
+  /**
+   * Compiles the spec of a schedule anew, prepares the ledger and writes a run down.
+   *
+   * @param firing id of the workflow that fires: called again for it, the answer is the same run
+   * @throws what keeps the run from being started, as for the command `run`; SPENDING_UNCONFIRMED for more than was agreed to
+   */
+  prepareFiring(spec: ScheduledSpec, firing: string): Promise<PreparedFiring>;
   endRun(run: RunIdentity, status: ExperimentResult['status']): Promise<void>;
   writeRunReport(run: RunIdentity): Promise<void>;
   publishToTracker(run: RunIdentity): Promise<void>;

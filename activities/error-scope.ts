@@ -11,7 +11,7 @@ import type { Plan } from '../schemas/plan.ts';
 import { statePaths } from '../stack/paths.ts';
 import { makePrivateFolder } from '../store/disk.ts';
 import { doorOf, failureDoor } from '../tracking/door.ts';
-import type { RunIdentity, StepRequest } from './contract.ts';
+import type { RunIdentity, ScheduledSpec, StepRequest } from './contract.ts';
 import { wholeIn, type ErrorScope } from './errors.ts';
 import { openStepLog } from './step-log.ts';
 import type { WorkerParts } from './worker-parts.ts';
@@ -19,8 +19,8 @@ import type { WorkerParts } from './worker-parts.ts';
 /** Whole errors of activities that belong to no single instance. */
 const activityLog = (): string => join(statePaths.privateStore(), 'activities.log');
 
-/** First argument of an activity: digest of a plan, a run, or a step of one. */
-type Subject = string | RunIdentity | StepRequest;
+/** First argument of an activity: digest of a plan, a run, or a step of one; of a schedule, which has no plan. */
+type Subject = string | RunIdentity | StepRequest | ScheduledSpec;
 
 /** @returns for an activity's name and arguments, the scope of what it threw */
 export const errorScopes =
@@ -28,9 +28,9 @@ export const errorScopes =
   async (activity: string, [first]: readonly unknown[]): Promise<ErrorScope> => {
     const subject = first as Subject;
     const request = typeof subject === 'object' && 'nodeId' in subject ? subject : null;
-    const run = request?.run ?? (subject as string | RunIdentity);
-    const digest = typeof run === 'string' ? run : run.planDigest;
-    const plan = await store.loadPlan(digest).catch(() => null);
+    const run = request?.run ?? (subject as Exclude<Subject, StepRequest>);
+    const digest = typeof run === 'string' ? run : 'planDigest' in run ? run.planDigest : null;
+    const plan = digest === null ? null : await store.loadPlan(digest).catch(() => null);
     const node = plan && request ? lineageOf(plan).node(request.nodeId) : undefined;
     const openLog = node && request ? () => openStepLog(request.run, node) : openActivityLog;
     return {
@@ -39,7 +39,7 @@ export const errorScopes =
       keep: async (error) => {
         try {
           const file = await openLog();
-          const subjectName = request?.nodeId ?? digest.slice(0, 12);
+          const subjectName = request?.nodeId ?? digest?.slice(0, 12) ?? '';
           const text = `${new Date().toISOString()} ${activity} ${subjectName}: ${inspect(error, { depth: 8 })}\n`;
           await appendFile(file, text, { mode: 0o600 });
           return wholeIn(file);

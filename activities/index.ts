@@ -7,6 +7,7 @@ import { withMappedErrors } from './errors.ts';
 import { createPlanReading } from './plan-slices.ts';
 import { createRunRecording } from './run-record.ts';
 import { createStepActivities } from './run-step.ts';
+import { scheduling } from './scheduled-run.ts';
 import type { WorkerParts } from './worker-parts.ts';
 import { workflowStates } from './workflow-states.ts';
 
@@ -15,6 +16,7 @@ export function createActivities(parts: WorkerParts): ControlActivities & StepAc
     ...createPlanReading(parts),
     ...createBudgetActivities(parts),
     ...createRunRecording(parts),
+    ...scheduling,
     ...workflowStates,
     ...createStepActivities(parts),
   };

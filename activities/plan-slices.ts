@@ -2,6 +2,7 @@
 
 import { paymentOf } from '../privacy/ledger/index.ts';
 import { accountOf, chargesOf } from '../schemas/charges.ts';
+import { facetsOf, type Facets } from '../schemas/facets.ts';
 import { lineageOf } from '../schemas/lineage.ts';
 import type { Plan, PlanNode } from '../schemas/plan.ts';
 import type { RunEvent } from '../tracking/events.ts';
@@ -67,8 +68,10 @@ export function slicePlan(plan: Plan, from: number, isShared = false): PlanSlice
   const nodes: PlannedNode[] = [];
   let bytes = 0;
   let index = from;
+  const facets = facetsOf(plan);
   for (; index < plan.nodes.length; index += 1) {
-    const node = plannedNode(plan, plan.nodes[index]!, isShared);
+    const planned = plan.nodes[index]!;
+    const node = plannedNode(plan, planned, facets.get(planned.id)!, isShared);
     bytes += Buffer.byteLength(JSON.stringify(node)) + 1;
     if (bytes > sliceBytes && nodes.length > 0) break;
     nodes.push(node);
@@ -82,13 +85,15 @@ export function slicePlan(plan: Plan, from: number, isShared = false): PlanSlice
   };
 }
 
-const plannedNode = (plan: Plan, node: PlanNode, isShared: boolean): PlannedNode => ({
+const plannedNode = (plan: Plan, node: PlanNode, { datasets, epsilons }: Facets, isShared: boolean): PlannedNode => ({
   id: node.id,
   slug: node.slug,
   kind: node.kind,
   key: node.key,
   needs: node.needs,
   charges: chargesOf(node).map((charge) => ({ dataset: accountOf(charge), mechanismDigest: charge.digest })),
+  ...(datasets.length > 0 ? { datasets } : {}),
+  ...(epsilons.length > 0 ? { epsilons } : {}),
   ...(node.approval ? { approval: node.step } : {}),
   ...queueOf(plan, node, isShared),
 });

@@ -6,12 +6,12 @@ import { EpsilonflowError } from '../schemas/errors.ts';
 import type { Plan } from '../schemas/plan.ts';
 import { showEpsilon } from '../tracking/wording.ts';
 
-/** Answers other than `y` or `yes` refuse. @throws EpsilonflowError SPENDING_UNCONFIRMED */
+/** @throws EpsilonflowError SPENDING_UNCONFIRMED */
 export async function confirmSpending(plan: Plan, agreed: boolean): Promise<void> {
   const lines = spendingLines(plan);
   if (lines.length === 0) return;
   process.stderr.write(`Charged anew, also where an earlier attempt was charged:\n${lines.join('\n')}\n`);
-  if (agreed || (await asked())) return;
+  if (agreed || (await isAgreedTo('Spend this?'))) return;
   throw new EpsilonflowError('SPENDING_UNCONFIRMED', `Nothing was started. It would charge: ${lines.join('; ')}`, {
     hint: 'Give --spend to agree.',
   });
@@ -30,11 +30,12 @@ export function spendingLines({ nodes, privacy }: Plan): string[] {
   });
 }
 
-async function asked(): Promise<boolean> {
+/** Asks on a terminal. Answers other than `y` or `yes` refuse. */
+export async function isAgreedTo(question: string): Promise<boolean> {
   if (!process.stdin.isTTY || !process.stderr.isTTY) return false;
   const terminal = createInterface({ input: process.stdin, output: process.stderr });
   try {
-    return /^y(es)?$/i.test((await terminal.question('Spend this? [y/N] ')).trim());
+    return /^y(es)?$/i.test((await terminal.question(`${question} [y/N] `)).trim());
   } finally {
     terminal.close();
   }

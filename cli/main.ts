@@ -26,6 +26,7 @@ import { reportCommand } from './report.ts';
 import { rerunCommand } from './rerun.ts';
 import { retryCommand } from './retry.ts';
 import { runCommand } from './run.ts';
+import { scheduleCommand } from './schedule.ts';
 import { statusCommand } from './status.ts';
 import { validateCommand } from './validate.ts';
 import { verifyCommand } from './verify.ts';
@@ -50,6 +51,7 @@ const commands: ((program: Command) => void)[] = [
   runCommand,
   retryCommand,
   rerunCommand,
+  scheduleCommand,
   statusCommand,
   reportCommand,
   releaseCommand,

@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto';
 import type { Command } from 'commander';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import type { Plan } from '../schemas/plan.ts';
+import { parsePriority, priorityHelp } from './priority.ts';
 import { action } from './output.ts';
 import type { ShowOptions } from './show-run.ts';
 
@@ -19,6 +20,7 @@ export function rerunCommand(program: Command): void {
     .argument('<run>', 'NAME/NUMBER, NAME or latest')
     .requiredOption('--from <step>', 'name of the step to begin with')
     .option('--spend', 'agree to what private instances are charged anew')
+    .option('--priority <1-5>', priorityHelp, parsePriority)
     .option('--detach', 'start it and return')
     .option('--json', 'print the outcome as JSON')
     .addHelpText('after', '\nExample:\n  epsilonflow rerun quickstart/3 --from synthetic')

@@ -1,6 +1,7 @@
 /** @file `epsilonflow retry`: runs again what an ended run has no result of, as a new run of the same plan. */
 
 import type { Command } from 'commander';
+import { parsePriority, priorityHelp } from './priority.ts';
 import { action, exitCodes, printJson, printLine } from './output.ts';
 import type { ShowOptions } from './show-run.ts';
 
@@ -16,6 +17,7 @@ export function retryCommand(program: Command): void {
     )
     .argument('<run>', 'NAME/NUMBER, NAME or latest')
     .option('--spend', 'agree to what private instances are charged anew')
+    .option('--priority <1-5>', priorityHelp, parsePriority)
     .option('--detach', 'start it and return')
     .option('--json', 'print the outcome as JSON')
     .addHelpText('after', '\nExample:\n  epsilonflow retry quickstart/3')

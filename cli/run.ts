@@ -1,6 +1,7 @@
 /** @file `epsilonflow run`: compiles a spec, starts its run or takes it up again, and shows it until its end. */
 
 import type { Command } from 'commander';
+import { parsePriority, priorityHelp } from './priority.ts';
 import { action } from './output.ts';
 import type { ShowOptions } from './show-run.ts';
 
@@ -14,6 +15,7 @@ export function runCommand(program: Command): void {
     .description('Run a spec. Ctrl-C leaves the run going; the same command shows it again.')
     .argument('<spec>', 'YAML file of the experiment')
     .option('--profile <name>', 'apply the overrides of a profile of the spec')
+    .option('--priority <1-5>', priorityHelp, parsePriority)
     .option('--detach', 'start it and return')
     .option('--json', 'print the outcome as JSON')
     .addHelpText('after', '\nExample:\n  epsilonflow run experiments/quickstart.yaml')

@@ -13,13 +13,15 @@ import { findMisses, missLines } from './misses.ts';
 import { errorRecords, exitCodeOf, exitCodes, printJson, styled } from './output.ts';
 import { registerPlan, type Registrations } from './registrations.ts';
 import { outcomeOf, printOutcome, workflowUrl } from './run-outcome.ts';
-import { startRun, type StartedRun } from './start-run.ts';
+import { startRun, withPriority, type StartedRun } from './start-run.ts';
 import { connectTemporal } from './temporal-client.ts';
 import { watchRun } from './watch-run.ts';
 
 export interface ShowOptions {
   detach?: boolean;
   json?: boolean;
+  /** In place of the spec's. */
+  priority?: number;
 }
 
 export interface CompiledRun {
@@ -37,6 +39,7 @@ export const compileRun = (file: string, profile: string | undefined, reruns?: P
 export async function startAndShow({ compiled, registrations }: CompiledRun, options: ShowOptions): Promise<number> {
   const view = createLiveView();
   const { plan } = compiled;
+  const scheduling = withPriority(compiled.scheduling, options.priority);
   view.say(describePlan(plan));
   for (const line of missLines(plan, await findMisses(compiled))) view.say(line);
   const estimate = await estimatePlan(compiled);
@@ -47,7 +50,7 @@ export async function startAndShow({ compiled, registrations }: CompiledRun, opt
   const { temporal } = services;
   const client = await connectTemporal(temporal);
   try {
-    const started = await startRun(client, compiled, async () => {
+    const started = await startRun(client, { ...compiled, scheduling }, async () => {
       await compareWithRecords(plan, services, (line) => view.say(line));
       refuseIfOverdrawn(compiled);
       return registerPlan(plan, registrations, (line) => view.say(line));

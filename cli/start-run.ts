@@ -3,16 +3,19 @@
 import { randomBytes } from 'node:crypto';
 import { resolve } from 'node:path';
 import { WorkflowExecutionAlreadyStartedError, WorkflowIdReusePolicy, type Client } from '@temporalio/client';
+import type { SearchAttributePair } from '@temporalio/common';
 import { acquireLock } from '../stack/setup/lock.mjs';
 import { statePaths } from '../stack/paths.ts';
 import { openStore, type RunRegistry } from '../store/index.ts';
 import type { Compiled } from '../compiler/index.ts';
 import type { KnownHead } from '../privacy/ledger/index.ts';
 import type { Plan } from '../schemas/plan.ts';
+import type { Scheduling } from '../schemas/scheduling.ts';
 import { readEvents } from '../tracking/events.ts';
 import { claimRunNumber, listRuns, writeRun, type RunFolder, type RunRecord } from '../tracking/runs.ts';
-import type { RunIdentity } from '../activities/contract.ts';
+import type { RunIdentity, RunLimits, RunWorkflowOptions } from '../activities/contract.ts';
 import { taskQueues } from '../workflows/task-queues.ts';
+import { attributesOfRun } from './search-attributes.ts';
 import { workflowState } from './temporal-client.ts';
 
 export interface StartedRun extends RunFolder {
@@ -28,37 +31,74 @@ export interface StartedRun extends RunFolder {
  */
 export async function startRun(
   client: Client,
-  { plan, specText }: Pick<Compiled, 'plan' | 'specText'>,
+  { plan, specText, scheduling }: Pick<Compiled, 'plan' | 'specText' | 'scheduling'>,
   admit: () => Promise<KnownHead | null>,
 ): Promise<StartedRun> {
+  return whileStarting(plan, async (runs) => {
+    const before = await findUnended(client, plan);
+    if (before?.isUnderWay) return { ...before.folder, isNew: false };
+    const ledgerHead = await admit();
+    const record = before?.folder.record ?? (await newRecord(runs, { plan, specText }, scheduling));
+    const directory = writeRun(record, specText);
+    try {
+      await client.workflow.start('experimentWorkflow', {
+        ...workflowOptions(record, plan, await attributesOfRun(client, plan)),
+        args: [identityOf(record), ledgerHead, limitsOf(record)],
+        taskQueue: taskQueues.control,
+      });
+    } catch (error) {
+      if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
+    }
+    return { directory, record, isNew: true };
+  });
+}
+
+/** Saves the plan, and does `work` while no other command or firing of a schedule starts a run here. */
+export async function whileStarting<T>(plan: Plan, work: (runs: RunRegistry) => Promise<T>): Promise<T> {
   const store = openStore();
   await store.savePlan(plan);
   const lock = await acquireLock(`${statePaths.runs()}/.start.lock`, { purpose: `starting a run of ${plan.name}` });
   try {
-    for (const folder of listRuns()) {
-      const { name, planDigest } = folder.record;
-      if (name !== plan.name || planDigest !== plan.digest) continue;
-      const state = await workflowState(client, folder.record.workflowId);
-      if (state === 'running') return { ...folder, isNew: false };
-      // Written down, and then its start was interrupted: Temporal has never heard of it.
-      if (state === 'unknown' && readEvents(folder.directory).events.length === 0)
-        return await begin(client, plan, folder.record, specText, await admit());
-    }
-    const ledgerHead = await admit();
-    const number = await freeNumber(store.runs, plan, specText);
-    const record = {
-      name: plan.name,
-      number,
-      // The ledger knows an experiment by this id for good, also after run folders and numbers are gone.
-      workflowId: `${plan.name}/${number}-${randomBytes(4).toString('hex')}`,
-      planDigest: plan.digest,
-      specFile: resolve(plan.spec.file),
-      startedAt: new Date().toISOString(),
-    };
-    return await begin(client, plan, record, specText, ledgerHead);
+    return await work(store.runs);
   } finally {
     lock.release();
   }
+}
+
+interface UnendedRun {
+  folder: RunFolder;
+  /** False: it was written down, and then its start was interrupted: Temporal has never heard of it. */
+  isUnderWay: boolean;
+}
+
+/** A run of the same plan. */
+export async function findUnended(client: Client, plan: Plan): Promise<UnendedRun | null> {
+  for (const folder of listRuns()) {
+    const { name, planDigest, workflowId } = folder.record;
+    if (name !== plan.name || planDigest !== plan.digest) continue;
+    const state = await workflowState(client, workflowId);
+    if (state === 'running') return { folder, isUnderWay: true };
+    if (state === 'unknown' && readEvents(folder.directory).events.length === 0) return { folder, isUnderWay: false };
+  }
+  return null;
+}
+
+export async function newRecord(
+  runs: RunRegistry,
+  { plan, specText }: Pick<Compiled, 'plan' | 'specText'>,
+  scheduling: Scheduling,
+): Promise<RunRecord> {
+  const number = await freeNumber(runs, plan, specText);
+  return {
+    name: plan.name,
+    number,
+    // The ledger knows an experiment by this id for good, also after run folders and numbers are gone.
+    workflowId: `${plan.name}/${number}-${randomBytes(4).toString('hex')}`,
+    planDigest: plan.digest,
+    specFile: resolve(plan.spec.file),
+    startedAt: new Date().toISOString(),
+    scheduling,
+  };
 }
 
 /** The next number that no run has, on any host that shares the store. */
@@ -69,27 +109,30 @@ async function freeNumber(runs: RunRegistry, { name, digest }: Plan, specText: s
   }
 }
 
-async function begin(
-  client: Client,
-  plan: Plan,
-  record: RunRecord,
-  specText: string,
-  ledgerHead: KnownHead | null,
-): Promise<StartedRun> {
-  const directory = writeRun(record, specText);
-  const { name, number, workflowId, planDigest } = record;
-  const run: RunIdentity = { name, number, workflowId, planDigest };
-  try {
-    await client.workflow.start('experimentWorkflow', {
-      args: [run, ledgerHead],
-      workflowId,
-      taskQueue: taskQueues.control,
-      workflowIdReusePolicy: WorkflowIdReusePolicy.REJECT_DUPLICATE,
-      staticSummary: `${name}/${number}: ${plan.nodes.length} instances`,
-      staticDetails: `Spec \`${record.specFile}\`, plan \`${planDigest}\``,
-    });
-  } catch (error) {
-    if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
-  }
-  return { directory, record, isNew: true };
-}
+/** @param priority that a command asks for in place of the spec's */
+export const withPriority = (scheduling: Scheduling, priority: number | undefined): Scheduling => ({
+  ...scheduling,
+  ...(priority === undefined ? {} : { priority }),
+});
+
+export const identityOf = ({ name, number, workflowId, planDigest }: RunRecord): RunIdentity => ({
+  ...{ name, number, workflowId, planDigest },
+});
+
+/** What the workflow of a run is started with, beside its arguments. */
+export const workflowOptions = (
+  { name, number, workflowId, planDigest, specFile, scheduling }: RunRecord,
+  { nodes }: Pick<Plan, 'nodes'>,
+  typedSearchAttributes: SearchAttributePair[],
+): RunWorkflowOptions => ({
+  workflowId,
+  workflowIdReusePolicy: WorkflowIdReusePolicy.REJECT_DUPLICATE,
+  staticSummary: `${name}/${number}: ${nodes.length} instances`,
+  staticDetails: `Spec \`${specFile}\`, plan \`${planDigest}\``,
+  typedSearchAttributes,
+  // Of one priority, experiments take turns.
+  priority: { fairnessKey: name, ...(scheduling?.priority && { priorityKey: scheduling.priority }) },
+});
+
+export const limitsOf = ({ scheduling }: RunRecord): Partial<RunLimits> =>
+  scheduling?.limits ? { atATime: scheduling.limits } : {};

@@ -6,6 +6,7 @@ import { benchmarkTestsOf } from '../schemas/charges.ts';
 import { type EpsilonflowError, SpecFaults } from '../schemas/errors.ts';
 import { lineageOf } from '../schemas/lineage.ts';
 import type { Plan, PlanNode } from '../schemas/plan.ts';
+import type { Scheduling } from '../schemas/scheduling.ts';
 import { planDigest } from '../schemas/plan-digest.ts';
 import { accountRequest, accountsOf, planAccount } from './accounts.ts';
 import { FaultList } from './faults.ts';
@@ -17,6 +18,7 @@ import type { PlaceOf } from './misses.ts';
 import { type Overdraft, overdraftOf, refusal } from './overdraft.ts';
 import { placesIn } from './places.ts';
 import { applyProfile } from './profile.ts';
+import { readScheduling } from './scheduling.ts';
 import { readDatasets, readModels, readWaivers } from './resources.ts';
 import { child, entriesOf, parseSource, stringOf } from './source.ts';
 import { checkSpec, partOf } from './spec-schema.ts';
@@ -36,6 +38,7 @@ export interface Compiled {
   plan: Plan;
   /** The spec as it was read. */
   specText: string;
+  scheduling: Scheduling;
   /** Accounts that the plan would overdraw, and what would fit instead. */
   overdrafts: Overdraft[];
   /** Where a value of a node stands in the spec. */
@@ -122,6 +125,7 @@ export async function compile(request: CompileRequest, host: CompileHost): Promi
   return {
     plan,
     specText: text,
+    scheduling: readScheduling(root),
     placeOf: placesIn(ordered, matrix),
     records: new Map([...declaredRecords(plan), ...publicRecords]),
     overdrafts,

@@ -6,7 +6,7 @@ import { isExpression } from './expressions.ts';
 import { partOf } from './spec-schema.ts';
 import { child, entriesOf, parseSource, type Source, type SourceEntry, type SourceMap } from './source.ts';
 
-const overridable = ['datasets', 'models', 'matrix', 'steps', 'failure', 'waive', 'description'];
+const overridable = ['datasets', 'models', 'matrix', 'steps', 'failure', 'priority', 'limits', 'waive', 'description'];
 const stepKeys = ['uses', 'with', 'needs'];
 
 /**

@@ -34,7 +34,7 @@ const formats: Record<string, PlanFile['format']> = {
 };
 const compressions: Record<string, PlanFile['compression']> = { '.gz': 'gzip', '.br': 'brotli' };
 
-const numberOf = (source: Source | undefined): number | undefined =>
+export const numberOf = (source: Source | undefined): number | undefined =>
   source?.type === 'scalar' && typeof source.value === 'number' ? source.value : undefined;
 
 /**

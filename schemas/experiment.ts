@@ -66,6 +66,11 @@ export interface Experiment {
    */
   failure?: 'continue' | 'fail-fast';
   /**
+   * Whose steps go first where several experiments wait for the same workers: 1 before all others, 5 after them. No result depends on it.
+   */
+  priority?: number;
+  limits?: Limits;
+  /**
    * Rules of the privacy invariant that this experiment sets aside; each is recorded in plan, ledger and report.
    */
   waive?: Waiver[];
@@ -832,6 +837,19 @@ export interface CompareWith {
    * Axes that are gathered: one comparison for all their values.
    */
   over?: string[];
+}
+/**
+ * The most steps of a run at a time, by what they run on. No result depends on it.
+ */
+export interface Limits {
+  /**
+   * Steps that compute on the processor. Without it as many as workers take.
+   */
+  cpu?: number;
+  /**
+   * Steps with `device: gpu`. Without it as many as workers take.
+   */
+  gpu?: number;
 }
 export interface Waiver {
   /**

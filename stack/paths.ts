@@ -28,6 +28,8 @@ export const statePaths = {
   plans: () => join(stateRoot(), 'plans'),
   runs: () => join(stateRoot(), 'runs'),
   run: (name: string, number: number) => join(stateRoot(), 'runs', name, String(number)),
+  /** What became of the firings of a schedule. */
+  firings: (schedule: string) => join(stateRoot(), 'schedules', `${schedule}.jsonl`),
   /** Newest head of each ledger that was used from here. */
   ledgerHeads: () => join(stateRoot(), 'ledger-heads.json'),
   /** Name of this state folder among those that share a store. */

@@ -10,6 +10,7 @@ import {
   type ServiceDefinition,
   type ServiceState,
 } from './local-service.ts';
+import { searchAttributes } from '../workflows/search-attributes.ts';
 import { namedServer, openConnection } from './temporal-connection.ts';
 
 export interface TemporalService {
@@ -35,6 +36,19 @@ export interface Services {
   warnings: string[];
 }
 
+const typeNames = { KEYWORD: 'Keyword', KEYWORD_LIST: 'KeywordList' } as const;
+const registeredAttributes = Object.values(searchAttributes).flatMap(({ name, type }) => [
+  '--search-attribute',
+  `${name}=${typeNames[type]}`,
+]);
+
+/** Steps that wait go by priority, and of one priority experiments take turns: within a partition, so there is one. */
+const sharesQueues = [
+  'matching.useNewMatcher=true',
+  'matching.enableFairness=true',
+  'matching.numTaskqueueWritePartitions=1',
+].flatMap((setting) => ['--dynamic-config-value', setting]);
+
 const localTemporal: ServiceDefinition = {
   name: 'temporal',
   title: 'The Temporal server',
@@ -51,6 +65,8 @@ const localTemporal: ServiceDefinition = {
       '--ui-disable-news-fetch',
       '--log-level',
       'warn',
+      ...registeredAttributes,
+      ...sharesQueues,
     ]),
   environment: () => ({}),
   isHealthy: ({ grpc }) => temporalAnswers(`127.0.0.1:${grpc}`, 'default'),

@@ -62,6 +62,20 @@ const summaries: ReadonlySet<StepKind> = new Set<StepKind>(['compare', 'measure'
 
 /** Codes of errors whose messages say nothing but what spec, plan and machine say. */
 const tellableCodes: ReadonlySet<string> = new Set<ErrorCode>([
+  'SPEC_FILE_MISSING',
+  'SPEC_SYNTAX',
+  'SPEC_SCHEMA',
+  'SPEC_UNKNOWN_KEY',
+  'SPEC_DUPLICATE_KEY',
+  'SPEC_MISSING_KEY',
+  'SPEC_EXPRESSION',
+  'SPEC_UNKNOWN_REFERENCE',
+  'SPEC_REFERENCE_KIND',
+  'SPEC_CYCLE',
+  'SPEC_UNUSED_AXIS',
+  'SPEC_MATRIX',
+  'SPEC_COMPARE',
+  'SPEC_PRIVACY',
   'DATA_FILE_MISSING',
   'DATA_COLUMN_MISSING',
   'DATA_CHANGED',
@@ -73,6 +87,7 @@ const tellableCodes: ReadonlySet<string> = new Set<ErrorCode>([
   'MECHANISM_MISMATCH',
   'NOISE_KEY_LOST',
   'BUDGET_REFUSED',
+  'SPENDING_UNCONFIRMED',
   'DATASET_UNREGISTERED',
   'LEDGER_CORRUPT',
   'LEDGER_MISMATCH',

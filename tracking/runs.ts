@@ -15,6 +15,7 @@ import {
 import { dirname, join } from 'node:path';
 import { closest, distance } from 'fastest-levenshtein';
 import { EpsilonflowError } from '../schemas/errors.ts';
+import type { Scheduling } from '../schemas/scheduling.ts';
 import { statePaths } from '../stack/paths.ts';
 
 export interface RunRecord {
@@ -26,6 +27,9 @@ export interface RunRecord {
   specFile: string;
   /** ISO 8601, UTC. */
   startedAt: string;
+  scheduling?: Scheduling;
+  /** Id of the workflow of the schedule that started it; absent when a command did. */
+  firing?: string;
 }
 
 export interface RunFolder {

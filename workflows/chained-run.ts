@@ -22,6 +22,7 @@ import { workflowFailure } from './failures.ts';
 import { acceptReceipts, admit, type Guard } from './guard.ts';
 import { encodeStates, restoreSchedule, takeTogether } from './scheduler.ts';
 import { laterHead } from './step-end.ts';
+import { resourceOf } from './steps.ts';
 
 /** Bytes that a history may grow by; with the plan that it begins with it stays below Temporal's warning, 10 MB. */
 const mostBytes = 4 * 1024 * 1024;
@@ -178,8 +179,12 @@ export class ChainedRun extends ExperimentRun {
     for (;;) {
       await this.takeOverTwins();
       const room = this.limits.inFlight - this.schedule.counts.running;
-      const free = takeTogether(this.schedule, this.limits.batch, (id) => !this.isPaid(id) && !this.isHeld(id));
-      const paid = [...this.schedule.ready].filter((id) => this.isPaid(id) && !this.isHeld(id)).slice(0, room);
+      const free = this.withinLimits(
+        takeTogether(this.schedule, this.limits.batch, (id) => !this.isPaid(id) && !this.isHeld(id)),
+      );
+      const paid = this.withinLimits(
+        [...this.schedule.ready].filter((id) => this.isPaid(id) && !this.isHeld(id)).slice(0, room),
+      );
       // A whole batch or all that is there: single ones would cost a child each.
       const isFree = free.length > 0 && free.length <= room;
       if (isFree) starts.push(this.children.startBatch(this.begin(free)));
@@ -192,6 +197,27 @@ export class ChainedRun extends ExperimentRun {
 
   private isPaid(id: string): boolean {
     return this.nodes.get(id)!.charges.length > 0;
+  }
+
+  /** Those of the nodes, each after what it needs of them, that the run's limits leave room for. */
+  private withinLimits(ids: readonly string[]): readonly string[] {
+    const { atATime } = this.limits;
+    if (!atATime) return ids;
+    const room = new Map<string, number>(Object.entries(atATime));
+    for (const [id, state] of this.schedule.states) {
+      const resource = state === 'running' ? resourceOf(this.nodes.get(id)!) : null;
+      if (resource !== null && room.has(resource)) room.set(resource, room.get(resource)! - 1);
+    }
+    const left = new Set<string>();
+    return ids.filter((id) => {
+      const { needs, ...node } = this.nodes.get(id)!;
+      const resource = resourceOf(node);
+      const most = resource === null ? undefined : room.get(resource);
+      const fits = (most === undefined || most > 0) && !needs.some((need) => left.has(need));
+      if (!fits) left.add(id);
+      else if (most !== undefined) room.set(resource!, most - 1);
+      return fits;
+    });
   }
 
   private begin(ids: readonly string[]): PlannedNode[] {
@@ -236,7 +262,7 @@ export class ChainedRun extends ExperimentRun {
   /** Goes on until the run of the workflow ends. */
   private async lookAfterChildren(): Promise<void> {
     for (;;) {
-      await sleep(Math.max(1, this.nextLook - Date.now()));
+      await sleep(Math.max(1, this.nextLook - Date.now()), { summary: 'Look after children that are silent' });
       this.nextLook = Date.now() + this.limits.lookEvery;
       // Asked again at the next time.
       await this.children.lookAfter().catch(() => undefined);

@@ -19,10 +19,14 @@ import type {
 import type { KnownHead } from '../privacy/ledger/ledger.ts';
 import { control } from './control.ts';
 import { endOf, laterHead } from './step-end.ts';
+import { attributesOf, searchAttributes } from './search-attributes.ts';
+import { stepOf } from './step-table.ts';
 import { pausedSignal } from './pause.ts';
 import type { privateStep } from './private-step.ts';
 import type { stepBatch } from './step-batch.ts';
 import { workflowFailure } from './failures.ts';
+
+const itemOf = ({ id, kind }: PlannedNode): string => `- \`${id}\`: ${kind}`;
 
 /** A child looks after its experiment this much less often than the experiment after its children. */
 const lookFactor = 6;
@@ -92,6 +96,7 @@ export class Children {
     await this.start<typeof stepBatch>('stepBatch', name, nodes, {
       args: [input],
       staticSummary: `${nodes[0]!.id}${more}`,
+      staticDetails: `Of **${this.runName}**:\n${nodes.slice(0, 50).map(itemOf).join('\n')}`,
     });
   }
 
@@ -100,7 +105,12 @@ export class Children {
     await this.start<typeof privateStep>('privateStep', node.slug, [node], {
       args: [{ ...input, run: this.run, tie: this.tie(node.slug) }],
       staticSummary: node.id,
+      staticDetails: `Of **${this.runName}**:\n${itemOf(node)}, charged to ${node.charges.map(({ dataset }) => dataset).join(', ')}`,
     });
+  }
+
+  private get runName(): string {
+    return `${this.run.name}/${this.run.number}`;
   }
 
   private tie(child: string): { child: string; lookEvery: number } {
@@ -111,13 +121,14 @@ export class Children {
     type: 'stepBatch' | 'privateStep',
     name: string,
     nodes: readonly PlannedNode[],
-    options: Pick<ChildWorkflowOptions, 'staticSummary'> & { args: Parameters<T> },
+    options: Pick<ChildWorkflowOptions, 'staticSummary' | 'staticDetails'> & { args: Parameters<T> },
   ): Promise<void> {
     this.open.set(name, new Set(nodes.map(({ id }) => id)));
     this.starting.add(name);
     try {
       const child = await startChild(type, {
         ...options,
+        ...this.findable(nodes),
         workflowId: this.idOf(name),
         parentClosePolicy: ParentClosePolicy.ABANDON,
       });
@@ -129,6 +140,20 @@ export class Children {
     } finally {
       this.starting.delete(name);
     }
+  }
+
+  /** What the child is found by, where the run is found by it. */
+  private findable(nodes: readonly PlannedNode[]): Pick<ChildWorkflowOptions, 'typedSearchAttributes'> {
+    if (workflowInfo().typedSearchAttributes.get(searchAttributes.experiment) === undefined) return {};
+    const { name: experiment, planDigest } = this.run;
+    return {
+      typedSearchAttributes: attributesOf({
+        ...{ experiment, planDigest },
+        steps: nodes.map(({ id }) => stepOf(id)),
+        datasets: nodes.flatMap(({ datasets = [] }) => datasets),
+        epsilons: nodes.flatMap(({ epsilons = [] }) => epsilons),
+      }),
+    };
   }
 
   private idOf(name: string): string {

@@ -59,6 +59,17 @@ export const control = summarised(
   },
 );
 
+/** Reads all data: a worker that has died is noticed by its silence. An hour bridges services that are away for a while. */
+export const compiling = summarised(
+  {
+    startToCloseTimeout: '30 minutes',
+    scheduleToCloseTimeout: '1 hour',
+    heartbeatTimeout: '1 minute',
+    retry: { initialInterval: '1 second', maximumInterval: '1 minute' },
+  },
+  { prepareFiring: 'Compile the spec and ask the budget' },
+);
+
 /** What is published already must be committed: this waits for the ledger for as long as it takes. */
 export const committing = summarised(
   {

@@ -57,7 +57,7 @@ export class ExperimentChild {
 
   private async watch(): Promise<void> {
     const { workflowId } = this.run;
-    do await sleep(this.tie.lookEvery);
+    do await sleep(this.tie.lookEvery, { summary: 'Look whether the run goes on' });
     while ((await control.findEnded(this.run, [workflowId])).length === 0);
     this.work.cancel();
   }

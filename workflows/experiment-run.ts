@@ -28,6 +28,7 @@ import type { KnownHead } from '../privacy/ledger/ledger.ts';
 import { Approvals } from './approvals.ts';
 import { control, reading, reporting } from './control.ts';
 import { createGuard, type Guard } from './guard.ts';
+import { stepTable } from './step-table.ts';
 import { advance, createSchedule, type Schedule, type ScheduleEvent } from './scheduler.ts';
 
 /** How long the tracker may lag behind while a run goes on, milliseconds. */
@@ -231,6 +232,7 @@ export abstract class ExperimentRun {
       ...this.describeApprovals(),
       `**${this.run.name}/${this.run.number}**: ${completed} of ${this.schedule.states.size} instances done` +
         ` (${this.reused} reused), ${running.length} running, ${failed} failed, ${skipped} skipped`,
+      ...this.describeSteps(running),
       ...running.slice(0, 50).map((id) => this.describeRunning(id)),
       ...this.failures.slice(0, 20).map(({ node, code, message }) => `- failed: \`${node}\`: ${code}: ${message}`),
     ];
@@ -243,6 +245,14 @@ export abstract class ExperimentRun {
     return reads
       ? `- running, or waits for a worker that has dataset ${reads.join(' and ')}: \`${id}\``
       : `- running: \`${id}\``;
+  }
+
+  /** Empty lines around it: Markdown takes it for a paragraph otherwise. */
+  private describeSteps(running: readonly string[]): string[] {
+    const { states } = this.schedule;
+    if (states.size === 0) return [];
+    const runs = new Set(running);
+    return ['', stepTable(states, (id) => runs.has(id)), ''];
   }
 
   private describeApprovals(): string[] {

@@ -2,4 +2,5 @@
 
 export { experimentWorkflow, statusQuery } from './experiment.ts';
 export { privateStep } from './private-step.ts';
+export { scheduledRun } from './scheduled-run.ts';
 export { stepBatch } from './step-batch.ts';

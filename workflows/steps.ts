@@ -1,6 +1,7 @@
 /** @file How step activities are scheduled: queue, bounds and retries of each kind, and their names in Temporal's UI. */
 
 import { ActivityCancellationType, scheduleActivity, type RetryPolicy } from '@temporalio/workflow';
+import type { Resource } from '../schemas/scheduling.ts';
 import type { StepKind } from '../schemas/plan.ts';
 import type { BatchedNode, StepOutcome, StepRequest } from '../activities/contract.ts';
 import { taskQueues } from './task-queues.ts';
@@ -20,6 +21,12 @@ const bounds: Record<StepKind, StepBounds> = {
   measure: { queue: taskQueues.cpu, startToClose: '2 days' },
   compare: { queue: taskQueues.control, startToClose: '1 hour' },
 };
+
+/** What a limit of the run counts; null for what is done at once. */
+export function resourceOf({ kind, queue = bounds[kind].queue }: Pick<BatchedNode, 'kind' | 'queue'>): Resource | null {
+  if (queue === taskQueues.control) return null;
+  return queue === 'gpu' || queue.startsWith('gpu.') ? 'gpu' : 'cpu';
+}
 
 /**
  * A worker that is stopped or killed costs an attempt too, so there are many; a step that crashes by itself has few.

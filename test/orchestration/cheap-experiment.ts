@@ -20,8 +20,11 @@ import { withMappedErrors } from '../../activities/errors.ts';
 import { createActivities } from '../../activities/index.ts';
 import { nodeOf, recordCompleted } from '../../activities/run-step.ts';
 import { logEvents, type WorkerParts } from '../../activities/worker-parts.ts';
+import { attributesOfRun } from '../../cli/search-attributes.ts';
+import { limitsOf, workflowOptions } from '../../cli/start-run.ts';
 import { jsonDigest } from '../../schemas/canonical-json.ts';
 import { planDigest } from '../../schemas/plan-digest.ts';
+import type { Scheduling } from '../../schemas/scheduling.ts';
 import type { Plan, PlanNode, StepKind } from '../../schemas/plan.ts';
 import { holdLedger } from '../../stack/project-ledger.ts';
 import { statePaths } from '../../stack/paths.ts';
@@ -54,7 +57,7 @@ export interface CheapWorld {
   work(step: CheapStep, concurrency?: number): Promise<{ stop(): Promise<void> }>;
   /** Saves the plan and takes a run's number. */
   claim(plan: Plan): Promise<RunIdentity>;
-  start(plan: Plan, limits?: Partial<RunLimits>): Promise<StartedExperiment>;
+  start(plan: Plan, limits?: Partial<RunLimits>, scheduling?: Scheduling): Promise<StartedExperiment>;
   close(): Promise<void>;
 }
 
@@ -169,11 +172,14 @@ export async function openCheapWorld(
         },
       };
     },
-    start: async (plan, limits = {}) => {
+    start: async (plan, limits = {}, scheduling = {}) => {
       const run = await claim(plan);
-      const args = [run, null, limits];
-      const { workflowId } = run;
-      const handle = await client.workflow.start('experimentWorkflow', { args, workflowId, taskQueue: 'control' });
+      const record = { ...run, specFile: plan.spec.file, startedAt: '', scheduling };
+      const handle = await client.workflow.start('experimentWorkflow', {
+        ...workflowOptions(record, plan, await attributesOfRun(client, plan)),
+        args: [run, null, { ...limits, ...limitsOf(record) }],
+        taskQueue: taskQueues.control,
+      });
       const result = handle.result() as Promise<ExperimentResult>;
       result.catch(() => undefined);
       return { run, result, events: () => readEvents(statePaths.run(run.name, run.number)).events };
