@@ -35,7 +35,14 @@ import {
 import { gridFor, groupBounds, mostRows } from './grid.ts';
 import { trainInSteps, type BatchSums, type LoopHooks } from './outer-loop.ts';
 import { rowsAreIndependent } from './row-independence.ts';
-import { microbatches, singleRows, type EncodedRecord, type Microbatch, type MicrobatchShape } from './sequences.ts';
+import {
+  fillMicrobatch,
+  microbatches,
+  singleRows,
+  type EncodedRecord,
+  type Microbatch,
+  type MicrobatchShape,
+} from './sequences.ts';
 
 /** Shares of the clip norm with class conditioning; without it the method's own parameters have all of it. */
 const biasShare = 0.6;
@@ -148,10 +155,8 @@ export class Trainer {
     const sums = (drawn: Int32Array): Promise<BatchSums> =>
       this.gradientSums(state, microbatches(this.records, drawn, layout, padId), hooks);
     const records = this.records.length;
-    // When a program was first needed would tell when a record of its length was first drawn.
-    const programs: number[] = [];
-    for (const shape of layout) programs.push((await this.gradientFor(shape, hooks)).rows);
-    const cut = layout.map(({ time, rows }, index) => ({ time, rows, program: programs[index] }));
+    await this.prepare(state, hooks);
+    const cut = layout.map(({ time, rows }) => ({ time, rows, program: this.programOf({ time }).rows }));
     const computation = JSON.stringify({ machine, base, cut });
     const settings = { parameters, optimizer, schedule, mechanism, unboundedBatch, secret, records, computation };
     return trainInSteps(settings, state, sums, hooks);
@@ -177,7 +182,7 @@ export class Trainer {
     try {
       let microbatch = 0;
       for (const group of groupsOfOneShape(batches, this.settings.atOnce)) {
-        const program = await this.gradientFor(group[0]!.shape, hooks);
+        const program = this.programOf(group[0]!.shape);
         const parts = group.flatMap((batch) => (program.rows === batch.shape.rows ? [batch] : singleRows(batch)));
         for (const outputs of this.run(program.run, parts, trained)) {
           addSums(this.parameters, outputs.sums, sums);
@@ -195,12 +200,33 @@ export class Trainer {
   }
 
   /**
+   * Compiles the programs of all shapes and runs each once, on padding: XLA makes machine code at a program's first run,
+   * and keeps it on disk. When that happened would tell when a record of its length was first drawn.
+   */
+  private async prepare(state: TrainingState, hooks: TrainerHooks): Promise<void> {
+    const trained = this.upload(state);
+    try {
+      for (const shape of this.settings.layout) {
+        if (this.compiled.has(shape.time)) continue;
+        const program = await this.compiledFor(shape, hooks);
+        this.compiled.set(shape.time, program);
+        const padding = fillMicrobatch({ rows: program.rows, time: shape.time }, [], this.settings.padId);
+        disposeTree(this.run(program.run, [padding], trained));
+      }
+    } finally {
+      disposeTree(trained);
+    }
+  }
+
+  private programOf({ time }: Pick<MicrobatchShape, 'time'>): Program {
+    return this.compiled.get(time) as Program;
+  }
+
+  /**
    * The compiled gradient for a shape, of as many rows. In exact arithmetic, where the machine doesn't treat all rows
    * alike, of a single row: slow, but an example's contribution is then its own.
    */
-  private async gradientFor(shape: MicrobatchShape, hooks: TrainerHooks): Promise<Program> {
-    const known = this.compiled.get(shape.time);
-    if (known) return known;
+  private async compiledFor(shape: MicrobatchShape, hooks: TrainerHooks): Promise<Program> {
     const { config, tuned, atOnce } = this.settings;
     const compiled = async (rows: number): Promise<Program> => {
       await hooks.compiling({ rows, time: shape.time });
@@ -211,15 +237,12 @@ export class Trainer {
           : compileMicrobatchGradient(config, tuned, this.clipping, shaped);
       return { rows, run };
     };
-    let program = await compiled(shape.rows);
+    const program = await compiled(shape.rows);
     const isExact = this.clipping !== null && this.clipping.step !== null;
     const model = { config, tuned, weights: this.frozen };
-    if (isExact && !rowsAreIndependent(program.run, model, shape)) {
-      program.run.dispose();
-      program = await compiled(1);
-    }
-    this.compiled.set(shape.time, program);
-    return program;
+    if (!isExact || rowsAreIndependent(program.run, model, shape)) return program;
+    program.run.dispose();
+    return compiled(1);
   }
 
   /** What is trained, on the device. */
