@@ -10,13 +10,20 @@ const bytesOfFloat = 4;
 /** What Node, TensorFlow and compiled programs take by themselves. */
 const baseBytes = 700 * 2 ** 20;
 
+const numberOfTrained = (config: DecoderConfig, tuned: TunedShape): number =>
+  trainedParameters(config, tuned).reduce((sum, parameter) => sum + sizeOf(parameter), 0);
+
 /** Bytes that don't depend on the microbatch: weights, what is trained, its optimiser, and sums in doubles. */
 function fixedBytes(config: DecoderConfig, tuned: TunedShape): number {
-  const trained = trainedParameters(config, tuned).reduce((sum, parameter) => sum + sizeOf(parameter), 0);
+  const trained = numberOfTrained(config, tuned);
+  // Base weights that are trained are freed once their values are copied.
   const frozen = tuned.kind === 'full' ? 0 : parameterCount(config);
-  // Values and both moments on the host; values, sums and a reading of them on the device; doubles of the sums.
-  return baseBytes + bytesOfFloat * (frozen + trained * (3 + 3 + 2));
+  // Initial values, values and both moments on the host; values, sums and a reading of them on the device; doubles of sums.
+  return baseBytes + bytesOfFloat * (frozen + trained * (4 + 3 + 2));
 }
+
+/** Bytes of the sums of each further microbatch that is computed at the same time. */
+const sumsBytes = (config: DecoderConfig, tuned: TunedShape): number => bytesOfFloat * numberOfTrained(config, tuned);
 
 /**
  * Bytes of one example while its gradient is computed: what the backward pass reads again of each layer, logits and their
@@ -49,8 +56,8 @@ const shown = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
 const cores = 2;
 
 /**
- * The shape of each bucket: as many examples as keep a core busy, fewer where two microbatches would not fit. Recorded in
- * checkpoints, since sums depend on it in their last bits.
+ * The shape of each bucket: as many examples as keep a core busy, fewer where two microbatches would not fit, or where no
+ * two do, one. Recorded in checkpoints, since sums depend on it in their last bits.
  *
  * @param memory bytes that the process may take
  * @throws EpsilonflowError MODEL_UNFIT when not even one of the longest examples fits
@@ -61,6 +68,7 @@ export function microbatchShapes(
   { sequence, memory }: { sequence: number; memory: number },
 ): MicrobatchShape[] {
   const fixed = fixedBytes(config, tuned);
+  const sums = sumsBytes(config, tuned);
   return bucketLengths(sequence).map((time) => {
     const each = exampleBytes(config, tuned, time);
     const fitting = Math.floor((memory - fixed) / each);
@@ -71,7 +79,9 @@ export function microbatchShapes(
         { hint: 'Raise `memory` of the finetune step, lower its `sequence`, or use a smaller model.' },
       );
     }
-    return { time, rows: Math.max(1, Math.min(Math.floor(fitting / cores), Math.floor(microbatchTokens / time))) };
+    const sideBySide = Math.floor((memory - fixed - (cores - 1) * sums) / each / cores);
+    const rows = sideBySide >= 1 ? sideBySide : fitting;
+    return { time, rows: Math.max(1, Math.min(rows, Math.floor(microbatchTokens / time))) };
   });
 }
 
@@ -82,8 +92,10 @@ export function microbatchesAtOnce(
   layout: readonly MicrobatchShape[],
   { memory, most }: { memory: number; most: number },
 ): number {
-  const free = memory - fixedBytes(config, tuned);
-  const fitting = layout.map(({ rows, time }) => Math.floor(free / (rows * exampleBytes(config, tuned, time))));
+  const sums = sumsBytes(config, tuned);
+  // Those of one microbatch are counted as fixed.
+  const free = memory - fixedBytes(config, tuned) + sums;
+  const fitting = layout.map(({ rows, time }) => Math.floor(free / (rows * exampleBytes(config, tuned, time) + sums)));
   return Math.max(1, Math.min(most, ...fitting));
 }
 

@@ -1,6 +1,9 @@
+import { execFileSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { bytesOf, isWithin, microbatchesAtOnce, microbatchShapes } from '../../learning/dp/memory.ts';
-import type { DecoderConfig } from '../../learning/decoder/config.ts';
+import { parameterCount, type DecoderConfig } from '../../learning/decoder/config.ts';
 import { smallAdapter, smallConfig } from './small-model.ts';
 
 /** Of the shape of a model with 135 million weights. */
@@ -77,3 +80,29 @@ it('tells whether microbatches keep to what is allowed', () => {
 it('reads amounts of memory', () => {
   expect([bytesOf('512MiB'), bytesOf('4GiB'), bytesOf('1.5GiB')]).toEqual([gib / 2, 4 * gib, 1.5 * gib]);
 });
+
+it('counts the sums of each microbatch that is computed at the same time', () => {
+  const full = { kind: 'full', classes: 0 } as const;
+  const layout = [{ time: 8, rows: 1 }];
+  const of = (memory: number): number => microbatchesAtOnce(larger, full, layout, { memory, most: 8 });
+  const gradient = 4 * parameterCount(larger);
+  let memory = 4 * gib;
+  while (of(memory) < 2) memory += 2 ** 20;
+  // One more takes its activations and, what is more, a gradient of all weights.
+  expect(of(memory + 0.9 * gradient)).toBe(2);
+  expect(of(memory + 1.2 * gradient)).toBe(3);
+});
+
+it.runIf(existsSync('/proc/self/status'))(
+  'is kept to by a process that trains all weights, two microbatches at once',
+  { timeout: 600_000 },
+  () => {
+    const script = join(import.meta.dirname, 'peak-memory-process.ts');
+    const output = execFileSync(process.execPath, ['--import', 'tsx', script], {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    const { memory, peak } = JSON.parse(output) as { memory: number; peak: number };
+    expect(peak).toBeLessThanOrEqual(memory);
+  },
+);
