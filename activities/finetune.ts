@@ -11,6 +11,7 @@ import {
   sizeOf,
   trainedParameters,
   type Parameter,
+  type TrainedValues,
   type TunedShape,
 } from '../learning/tuning/parameters.ts';
 import { initialPrompt } from '../learning/tuning/prompt.ts';
@@ -26,8 +27,9 @@ import { callsAtOnce } from '../learning/machine.ts';
 import { bytesOf, isWithin, microbatchesAtOnce, microbatchShapes } from '../learning/dp/memory.ts';
 import { encodeRecord, type EncodedRecord, type MicrobatchShape } from '../learning/dp/sequences.ts';
 import { Trainer, unmovedGroups } from '../learning/dp/trainer.ts';
-import { checkModelUnchanged, modelDigest } from '../learning/formats/model-digest.ts';
+import { modelDigest } from '../learning/formats/model-digest.ts';
 import { copyTokenizer, readModel, readTokenizer, type Model } from '../learning/formats/model.ts';
+import { baseModel, type BaseModel } from './base-model.ts';
 import { computation } from './computation.ts';
 import type { Tokenizer } from '../learning/tokenizer/index.ts';
 import { seededStream, type KeyedStream } from '../privacy/noise.ts';
@@ -49,30 +51,9 @@ function datasetOf(input: JobInput<'finetune'>): PlanDataset {
   return dataset;
 }
 
-interface Base {
-  path: string;
-  name: string;
-  /** What the plan names it by: a model's digest, or the content key of the step that makes it. */
-  digest: string;
-  /** Digest of the numbers themselves: two results under one content key may differ in their last bits. */
-  content: string;
-}
-
-/** One of the spec's models, or the result of a pretrain step. */
-async function baseOf(input: JobInput<'finetune'>): Promise<Base> {
-  const source = input.node.inputs['model'];
-  const model = source && 'model' in source ? input.models[source.model] : undefined;
-  if (model) {
-    await checkModelUnchanged(model);
-    return { path: model.path, name: model.name, digest: model.digest, content: model.digest };
-  }
-  const artifact = input.artifacts['model']?.[0];
-  if (artifact) {
-    const content = await modelDigest(artifact.directory);
-    return { path: artifact.directory, name: artifact.nodeId, digest: artifact.key, content };
-  }
-  throw new EpsilonflowError('STEP_FAILED', `${input.node.id} has no base model.`);
-}
+/** Digest of a base model's numbers themselves: two results under one content key may differ in their last bits. */
+const contentOf = ({ path, digest, isMade }: BaseModel): Promise<string> | string =>
+  isMade ? modelDigest(path) : digest;
 
 async function encodeAll(
   records: readonly TextRecord[],
@@ -169,12 +150,24 @@ function startOf(
   return initialValues(parameters, given, () => draw.uniform());
 }
 
+const copyOf = (values: TrainedValues): TrainedValues =>
+  Object.fromEntries(Object.entries(values).map(([name, array]) => [name, array.slice()]));
+
+/** @throws EpsilonflowError STEP_FAILED when training ran away: such weights generate nothing */
+function checkFinite(values: TrainedValues): void {
+  if (Object.values(values).every((array) => array.every(Number.isFinite))) return;
+  throw new EpsilonflowError('STEP_FAILED', 'Training ended with weights that are not finite.', {
+    hint: 'Lower the learning rate.',
+  });
+}
+
 /** Resumes from a checkpoint, trains to the end of the schedule and writes the generator. */
 export const run: StepRunner<'finetune'> = async (input, context): Promise<StepOutput> => {
   const { node } = input;
   const { params } = node;
   const dataset = datasetOf(input);
-  const base = await baseOf(input);
+  const base = await baseModel(input);
+  const content = await contentOf(base);
   const mechanism = reservedMechanism(input, dataset, { ...params, arithmetic: arithmeticOf(params.method) });
   context.progress({ phase: 'load', done: 0, total: 1, unit: 'models' });
   const model = await readModel(base.path);
@@ -188,17 +181,18 @@ export const run: StepRunner<'finetune'> = async (input, context): Promise<StepO
   const identity: CheckpointIdentity = {
     nodeKey: node.key,
     mechanismDigest: mechanism.kind === 'unbounded' ? null : (node.privacy?.digest ?? null),
-    base: base.content,
+    base: content,
   };
   const draw = seededStream(params.seed, 'finetune initialisation');
   const initial = startOf(parameters, params, model, tokenizer, draw);
-  const resumed = await readCheckpoint(input.checkpointDirectory, parameters, identity);
-  const fresh = Object.fromEntries(Object.entries(initial).map(([name, values]) => [name, values.slice()]));
+  const resumed = await readCheckpoint(input.checkpointDirectory, { parameters, steps: params.steps }, identity);
+  // Values are the weights themselves from here on.
+  if (tuned.kind === 'full') disposeTree(model.weights);
   const limits = { sequence: params.sequence, memory: bytesOf(params.memory) };
   // With noise, other microbatches would make every step since the checkpoint another one, which is charged.
   const layout =
     resumed && mechanism.kind !== 'unbounded' ? resumed.layout : layoutWithin(resumed?.layout, model, tuned, limits);
-  const state: TrainingState = resumed ?? { step: 0, values: fresh, ...zeroState(initial) };
+  const state: TrainingState = resumed ?? { step: 0, values: copyOf(initial), ...zeroState(initial) };
 
   const size = dataset.privacy?.size ?? records.length;
   const trainer = new Trainer(
@@ -218,9 +212,9 @@ export const run: StepRunner<'finetune'> = async (input, context): Promise<StepO
       atOnce: microbatchesAtOnce(model.config, tuned, layout, { memory: limits.memory, most: callsAtOnce() }),
       padId: tokenizer.eosId,
       machine: computation(),
-      base: base.content,
+      base: content,
     },
-    model.weights,
+    tuned.kind === 'full' ? {} : model.weights,
     records,
   );
   const checkpoint = (): Promise<void> =>
@@ -236,8 +230,10 @@ export const run: StepRunner<'finetune'> = async (input, context): Promise<StepO
     });
   } finally {
     trainer.dispose();
-    disposeTree(model.weights);
+    if (tuned.kind !== 'full') disposeTree(model.weights);
   }
+
+  checkFinite(state.values);
 
   const unmoved = unmovedGroups(parameters, initial, state.values);
   if (unmoved.length > 0) {

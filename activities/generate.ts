@@ -17,6 +17,7 @@ import { readModel, readTokenizer } from '../learning/formats/model.ts';
 import { tf, type Tensor } from '../learning/tensorflow.ts';
 import type { Tokenizer } from '../learning/tokenizer/index.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
+import { baseModel, type BaseModel } from './base-model.ts';
 import type { JobContext, JobInput, StepOutput, StepRunner } from './job.ts';
 
 /** A generator that writes an empty text more often than this many times for each text kept is of no use. */
@@ -28,12 +29,12 @@ function generatorFolder({ node, artifacts }: JobInput<'generate'>): string {
   return folder;
 }
 
-/** Place of the base model: one that the spec names, or the result of a pre-training step. */
-function baseModelPath({ node, models, artifacts }: JobInput<'generate'>): string {
-  const input = node.inputs['model'];
-  const folder = input && 'model' in input ? models[input.model]?.path : artifacts['model']?.[0]?.directory;
-  if (folder === undefined) throw new EpsilonflowError('STEP_FAILED', `Step ${node.id} has no base model.`);
-  return folder;
+/** @throws EpsilonflowError MODEL_INVALID when the generator was trained on another base model */
+function checkBase({ base }: GeneratorDescription, { name, digest }: BaseModel): void {
+  if (base.digest === digest) return;
+  throw new EpsilonflowError('MODEL_INVALID', `The generator was trained on another base model than ${name}.`, {
+    hint: 'Restore the base model, or run the spec again for a new generator.',
+  });
 }
 
 /** Ids fed before a text, one list a label; data without labels has one. */
@@ -110,11 +111,12 @@ async function collect(generator: TextGenerator, count: number, context: JobCont
 export const run: StepRunner<'generate'> = async (input, context): Promise<StepOutput> => {
   const { count, temperature, topK, topP, repetitionPenalty, banned, maxTokens, seed } = input.node.params;
   context.progress({ phase: 'load', done: 0, total: 1, unit: 'models' });
-  const path = baseModelPath(input);
-  const { config, weights: base } = await readModel(path);
-  const tokenizer = await readTokenizer(path);
+  const source = await baseModel(input);
+  const { config, weights: base } = await readModel(source.path);
+  const tokenizer = await readTokenizer(source.path);
   const trained = await readGenerator(generatorFolder(input), config);
   const { description } = trained;
+  checkBase(description, source);
   const model = decodedModel(config, base, trained);
   const prefixes = prefixesOf(tokenizer, description);
   checkPositions(model, prefixes, maxTokens);

@@ -14,7 +14,7 @@ import { compilePretrainStep, initialTrainingState, type TrainingState } from '.
 import { initialWeights } from '../learning/decoder/weights.ts';
 import { writeModelFolder } from '../learning/formats/model-folder.ts';
 import { readTokenizer } from '../learning/formats/model.ts';
-import { loadCheckpoint, saveCheckpoint } from '../learning/pretraining/checkpoint.ts';
+import { loadPretraining, savePretraining } from '../learning/pretraining/checkpoint.ts';
 import { compileEvaluator } from '../learning/pretraining/evaluation.ts';
 import { modelCard, type CorpusSource } from '../learning/pretraining/model-card.ts';
 import { holdOut, packDocuments, RowSampler, rowCount, takeRows } from '../learning/pretraining/packing.ts';
@@ -25,10 +25,10 @@ import { seededStream } from '../privacy/noise.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import type { PlanDataset } from '../schemas/plan.ts';
 import type { PretrainParams } from '../schemas/step-params.ts';
+import { CheckpointClock } from './checkpoint-clock.ts';
 import { readInput, type JobContext, type JobInput, type StepOutput, type StepRunner } from './job.ts';
 
 const finalLearningRate = 0.1;
-const stepsBetweenCheckpoints = 250;
 const stepsBetweenMetrics = 25;
 const beta1 = 0.9;
 const beta2 = 0.95;
@@ -119,7 +119,8 @@ interface TrainingJob {
 async function train({ input, context, config, stream, steps }: TrainingJob): Promise<TrainingState> {
   const { batch, sequence, lr, seed } = input.node.params;
   const directory = input.checkpointDirectory;
-  const saved = await loadCheckpoint(directory, input.node.key);
+  const identity = { owner: input.node.key, config };
+  const saved = await loadPretraining(directory, identity, steps);
   const random = seededStream(seed, 'initial weights');
   const fresh = (): TrainingState =>
     initialTrainingState(
@@ -134,6 +135,7 @@ async function train({ input, context, config, stream, steps }: TrainingJob): Pr
   const sampler = new RowSampler(rowCount(stream, sequence), batch, seed);
   let lossSum = 0;
   let lossCount = 0;
+  const clock = new CheckpointClock(250);
   for (let step = saved?.step ?? 0; step < steps; step++) {
     const packed = takeRows(stream, sampler.rowsOf(step), sequence);
     const rate = learningRate(schedule, step);
@@ -162,9 +164,9 @@ async function train({ input, context, config, stream, steps }: TrainingJob): Pr
       [lossSum, lossCount] = [0, 0];
     }
     context.progress({ phase: 'train', done, total: steps, unit: 'steps' });
-    if (done === steps || done % stepsBetweenCheckpoints === 0 || context.stopping) {
-      await context.checkFence();
-      await saveCheckpoint(directory, input.node.key, { step: done, state });
+    if (done === steps || clock.isDue(done) || context.stopping) {
+      await savePretraining(directory, identity, { step: done, state }, () => context.checkFence());
+      clock.restart();
     }
     await context.breathe();
   }

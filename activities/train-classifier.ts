@@ -128,7 +128,7 @@ async function trainWithDp(
     base: null,
     layout: [{ rows: privateMicrobatch, time: words }],
   };
-  const resumed = await readCheckpoint(directory, parameters, identity);
+  const resumed = await readCheckpoint(directory, { parameters, steps: mechanism.steps }, identity);
   const weights = resumed
     ? weightsOf(shape, resumed.values)
     : initialWeights(shape, seededStream(seed, 'word-cnn initialisation'), privateVectorNorm);

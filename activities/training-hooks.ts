@@ -2,11 +2,10 @@
 
 import type { LoopHooks } from '../learning/dp/outer-loop.ts';
 import type { PlanDataset, TrainingMechanism } from '../schemas/plan.ts';
+import { CheckpointClock } from './checkpoint-clock.ts';
 import type { JobContext } from './job.ts';
 
-/** A checkpoint is written after so many steps, or so many milliseconds if that is sooner. */
-const checkpointSteps = 10;
-const checkpointInterval = 60_000;
+const stepsBetweenCheckpoints = 10;
 
 export interface TrainingHooks extends LoopHooks {
   /** Between microbatches: cancellation stops there, after a last checkpoint of the last complete step. */
@@ -22,7 +21,7 @@ export interface TrainingHookSettings {
 
 export function trainingHooks(context: JobContext, settings: TrainingHookSettings): TrainingHooks {
   const { steps, dataset, mechanism, checkpoint } = settings;
-  let lastCheckpoint = Date.now();
+  const clock = new CheckpointClock(stepsBetweenCheckpoints);
   return {
     beforeStep: async (step, digest, batchSize) => {
       if (mechanism.kind === 'unbounded') return;
@@ -38,10 +37,9 @@ export function trainingHooks(context: JobContext, settings: TrainingHookSetting
       context.progress({ phase: 'train', done, total: steps, unit: 'steps' });
       // The loss of private records may not leave; that of a benchmark or public dataset may.
       if (meanLoss !== null && dataset.sensitivity !== 'private') context.metric('trainLoss', meanLoss, done);
-      const due = done % checkpointSteps === 0 || Date.now() - lastCheckpoint > checkpointInterval;
-      if (done < steps && (due || context.stopping)) {
+      if (done < steps && (clock.isDue(done) || context.stopping)) {
         await checkpoint();
-        lastCheckpoint = Date.now();
+        clock.restart();
       }
       await context.breathe();
     },

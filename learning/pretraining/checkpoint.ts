@@ -1,11 +1,11 @@
-/** @file Checkpoints of pre-training: weights, Adam's moments and the step, in a folder that appears whole or not at all. */
+/** @file Checkpoints of pre-training, whose weights and moments lie on the device: those of training otherwise. */
 
-import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
-
-import type { TrainingState } from '../decoder/training.ts';
-import { toHost, toTensors } from '../formats/model-folder.ts';
-import { readSafetensors, writeSafetensors, type HostTensors } from '../formats/safetensors.ts';
+import { weightShapes, type DecoderConfig } from '../decoder/config.ts';
+import type { TensorRecord, TrainingState } from '../decoder/training.ts';
+import { readCheckpoint, writeCheckpoint, type NamedParameter } from '../dp/checkpoint.ts';
+import { toHost } from '../formats/model-folder.ts';
+import { ownedTensor } from '../tensorflow.ts';
+import type { TrainedValues } from '../tuning/parameters.ts';
 
 export interface PretrainingCheckpoint {
   /** Steps done. */
@@ -13,47 +13,47 @@ export interface PretrainingCheckpoint {
   state: TrainingState;
 }
 
-const groups = ['weights', 'firstMoment', 'secondMoment'] as const;
-const folderPattern = /^step-(\d+)$/;
-
-/** Writes a checkpoint and removes the earlier ones. `owner` says whose it is; only that owner will read it. */
-export async function saveCheckpoint(
-  directory: string,
-  owner: string,
-  checkpoint: PretrainingCheckpoint,
-): Promise<void> {
-  const folder = join(directory, `step-${checkpoint.step}`);
-  const draft = `${folder}.${process.pid}.draft`;
-  await rm(draft, { recursive: true, force: true });
-  await mkdir(draft, { recursive: true });
-  const tensors: HostTensors = {};
-  for (const group of groups) {
-    for (const [name, tensor] of Object.entries(toHost(checkpoint.state[group]))) tensors[`${group}/${name}`] = tensor;
-  }
-  await writeSafetensors(join(draft, 'state.safetensors'), tensors);
-  await writeFile(join(draft, 'progress.json'), JSON.stringify({ owner, step: checkpoint.step }));
-  await rm(folder, { recursive: true, force: true });
-  await rename(draft, folder);
-  for (const name of await readdir(directory)) {
-    const step = folderPattern.exec(name)?.[1];
-    if (step !== undefined && Number(step) < checkpoint.step) await rm(join(directory, name), { recursive: true });
-  }
+/** Whose checkpoints they are and of what; only that owner will read them. */
+export interface PretrainingIdentity {
+  owner: string;
+  config: DecoderConfig;
 }
 
-/** The newest checkpoint of this owner, or null. */
-export async function loadCheckpoint(directory: string, owner: string): Promise<PretrainingCheckpoint | null> {
-  const names = await readdir(directory).catch(() => []);
-  const steps = names.flatMap((name) => folderPattern.exec(name)?.[1] ?? []).map(Number);
-  for (const step of steps.sort((a, b) => b - a)) {
-    const folder = join(directory, `step-${step}`);
-    const progress = JSON.parse(await readFile(join(folder, 'progress.json'), 'utf8')) as { owner: string };
-    if (progress.owner !== owner) continue;
-    const state: TrainingState = { weights: {}, firstMoment: {}, secondMoment: {} };
-    for (const [path, tensor] of Object.entries(toTensors(await readSafetensors(join(folder, 'state.safetensors'))))) {
-      const [group, name] = path.split('/') as [(typeof groups)[number], string];
-      state[group][name] = tensor;
-    }
-    return { step, state };
-  }
-  return null;
+const parametersOf = (config: DecoderConfig): NamedParameter[] =>
+  Object.entries(weightShapes(config)).map(([name, shape]) => ({ name, shape }));
+
+const identityOf = (owner: string) => ({ nodeKey: owner, mechanismDigest: null, base: null });
+
+const valuesOf = (tensors: TensorRecord): TrainedValues =>
+  Object.fromEntries(Object.entries(toHost(tensors)).map(([name, { values }]) => [name, values]));
+
+/** Writes a checkpoint in the place of the earlier one. @param allowed as that of `writeCheckpoint` */
+export async function savePretraining(
+  directory: string,
+  { owner, config }: PretrainingIdentity,
+  { step, state }: PretrainingCheckpoint,
+  allowed: () => Promise<void>,
+): Promise<void> {
+  const host = {
+    step,
+    values: valuesOf(state.weights),
+    first: valuesOf(state.firstMoment),
+    second: valuesOf(state.secondMoment),
+  };
+  await writeCheckpoint(directory, parametersOf(config), host, { ...identityOf(owner), layout: [] }, allowed);
+}
+
+/** This owner's checkpoint; null where there is none of this model, or it is damaged. @param steps of the schedule */
+export async function loadPretraining(
+  directory: string,
+  { owner, config }: PretrainingIdentity,
+  steps: number,
+): Promise<PretrainingCheckpoint | null> {
+  const parameters = parametersOf(config);
+  const saved = await readCheckpoint(directory, { parameters, steps }, identityOf(owner));
+  if (!saved) return null;
+  const tensors = (values: TrainedValues): TensorRecord =>
+    Object.fromEntries(parameters.map(({ name, shape }) => [name, ownedTensor(values[name] as Float32Array, shape)]));
+  const { step, values, first, second } = saved;
+  return { step, state: { weights: tensors(values), firstMoment: tensors(first), secondMoment: tensors(second) } };
 }

@@ -37,7 +37,7 @@ export async function trainSmall(task: SmallTraining): Promise<{ proof: Mechanis
   const { nodeKey, mechanismDigest, mechanism, key, checkpointDirectory } = task;
   const identity = { nodeKey, mechanismDigest, base: null, layout: [] };
   const initial = { weights: new Float32Array(6), bias: new Float32Array(2) };
-  const saved = await readCheckpoint(checkpointDirectory, parameters, identity);
+  const saved = await readCheckpoint(checkpointDirectory, { parameters, steps: mechanism.steps }, identity);
   const state: TrainingState = saved ?? { step: 0, values: initial, ...zeroState(initial) };
   if (task.fromAnotherState) state.values['weights']![0]! += 2 ** -10;
   const grid = gridFor(mechanism.clipNorm);

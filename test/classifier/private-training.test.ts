@@ -90,7 +90,7 @@ describe('DP training of the word-CNN', () => {
       },
     };
     await expect(trainPrivately(stopped.model, data, settings, stopped.state, hooks)).rejects.toThrow('stopped');
-    const stored = (await readCheckpoint(folder, parameters, identity))!;
+    const stored = (await readCheckpoint(folder, { parameters, steps: 6 }, identity))!;
     expect(stored.step).toBe(3);
     const resumed = start(stored);
     await trainPrivately(resumed.model, data, settings, resumed.state, quiet);

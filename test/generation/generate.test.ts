@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readFile, readdir, rm } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -13,6 +13,7 @@ import type { DecoderConfig } from '../../learning/decoder/config.ts';
 import { initialWeights } from '../../learning/decoder/weights.ts';
 import { mergeAdapter } from '../../learning/decoding/merge.ts';
 import { toHost, toTensors, writeModelFolder } from '../../learning/formats/model-folder.ts';
+import { modelDigest } from '../../learning/formats/model-digest.ts';
 import { readTokenizer } from '../../learning/formats/model.ts';
 import { trainBytePairs, writeTokenizer } from '../../learning/tokenizer/byte-pair-training.ts';
 import { seededStream } from '../../privacy/noise.ts';
@@ -24,6 +25,7 @@ vi.setConfig({ testTimeout: 240_000 });
 const labels = ['cold', 'warm'];
 let folder: string;
 let config: DecoderConfig;
+let baseDigest: string;
 /** Token that the class bias makes likely in each class. */
 let favoured: number[];
 
@@ -49,6 +51,7 @@ beforeAll(async () => {
   const weights = initialWeights(config, (out, deviation) => stream.fillGaussian(out, deviation));
   await writeModelFolder(base, config, weights, { bosTokenId: tokenizer.bosId, eosTokenId: tokenizer.eosId });
 
+  baseDigest = await modelDigest(base);
   favoured = ['ice', 'sun'].map((word) => tokenizer.encode(word)[0]!);
   for (const conditioning of ['class-bias', 'prefix'] as const) {
     const directory = join(folder, conditioning);
@@ -72,7 +75,7 @@ beforeAll(async () => {
       labels,
       conditioning,
       sequence: 16,
-      base: { name: 'base', digest: 'digest' },
+      base: { name: 'base', digest: baseDigest },
     };
     const tokens = { bosTokenId: tokenizer.bosId, eosTokenId: tokenizer.eosId };
     await writeGenerator(directory, config, { tuned, description, values }, tokens);
@@ -120,7 +123,11 @@ interface Generated {
   lines: string;
 }
 
-async function generate(generator: string, changes: Partial<GenerateParams> = {}): Promise<Generated> {
+async function generate(
+  generator: string,
+  changes: Partial<GenerateParams> = {},
+  model: { path?: string; digest?: string } = {},
+): Promise<Generated> {
   const directory = await mkdtemp(join(folder, 'output-'));
   const params: GenerateParams = {
     ...{ count: 300, temperature: 1, topP: 1, repetitionPenalty: 1, banned: [], maxTokens: 12, seed: 1 },
@@ -128,7 +135,7 @@ async function generate(generator: string, changes: Partial<GenerateParams> = {}
   };
   const input = {
     node: { id: 'synthetic', params, inputs: { generator: { nodes: ['generator'] }, model: { model: 'base' } } },
-    models: { base: { name: 'base', path: join(folder, 'base'), digest: 'digest' } },
+    models: { base: { name: 'base', path: join(folder, 'base'), digest: baseDigest, ...model } },
     artifacts: { generator: [{ directory: join(folder, generator) }] },
     outputDirectory: directory,
   } as unknown as JobInput<'generate'>;
@@ -186,6 +193,21 @@ describe('generation', () => {
     const { lines, output } = await generate('prompt');
     expect(output.metrics['records']).toBe(300);
     expect(lines).not.toBe(first.lines);
+  });
+
+  it('refuses a base model that changed since the plan was made, and one that the generator was not trained on', async () => {
+    const changed = join(folder, 'changed');
+    await cp(join(folder, 'base'), changed, { recursive: true });
+    await writeFile(join(changed, 'note.json'), '{}');
+    await expect(generate('class-bias', {}, { path: changed })).rejects.toMatchObject({
+      code: 'MODEL_INVALID',
+      message: expect.stringContaining('no longer the one that the plan was made for') as string,
+    });
+    const digest = await modelDigest(changed);
+    await expect(generate('class-bias', {}, { path: changed, digest })).rejects.toMatchObject({
+      code: 'MODEL_INVALID',
+      message: expect.stringContaining('trained on another base model') as string,
+    });
   });
 
   it('bans tokens, and refuses to ban what is not one token', async () => {

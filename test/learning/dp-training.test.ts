@@ -2,7 +2,7 @@ import { mkdtemp, readFile, writeFile, readdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { initialValues, trainedParameters } from '../../learning/tuning/parameters.ts';
+import { initialValues, sizeOf, trainedParameters } from '../../learning/tuning/parameters.ts';
 import { usualAdam, zeroState } from '../../learning/dp/optimisers.ts';
 import { readCheckpoint, writeCheckpoint, type TrainingState } from '../../learning/dp/checkpoint.ts';
 import { deviationOnGrid, gridFor } from '../../learning/dp/grid.ts';
@@ -28,6 +28,7 @@ vi.setConfig({ testTimeout: 240_000 });
 
 const config = { ...smallConfig, layers: 1 };
 const parameters = trainedParameters(config, smallAdapter);
+const training = { parameters, steps: 7 };
 const layout = bucketLengths(8).map((time) => ({ time, rows: 4 }));
 const key = Buffer.alloc(32, 3);
 const mechanism: PoissonGaussianMechanism = {
@@ -99,7 +100,7 @@ describe('DP training', () => {
       },
     };
     await expect(trainer.train(stopped, stop)).rejects.toThrow('stopped');
-    const resumed = (await readCheckpoint(directory, parameters, identity)) as TrainingState;
+    const resumed = (await readCheckpoint(directory, training, identity)) as TrainingState;
     expect(resumed.step).toBe(2);
     const other = new Trainer(settings, weights, records);
     await other.train(resumed, quiet);
@@ -328,25 +329,26 @@ describe('checkpoints', () => {
   it('of another mechanism or step are refused', async () => {
     const directory = await written();
     const refused = { code: 'MECHANISM_MISMATCH' };
-    await expect(
-      readCheckpoint(directory, parameters, { ...identity, mechanismDigest: 'other' }),
-    ).rejects.toMatchObject(refused);
-    await expect(readCheckpoint(directory, parameters, { ...identity, mechanismDigest: null })).rejects.toMatchObject(
+    await expect(readCheckpoint(directory, training, { ...identity, mechanismDigest: 'other' })).rejects.toMatchObject(
       refused,
     );
-    await expect(readCheckpoint(directory, parameters, { ...identity, nodeKey: 'b' })).rejects.toMatchObject(refused);
-    expect(await readCheckpoint(directory, parameters, identity)).toMatchObject({ step: 7, layout });
+    await expect(readCheckpoint(directory, training, { ...identity, mechanismDigest: null })).rejects.toMatchObject(
+      refused,
+    );
+    await expect(readCheckpoint(directory, training, { ...identity, nodeKey: 'b' })).rejects.toMatchObject(refused);
+    expect(await readCheckpoint(directory, training, identity)).toMatchObject({ step: 7, layout });
   });
 
   it('of another base are refused with DP, where each step is charged, and count as none without', async () => {
     const directory = await written();
-    await expect(readCheckpoint(directory, parameters, { ...identity, base: 'other' })).rejects.toMatchObject({
+    await expect(readCheckpoint(directory, training, { ...identity, base: 'other' })).rejects.toMatchObject({
       code: 'MECHANISM_MISMATCH',
     });
     const free = { ...identity, mechanismDigest: null };
     await writeCheckpoint(directory, parameters, initialState(), free, () => Promise.resolve());
-    expect(await readCheckpoint(directory, parameters, { ...free, base: 'other' })).toBeNull();
-    expect(await readCheckpoint(directory, parameters, free)).toMatchObject({ step: 0 });
+    expect(await readCheckpoint(directory, training, { ...free, base: 'other' })).toBeNull();
+    expect(await readCheckpoint(directory, training, { ...free, nodeKey: 'b' })).toBeNull();
+    expect(await readCheckpoint(directory, training, free)).toMatchObject({ step: 0 });
   });
 
   it.each([
@@ -361,15 +363,45 @@ describe('checkpoints', () => {
     const directory = await mkdtemp(join(tmpdir(), 'checkpoint-'));
     const spoilt = { ...identity, layout: wrong as unknown as typeof layout };
     await writeCheckpoint(directory, parameters, initialState(), spoilt, () => Promise.resolve());
-    expect(await readCheckpoint(directory, parameters, identity)).toBeNull();
+    expect(await readCheckpoint(directory, training, identity)).toBeNull();
   });
 
-  it('that are damaged count as none', async () => {
+  it.each([undefined, -1, 2.5, NaN, 8])('of step %s of 7 count as none', async (step) => {
+    const directory = await mkdtemp(join(tmpdir(), 'checkpoint-'));
+    const state = { ...initialState(), step: step as number };
+    await writeCheckpoint(directory, parameters, state, identity, () => Promise.resolve());
+    expect(await readCheckpoint(directory, training, identity)).toBeNull();
+  });
+
+  it('of other parameters or shapes count as none', async () => {
+    const directory = await written();
+    const [first, ...others] = parameters;
+    for (const wrong of [
+      [{ name: first!.name, shape: [sizeOf(first!)] }, ...others],
+      [...parameters, { name: 'one more', shape: [1] }],
+    ]) {
+      expect(await readCheckpoint(directory, { ...training, parameters: wrong }, identity)).toBeNull();
+    }
+  });
+
+  it('that are damaged count as none, be it by one bit', async () => {
     const directory = await written();
     const file = join(directory, 'training.safetensors');
-    await writeFile(file, (await readFile(file)).subarray(0, 5000));
-    expect(await readCheckpoint(directory, parameters, identity)).toBeNull();
-    expect(await readCheckpoint(await mkdtemp(join(tmpdir(), 'checkpoint-')), parameters, identity)).toBeNull();
+    const whole = await readFile(file);
+    const header = Number(whole.readBigUInt64LE());
+    // The length of the header, its text all over, the data.
+    const places = [0, 1, ...Array.from({ length: 60 }, (_, at) => 8 + Math.floor((header / 60) * at)), 8 + header + 5];
+    for (const at of [...places, whole.length - 3]) {
+      const spoilt = Buffer.from(whole);
+      spoilt[at]! ^= 0x01;
+      await writeFile(file, spoilt);
+      expect(await readCheckpoint(directory, training, identity), `bit of byte ${at}`).toBeNull();
+    }
+    await writeFile(file, whole);
+    expect(await readCheckpoint(directory, training, identity)).toMatchObject({ step: 7 });
+    await writeFile(file, whole.subarray(0, 5000));
+    expect(await readCheckpoint(directory, training, identity)).toBeNull();
+    expect(await readCheckpoint(await mkdtemp(join(tmpdir(), 'checkpoint-')), training, identity)).toBeNull();
   });
 
   it('do not appear when the attempt has lost its step, and leave no draft', async () => {

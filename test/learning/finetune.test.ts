@@ -402,6 +402,25 @@ describe('the finetune step', () => {
     expect((await readGenerator(input.outputDirectory, config)).tuned.classes).toBe(0);
   });
 
+  it('refuses weights that are not finite, when all steps are recorded, and writes nothing', async () => {
+    const observed = context();
+    const input = await job({
+      params: {
+        optimizer: { kind: 'sgd', momentum: 0 },
+        method: { kind: 'lora', rank: 2, alpha: 4, targets: ['q'], lr: 1e300 },
+        ...{ steps: 1, warmup: 0 },
+      },
+      mechanism: { ...mechanism, steps: 1 },
+      sensitivity: 'private',
+    });
+    await expect(run(input, observed)).rejects.toMatchObject({
+      code: 'STEP_FAILED',
+      message: 'Training ended with weights that are not finite.',
+    });
+    expect(observed.announced).toEqual([0]);
+    expect(await readdir(input.outputDirectory)).toEqual([]);
+  });
+
   it('fails when training moves nothing', async () => {
     const input = await job({
       mechanism: { kind: 'unbounded' },

@@ -3,13 +3,16 @@ import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promis
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 
 import { readDigested, type DatasetSource } from '../../datasets/index.ts';
 import { JobCancelled, type JobContext, type JobInput } from '../../activities/job.ts';
 import { run } from '../../activities/pretrain.ts';
 import type { PretrainParams } from '../../schemas/step-params.ts';
 import { readModel, readTokenizer } from '../../learning/formats/model.ts';
+
+// Programs are compiled: slow on a busy machine.
+vi.setConfig({ testTimeout: 240_000, hookTimeout: 240_000 });
 
 const params: PretrainParams = {
   architecture: { dim: 32, layers: 1, heads: 2, kvHeads: 2, hidden: 48, context: 32 },
@@ -54,7 +57,9 @@ afterAll(() => rm(folder, { recursive: true, force: true }));
 
 async function input(name: string, changes: { sensitivity?: 'private' } = {}): Promise<JobInput<'pretrain'>> {
   const outputDirectory = join(folder, `${name}-output-${Math.random()}`);
+  const checkpointDirectory = join(folder, `${name}-checkpoints`);
   await mkdir(outputDirectory);
+  await mkdir(checkpointDirectory, { recursive: true });
   return {
     node: {
       id: 'base',
@@ -87,7 +92,7 @@ async function input(name: string, changes: { sensitivity?: 'private' } = {}): P
     models: {},
     artifacts: {},
     outputDirectory,
-    checkpointDirectory: join(folder, `${name}-checkpoints`),
+    checkpointDirectory,
     noiseKeyFile: null,
     datasetSecret: null,
   } as JobInput<'pretrain'>;
@@ -160,7 +165,7 @@ describe('pre-training', () => {
   it('goes on from the checkpoint of a stopped attempt and ends with the same weights', async () => {
     const stopped = await input('resumed');
     await expect(run(stopped, context(23))).rejects.toThrow(JobCancelled);
-    expect(await readdir(stopped.checkpointDirectory)).toEqual(['step-23']);
+    expect(await readdir(stopped.checkpointDirectory)).toEqual(['training.safetensors']);
     const again = await input('resumed');
     const second = context();
     await run(again, second);
@@ -168,12 +173,27 @@ describe('pre-training', () => {
     expect(await weightsOf(again)).toEqual(await weightsOf(whole));
   });
 
-  it('does not touch the checkpoint of another step', async () => {
-    const other = await input('resumed');
-    other.node.key = 'another key';
-    const fresh = context(1);
-    await expect(run(other, fresh)).rejects.toThrow(JobCancelled);
-    expect(fresh.firstStep).toBe(1);
+  it('starts over beside a damaged checkpoint, or one of another step or model', async () => {
+    const damaged = await input('damaged');
+    await expect(run(damaged, context(3))).rejects.toThrow(JobCancelled);
+    const file = join(damaged.checkpointDirectory, 'training.safetensors');
+    const whole = await readFile(file);
+    const firstStep = async (bytes: Buffer, change: (node: JobInput<'pretrain'>['node']) => void = () => undefined) => {
+      await writeFile(file, bytes);
+      const again = await input('damaged');
+      change(again.node);
+      const watcher = context(1);
+      await expect(run(again, watcher)).rejects.toThrow(JobCancelled);
+      return watcher.firstStep;
+    };
+    const spoilt = Buffer.from(whole);
+    spoilt[spoilt.length - 3]! ^= 1;
+    expect(await firstStep(spoilt)).toBe(1);
+    expect(await firstStep(Buffer.alloc(0))).toBe(1);
+    expect(await firstStep(whole, (node) => (node.key = 'another key'))).toBe(1);
+    const architecture = { ...params.architecture, hidden: 40 };
+    expect(await firstStep(whole, (node) => (node.params = { ...params, architecture }))).toBe(1);
+    expect(await firstStep(whole)).toBe(4);
   });
 
   it('refuses a corpus that is not public', async () => {
