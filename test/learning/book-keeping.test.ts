@@ -9,9 +9,11 @@ import {
   type ParameterGroup,
 } from '../../learning/tuning/parameters.ts';
 import { compile, disposeTree } from '../../learning/compile/index.ts';
+import type { Layers } from '../../learning/decoder/blocks.ts';
 import type { DecoderConfig } from '../../learning/decoder/config.ts';
 import { flatLogits } from '../../learning/decoder/forward.ts';
 import { crossEntropy } from '../../learning/decoder/loss.ts';
+import { initialWeights } from '../../learning/decoder/weights.ts';
 import { keepBooks, linearBook, squaredNormOf } from '../../learning/dp/book-keeping.ts';
 import { compileFullGradient, lossesOf } from '../../learning/dp/full-gradient.ts';
 import {
@@ -31,6 +33,11 @@ vi.setConfig({ testTimeout: 240_000 });
 /** Square matrices of 16 have small products, those of the feed-forward and the head are met by ghost norms. */
 const shape = { rows: 5, time: 12 };
 const tied: DecoderConfig = { ...smallConfig, tied: true };
+const scaled: DecoderConfig = {
+  ...smallConfig,
+  ...{ family: 'llama', layers: 1, headDim: 6, biases: ['q', 'k', 'v'], ropeTheta: 10_000, rmsEps: 1e-5 },
+  ropeScaling: { kind: 'llama3', factor: 8, lowFrequency: 1, highFrequency: 4, originalContext: 16 },
+};
 
 /** Records of different lengths with a prefix of two tokens; tokens repeat within a record. */
 const records: EncodedRecord[] = (() => {
@@ -96,6 +103,7 @@ const variants: [string, DecoderConfig, number][] = [
   ['a tied head', tied, 0],
   ['class rows', tied, 2],
   ['learned positions, biases and a tied head', smallGpt2, 0],
+  ['biases, a head width of its own and scaled positions', scaled, 0],
 ];
 
 describe.each(variants)('gradients of all weights with %s', (_, config, classes) => {
@@ -213,6 +221,41 @@ describe.each(variants)('gradients of all weights with %s', (_, config, classes)
     const result = norms({ weights, adapter: tables, ...microbatchTensors(fillMicrobatch(shape, records, 0)) });
     result.dataSync().forEach((norm, row) => expect(Math.abs(norm / normsOf('weights')[row]! - 1)).toBeLessThan(1e-5));
     norms.dispose();
+  });
+});
+
+describe('norms of gradients over 128 tokens at width 128', () => {
+  it('are at least those of the gradients themselves, and at most a thousandth more', () => {
+    const [rows, time] = [3, 128];
+    const config: DecoderConfig = {
+      ...smallConfig,
+      ...{ dim: 128, layers: 1, heads: 4, kvHeads: 4, hidden: 352, vocab: 512, context: time, tied: true },
+    };
+    const stream = seededStream(10, 'long texts');
+    const weights = initialWeights(config, (out, deviation) => stream.fillGaussian(out, deviation));
+    const long = [time, 60, 20].map((length) => {
+      const text = Int32Array.from({ length }, () => Math.floor(stream.uniform() * config.vocab));
+      return encodeRecord({ bosId: 0, eosId: 0, prefix: new Int32Array(0), text, label: 0 }, time);
+    });
+    const norms = compile((inputs: MicrobatchInputs): Tensor => {
+      const lossOf = (layers: Layers): Tensor =>
+        lossesOf(config, inputs, inputs.weights, { layers, conditioning: undefined });
+      const { books } = keepBooks(config, inputs.weights, inputs.tokens.slice([0, 0], [rows, time]), lossOf, []);
+      return tf.addN(Array.from(books.values(), squaredNormOf)).sqrt();
+    });
+    const found = norms({ weights, adapter: {}, ...microbatchTensors(fillMicrobatch({ rows, time }, long, 0)) });
+    const plain = compileFullGradient(config, { kind: 'full', classes: 0 }, null, { rows: 1, time });
+    found.dataSync().forEach((norm, row) => {
+      const one = microbatchTensors(fillMicrobatch({ rows: 1, time }, [long[row]!], 0));
+      const { sums } = plain({ weights, adapter: {}, ...one });
+      const gradients = Object.entries(sums).map(([name, sum]) => [name, Float64Array.from(sum.dataSync())] as const);
+      const excess = norm / Math.sqrt(squareOf(Object.fromEntries(gradients))) - 1;
+      expect(excess).toBeGreaterThanOrEqual(0);
+      expect(excess).toBeLessThanOrEqual(1e-3);
+    });
+    norms.dispose();
+    plain.dispose();
+    disposeTree(weights);
   });
 });
 
