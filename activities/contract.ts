@@ -126,6 +126,10 @@ export interface StepBatchInput {
   run: RunIdentity;
   nodes: BatchedNode[];
   tie: ExperimentTie;
+  /** Absent for batches of runs that were started before they could continue as new. */
+  events?: number;
+  /** Whether it continues in a pause. */
+  paused?: boolean;
 }
 
 /**
@@ -134,6 +138,8 @@ export interface StepBatchInput {
  */
 export interface BatchedNode extends Pick<PlannedNode, 'id' | 'slug' | 'kind' | keyof StepQueue> {
   needs: number[] | string[];
+  /** How often its step was stopped before; absent for never. */
+  pauses?: number;
 }
 
 /** What ties a child to the experiment that it reports to. */
@@ -170,6 +176,10 @@ export interface RunLimits {
   batch: number;
   /** Most nodes in children at a time. Temporal refuses more than 2000 pending children of one workflow. */
   inFlight: number;
+  /** Most private nodes started by one workflow task: Temporal ends a workflow whose task answers with more than 4 MiB. */
+  paidTogether: number;
+  /** Events after which a batch goes on in a new history; half of that when it is paused. */
+  batchEvents: number;
   /** How often the experiment looks after children that have not reported, milliseconds. */
   lookEvery: number;
 }
@@ -191,6 +201,8 @@ export interface CarriedRun {
   /** Whether the children have been told of it. */
   childrenPaused?: boolean;
   approvals?: Approval[];
+  /** How many of them are in the event log; absent: all. */
+  recordedApprovals?: number;
 }
 
 /** An account that a run would bring above its soft budget, with what it would come to; null when unbounded. */

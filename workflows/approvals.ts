@@ -1,7 +1,9 @@
 /** @file What of a run waits for someone's approval, and what was approved. Pure. */
 
-import type { SoftOverrun } from '../activities/contract.ts';
+import type { CarriedRun, SoftOverrun } from '../activities/contract.ts';
 import type { Approval, PendingApproval } from '../schemas/approvals.ts';
+
+type CarriedApprovals = Pick<CarriedRun, 'approvals' | 'recordedApprovals'>;
 
 export class Approvals {
   /** In the order in which they were given. */
@@ -9,9 +11,14 @@ export class Approvals {
   private awaited: PendingApproval = { steps: [], accounts: [] };
   private recorded: number;
 
-  constructor(given: readonly Approval[] = []) {
-    this.given = [...given];
-    this.recorded = given.length;
+  constructor({ approvals = [], recordedApprovals = approvals.length }: CarriedApprovals = {}) {
+    this.given = [...approvals];
+    this.recorded = recordedApprovals;
+  }
+
+  /** One that was given at the last moment is recorded by the run that continues. */
+  carried(): CarriedApprovals {
+    return { approvals: this.given, recordedApprovals: this.recorded };
   }
 
   /** Null when nothing waits. */

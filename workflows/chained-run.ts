@@ -44,7 +44,7 @@ export class ChainedRun extends ExperimentRun {
     this.reused = carried.reused;
     this.failures = carried.failures;
     this.isPaused = carried.paused ?? false;
-    this.approvals = new Approvals(carried.approvals);
+    this.approvals = new Approvals(carried);
     // Until the plan is read again: enough for the status.
     const unnamed = Array.from(carried.states, (_, index) => ({ id: `${index}`, key: `${index}`, needs: [] }));
     this.schedule = restoreSchedule(unnamed, carried.states);
@@ -170,7 +170,7 @@ export class ChainedRun extends ExperimentRun {
       failures: this.failures.slice(0, 20),
       nextLook: this.nextLook,
       paused: this.isPaused,
-      approvals: this.approvals.given,
+      ...this.approvals.carried(),
     };
   }
 
@@ -184,12 +184,17 @@ export class ChainedRun extends ExperimentRun {
       );
       const paid = this.withinLimits(
         [...this.schedule.ready].filter((id) => this.isPaid(id) && !this.isHeld(id)).slice(0, room),
-      );
+      ).slice(0, this.limits.paidTogether);
       // A whole batch or all that is there: single ones would cost a child each.
       const isFree = free.length > 0 && free.length <= room;
       if (isFree) starts.push(this.children.startBatch(this.begin(free)));
-      else if (paid.length > 0) starts.push(this.startPaid(this.begin(paid)));
-      else break;
+      else if (paid.length > 0) {
+        const started = this.startPaid(this.begin(paid));
+        starts.push(started);
+        if (paid.length < this.limits.paidTogether) continue;
+        await started;
+        if (this.mustStop() || this.isPaused) break;
+      } else break;
     }
     // A child that has not started yet would be lost by continuing as new, and cannot be cancelled.
     await Promise.all(starts);

@@ -91,6 +91,7 @@ export class Children {
         needs: needs.flatMap((need) => places.get(need) ?? []),
       })),
       tie: this.tie(name),
+      events: this.limits.batchEvents,
     };
     const more = nodes.length > 1 ? ` and ${nodes.length - 1} more` : '';
     await this.start<typeof stepBatch>('stepBatch', name, nodes, {

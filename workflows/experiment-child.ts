@@ -11,6 +11,7 @@ import {
   setCurrentDetails,
   setHandler,
   sleep,
+  workflowInfo,
 } from '@temporalio/workflow';
 import type { ExperimentTie, RunIdentity, StepEnd, StepReport } from '../activities/contract.ts';
 import type { KnownHead } from '../privacy/ledger/ledger.ts';
@@ -24,7 +25,7 @@ export const stepsEndedSignal = defineSignal<[StepReport]>('stepsEnded');
 const gatherFor = 1000;
 
 export class ExperimentChild {
-  readonly pause = new Pause();
+  readonly pause: Pause;
   private readonly run: RunIdentity;
   private readonly tie: ExperimentTie;
   private readonly work = new CancellationScope();
@@ -34,13 +35,17 @@ export class ExperimentChild {
   private ledgerHead: KnownHead | null = null;
   private telling: Promise<void> | null = null;
 
-  constructor(run: RunIdentity, tie: ExperimentTie, nodes: number) {
+  constructor(run: RunIdentity, tie: ExperimentTie, nodes: number, isPaused = false) {
     this.run = run;
+    this.pause = new Pause(isPaused);
     this.tie = tie;
     this.left = nodes;
+    const show = (paused: boolean): void =>
+      setCurrentDetails(paused ? `Paused: \`epsilonflow resume ${run.name}/${run.number}\` goes on.` : '');
+    if (isPaused) show(true);
     setHandler(pausedSignal, (paused) => {
       this.pause.set(paused);
-      setCurrentDetails(paused ? `Paused: \`epsilonflow resume ${run.name}/${run.number}\` goes on.` : '');
+      show(paused);
     });
   }
 
@@ -53,6 +58,23 @@ export class ExperimentChild {
     } finally {
       watching.cancel();
     }
+  }
+
+  /**
+   * Resolves when the history has grown long, all steps are stopped, and everything has been told; never when the child
+   * is asked to stop.
+   *
+   * @param events when a pause has stopped the steps, half as many are enough
+   */
+  async worn(events: number): Promise<void> {
+    const { pause } = this;
+    const isWorn = (): boolean => workflowInfo().historyLength > (pause.isPaused ? events / 2 : events);
+    const goesOn = (): boolean => this.left > 0 && !this.work.consideredCancelled;
+    await CancellationScope.nonCancellable(async () => {
+      await condition(() => isWorn() && goesOn());
+      pause.hold();
+      await condition(() => pause.isIdle && this.telling === null && goesOn());
+    });
   }
 
   private async watch(): Promise<void> {

@@ -17,10 +17,22 @@ export const approveUpdate = defineUpdate<Approval | null, [author: string, reas
 export const setPausedUpdate = defineUpdate<boolean, [paused: boolean]>('setPaused');
 
 /** Temporal warns at 10,240 events and ends a workflow at 51,200; 10 and 50 MB. */
-const usualLimits: RunLimits = { events: 4_000, batch: 900, inFlight: 1_800, lookEvery: 600_000 };
+const usualLimits: RunLimits = {
+  events: 4_000,
+  batch: 900,
+  inFlight: 1_800,
+  // Up to 3 KB each.
+  paidTogether: 200,
+  // With what stopping a whole batch adds, below the warning.
+  batchEvents: 5_000,
+  lookEvery: 600_000,
+};
 
 /** Of runs that were started before batches became larger. */
 const smallBatches = { batch: 500, inFlight: 1_000 };
+
+/** Of runs that were started before paid nodes started in groups. */
+const ungrouped = { paidTogether: Infinity };
 
 /**
  * @param ledgerHead a row that the ledger held when the run was started; null when it spends no privacy
@@ -37,7 +49,11 @@ export async function experimentWorkflow(
   carried: CarriedRun | null = null,
 ): Promise<ExperimentResult> {
   if (!patched('children-report')) return inOneHistory(new OneHistory(run, ledgerHead));
-  const usual = patched('large-batches') ? usualLimits : { ...usualLimits, ...smallBatches };
+  const usual = {
+    ...usualLimits,
+    ...(patched('large-batches') ? {} : smallBatches),
+    ...(patched('paid-groups') ? {} : ungrouped),
+  };
   const experiment = new ChainedRun(run, ledgerHead, { ...usual, ...limits }, carried);
   setHandler(statusQuery, () => experiment.status());
   setHandler(stepsEndedSignal, (report) => experiment.hear(report));

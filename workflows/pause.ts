@@ -6,22 +6,47 @@ import { ActivityFailure, CancellationScope, condition, defineSignal, isCancella
 export const pausedSignal = defineSignal<[boolean]>('paused');
 
 export class Pause {
-  private isPaused = false;
+  private paused: boolean;
+  private isHeld = false;
   private readonly attempts = new Set<CancellationScope>();
 
+  constructor(paused = false) {
+    this.paused = paused;
+  }
+
+  get isPaused(): boolean {
+    return this.paused;
+  }
+
+  /** Whether no step is being done. */
+  get isIdle(): boolean {
+    return this.attempts.size === 0;
+  }
+
   set(paused: boolean): void {
-    this.isPaused = paused;
-    if (paused) for (const attempt of this.attempts) attempt.cancel();
+    this.paused = paused;
+    if (paused) this.stop();
+  }
+
+  /** Stops all steps for good, whether there is a pause or not. */
+  hold(): void {
+    this.isHeld = true;
+    this.stop();
+  }
+
+  private stop(): void {
+    for (const attempt of this.attempts) attempt.cancel();
   }
 
   /**
    * Does the work of a step as soon as there is no pause. A pause cancels it, and it is done again afterwards.
    *
    * @param work gets the number of pauses that stopped it before
+   * @param before pauses that stopped it in an earlier history
    */
-  async around<T>(work: (pauses: number) => Promise<T>): Promise<T> {
-    for (let pauses = 0; ; pauses += 1) {
-      if (this.isPaused) await condition(() => !this.isPaused);
+  async around<T>(work: (pauses: number) => Promise<T>, before = 0): Promise<T> {
+    for (let pauses = before; ; pauses += 1) {
+      if (this.paused || this.isHeld) await condition(() => !this.paused && !this.isHeld);
       const attempt = new CancellationScope();
       this.attempts.add(attempt);
       try {

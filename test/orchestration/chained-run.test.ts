@@ -3,8 +3,10 @@ import { CancelledFailure, Context } from '@temporalio/activity';
 import { WorkflowFailedError } from '@temporalio/client';
 import { ApplicationFailure } from '@temporalio/common';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
-import type { ExperimentStatus, StepReport } from '../../activities/contract.ts';
+import type { ControlActivities, ExperimentStatus, StepReport } from '../../activities/contract.ts';
+import type { KnownHead } from '../../privacy/ledger/index.ts';
 import { EpsilonflowError } from '../../schemas/errors.ts';
+import type { Plan } from '../../schemas/plan.ts';
 import type { RunEvent } from '../../tracking/events.ts';
 import { madeUpPlan, openCheapWorld, type CheapWorld, type MadeUpNode } from './cheap-experiment.ts';
 
@@ -189,7 +191,49 @@ describe('a run that continues as new', () => {
   });
 });
 
+/** A ledger that grants everything. */
+function grantingLedger(plan: Plan): Partial<ControlActivities> {
+  const head = { ledger: 'made up', sequence: 1, hash: 'made up' };
+  const grant = (): Promise<KnownHead> => Promise.resolve(head);
+  const keys = new Map(plan.nodes.map(({ id, key }) => [id, key]));
+  return {
+    reservePlan: grant,
+    releaseBudget: grant,
+    openPrivateStep: grant,
+    commitPrivateStep: grant,
+    closePrivateStep: () => Promise.resolve(),
+    readReceipts: ({ workflowId }, ids) =>
+      Promise.resolve(
+        ids.map((id) => {
+          const nodeKey = keys.get(id)!;
+          return { entryId: nodeKey, workflowId, dataset: 'weather', nodeKey, mechanismDigest: 'made up' };
+        }),
+      ),
+  };
+}
+
+/** How many children each workflow task of a run started. */
+async function startedTogether(workflowId: string): Promise<number[]> {
+  const { events } = await world.client.workflow.getHandle(workflowId).fetchHistory();
+  const counts = new Map<string, number>();
+  for (const { startChildWorkflowExecutionInitiatedEventAttributes: started } of events!) {
+    if (!started) continue;
+    const task = String(started.workflowTaskCompletedEventId);
+    counts.set(task, (counts.get(task) ?? 0) + 1);
+  }
+  return [...counts.values()];
+}
+
 describe('the children of a run', () => {
+  it('start in groups that one answer to Temporal has room for', async () => {
+    const nodes = Array.from({ length: 11 }, (_, seed) => ({ id: `generator[seed=${seed}]`, paidBy: 'weather' }));
+    const plan = madeUpPlan('groups', nodes);
+    await work(() => Promise.resolve(), 20, grantingLedger(plan));
+    const { run, result } = await world.start(plan, { paidTogether: 4 });
+    expect(await result).toMatchObject({ status: 'completed', completed: 11 });
+    expect(await startedTogether(run.workflowId)).toEqual([4, 4, 3]);
+  });
+
   it('try a step again only where its error says so', async () => {
     await work(({ nodeId }) => {
       if (nodeId === 'hopeless') throw new EpsilonflowError('DATA_CHANGED', 'as told');
@@ -248,6 +292,57 @@ describe('the children of a run', () => {
       }),
     );
     expect(events()).toContainEqual(expect.objectContaining({ type: 'node-skipped', node: 'after', because: 'held' }));
+  });
+
+  it('go on in a new history when theirs has grown long, with each result told once', async () => {
+    const gate = new Gate();
+    await work(({ nodeId }) => (nodeId.startsWith('held') ? gate.wait(nodeId) : sleep(100)), 2);
+    const nodes = [...layers(10), { id: 'held', needs: ['classifier[seed=9]'] }, { id: 'last', needs: ['held'] }];
+    const { run, result, events } = await world.start(madeUpPlan('long', nodes), { batchEvents: 60 });
+    await until('only one is left', () => gate.started.has('held'));
+    gate.pass('held');
+    expect(await result).toMatchObject({ status: 'completed', completed: nodes.length, failures: [] });
+    const runs = await chain(`${run.workflowId}/batch.1`);
+    expect(runs.length).toBeGreaterThan(1);
+    expect(runs).toEqual([...runs.slice(1).map(() => 'CONTINUED_AS_NEW'), 'COMPLETED']);
+    expect(idsOf(events(), 'node-completed')).toEqual(nodes.map(({ id }) => id).sort());
+    expect(idsOf(events(), 'node-cancelled')).toEqual([]);
+  });
+
+  it('go on in a new history in a pause, and stay paused', async () => {
+    const gate = new Gate();
+    await work(({ nodeId }) => gate.wait(nodeId));
+    const held = Array.from({ length: 8 }, (_, seed) => `held[seed=${seed}]`);
+    const plan = madeUpPlan(
+      'long-pause',
+      held.map((id) => ({ id })),
+    );
+    const { run, result, events } = await world.start(plan, { batchEvents: 40 });
+    const handle = world.client.workflow.getHandle(run.workflowId);
+    await until('they run', () => gate.started.size === held.length);
+    await handle.executeUpdate('setPaused', { args: [true] });
+    const child = `${run.workflowId}/batch.1`;
+    await until('the batch has continued', async () => (await chain(child)).length > 1);
+    gate.pass(...held);
+    await sleep(1000);
+    const { raw } = await world.client.workflow.getHandle(child).describe();
+    expect(raw.pendingActivities ?? []).toEqual([]);
+    await handle.executeUpdate('setPaused', { args: [false] });
+    expect(await result).toMatchObject({ status: 'completed', completed: held.length });
+    const attempts = events().flatMap((event) => (event.type === 'node-started' ? [event.node] : []));
+    expect(attempts).toHaveLength(2 * held.length);
+  });
+
+  it('are cancelled after they have gone on in a new history', async () => {
+    const gate = new Gate();
+    await work(({ nodeId }) => (nodeId.startsWith('held') ? gate.wait(nodeId) : sleep(50)), 4);
+    const nodes = [...layers(6), { id: 'held', needs: ['classifier[seed=5]'] }];
+    const { run, result, events } = await world.start(madeUpPlan('long-cancel', nodes), { batchEvents: 40 });
+    await until('only one is left', () => gate.started.has('held'));
+    expect((await chain(`${run.workflowId}/batch.1`)).length).toBeGreaterThan(1);
+    await world.client.workflow.getHandle(run.workflowId).cancel();
+    await expect(result).rejects.toBeInstanceOf(WorkflowFailedError);
+    expect(idsOf(events(), 'node-cancelled')).toEqual(['held']);
   });
 
   it('are not missed before they have started', async () => {

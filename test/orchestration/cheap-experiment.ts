@@ -40,6 +40,8 @@ export interface MadeUpNode {
   id: string;
   needs?: string[];
   kind?: StepKind;
+  /** Charged to a dataset of this name. */
+  paidBy?: string;
 }
 
 /** Called by each attempt of a step. */
@@ -53,8 +55,12 @@ export interface StartedExperiment {
 
 export interface CheapWorld {
   client: Client;
-  /** Workers of both queues, until `stop` is called. */
-  work(step: CheapStep, concurrency?: number): Promise<{ stop(): Promise<void> }>;
+  /**
+   * Workers of both queues, until `stop` is called.
+   *
+   * @param instead in place of the project's own activities
+   */
+  work(step: CheapStep, concurrency?: number, instead?: Partial<ControlActivities>): Promise<{ stop(): Promise<void> }>;
   /** Saves the plan and takes a run's number. */
   claim(plan: Plan): Promise<RunIdentity>;
   start(plan: Plan, limits?: Partial<RunLimits>, scheduling?: Scheduling): Promise<StartedExperiment>;
@@ -77,7 +83,7 @@ export function madeUpPlan(name: string, nodes: readonly MadeUpNode[], failure: 
   return { ...plan, digest: planDigest(plan) };
 }
 
-const planNode = ({ id, needs = [], kind = 'generate' }: MadeUpNode): PlanNode =>
+const planNode = ({ id, needs = [], kind = 'generate', paidBy }: MadeUpNode): PlanNode =>
   ({
     id,
     slug: id.replaceAll(/[^a-z0-9]+/g, '-').replace(/-$/, ''),
@@ -94,6 +100,7 @@ const planNode = ({ id, needs = [], kind = 'generate' }: MadeUpNode): PlanNode =
     waivers: [],
     position: { file: 'made-up.yaml', line: 1, column: 1 },
     cached: null,
+    ...(paidBy && { privacy: { dataset: paidBy, mechanism: { kind: 'dp-sgd' }, digest: 'made up' } }),
   }) as unknown as PlanNode;
 
 /** Does what the activity of a step does before and after its work, without store and process. */
@@ -147,9 +154,10 @@ export async function openCheapWorld(
   return {
     client,
     claim,
-    work: async (step, concurrency = 20) => {
+    work: async (step, concurrency = 20, instead = {}) => {
       const activities: ControlActivities & StepActivities = {
         ...createActivities(parts),
+        ...instead,
         ...withMappedErrors(stepActivities(parts, step), errorScopes(parts)),
       };
       const shared = {
