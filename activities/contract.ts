@@ -5,7 +5,7 @@ import type { FencingToken, KnownHead, Receipt } from '../privacy/ledger/ledger.
 import type { Approval, PendingApproval } from '../schemas/approvals.ts';
 import type { MechanismProof } from '../schemas/artifact.ts';
 import type { Scheduling } from '../schemas/scheduling.ts';
-import type { Plan, StepKind } from '../schemas/plan.ts';
+import type { Plan, Sensitivity, StepKind } from '../schemas/plan.ts';
 import type { Passed } from '../tracking/door.ts';
 import type { StepQueue } from './step-queue.ts';
 
@@ -26,6 +26,18 @@ export interface RunWorkflowOptions {
   priority: { fairnessKey: string; priorityKey?: number };
 }
 
+/** What one firing of a schedule may charge to an account, and what it may show of the account's records. */
+export interface AgreedAccount {
+  /** At `delta`, of the mechanisms as planned; null where no epsilon bounds it. */
+  epsilon: number | null;
+  delta: number;
+  /** The account of the ledger that pays. */
+  ledgerAccount: string;
+  sensitivity: Sensitivity;
+  /** Under which exact figures of its records leave; sorted. */
+  waivers: string[];
+}
+
 /** A spec that a schedule runs, as it was agreed to when the schedule was made. */
 export interface ScheduledSpec {
   /** Name of the schedule. */
@@ -34,8 +46,8 @@ export interface ScheduledSpec {
   specFile: string;
   profile: string | null;
   cron: string;
-  /** By account, the epsilon that one firing may charge; null where no epsilon bounds it. Absent accounts: nothing. */
-  agreed: Record<string, number | null>;
+  /** By account. Absent accounts: nothing. Schedules of old versions have numbers, which are no agreement. */
+  agreed: Record<string, AgreedAccount | number | null>;
   /** In place of the spec's. */
   priority?: number;
 }

@@ -146,7 +146,7 @@ async function figures(
       const unboundedBefore = (await ledger.accountSummary(account))?.unbounded ?? 0;
       // What asks for nothing new is never refused, even where a budget was lowered below what is spent.
       const fits = admitted || pending.length === 0;
-      return { before, after, budget, rule, admitted: fits, decisive, unboundedBefore };
+      return { ledgerAccount: account, before, after, budget, rule, admitted: fits, decisive, unboundedBefore };
     }),
   );
 }

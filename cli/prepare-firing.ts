@@ -73,7 +73,7 @@ async function prepare(
     }
     await compareWithRecords(plan, services, say);
     refuseIfOverdrawn(compiled);
-    requireAgreed(plan, agreed);
+    requireAgreed(compiled, agreed);
     const ledgerHead = await registerPlan(plan, registrations, say);
     const record = { ...(await newRecord(runs, compiled, withPriority(compiled.scheduling, priority))), firing };
     const directory = statePaths.run(record.name, record.number);

@@ -60,7 +60,7 @@ async function create(spec: string, options: CreateOptions): Promise<void> {
   const { compiled } = await compileRun(spec, options.profile);
   const { plan } = compiled;
   refuseIfOverdrawn(compiled);
-  const agreed = await agreeToFirings(plan, options.spend === true);
+  const agreed = await agreeToFirings(compiled, options.spend === true);
   const { file: specFile, profile } = plan.spec;
   const { cron, priority, name = plan.name } = options;
   const next = await withSchedules((client) =>

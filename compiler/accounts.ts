@@ -30,6 +30,17 @@ export const accountRequest = (account: string, { datasets, nodes }: Plan): Acco
   pending: chargesTo(account, nodes).filter(({ node }) => node.cached !== true),
 });
 
+/** Epsilon of what a plan charges to an account, composed as fixed beforehand. It leaves out training without DP. */
+export function plannedEpsilon(
+  account: string,
+  nodes: readonly PlanNode[],
+  delta: number,
+  { compose }: Pick<CompileHost, 'compose'>,
+): number {
+  const events = mechanismEvents(chargesTo(account, nodes).map(({ charge }) => charge));
+  return events.length === 0 ? 0 : compose(events, delta).epsilon;
+}
+
 export function planAccount(
   { account, dataset }: AccountRequest,
   nodes: PlanNode[],
@@ -38,10 +49,9 @@ export function planAccount(
 ): PlanAccount {
   const { delta, budget } = dataset.privacy!;
   const charges = chargesTo(account, nodes).map(({ charge }) => charge);
-  const events = mechanismEvents(charges);
   return {
     before: figures?.before ?? null,
-    experiment: events.length === 0 ? 0 : host.compose(events, delta).epsilon,
+    experiment: plannedEpsilon(account, nodes, delta, host),
     after: figures?.after ?? null,
     budget: figures === undefined ? (budget?.epsilon ?? null) : figures.budget,
     delta,

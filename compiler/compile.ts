@@ -45,6 +45,8 @@ export interface Compiled {
   placeOf: PlaceOf;
   /** Training records of the datasets, as far as they are public: declared, or counted where the data are public. */
   records: ReadonlyMap<string, number>;
+  /** By account of the plan, the account of the ledger that pays; empty offline. */
+  ledgerAccounts: ReadonlyMap<string, string>;
   /** The same as BUDGET_REFUSED each, at the place of the first instance that does not fit. */
   refusals: EpsilonflowError[];
 }
@@ -129,6 +131,7 @@ export async function compile(request: CompileRequest, host: CompileHost): Promi
     placeOf: placesIn(ordered, matrix),
     records: new Map([...declaredRecords(plan), ...publicRecords]),
     overdrafts,
+    ledgerAccounts: new Map(figures.map(({ ledgerAccount }, index) => [requests[index]!.account, ledgerAccount])),
     refusals: overdrafts.map(refusal),
   };
 }

@@ -70,6 +70,8 @@ export interface AccountRequest {
 
 /** What the ledger says of an account. */
 export interface AccountFigures {
+  /** The account of the ledger that pays: that of a dataset follows its records, not its name. */
+  ledgerAccount: string;
   /** Epsilon committed and reserved before; null when unbounded. */
   before: number | null;
   /** Epsilon with `pending`; null when unbounded. */

@@ -1,5 +1,6 @@
 /** @file Public door of the compiler: YAML text to plan. */
 
+export { plannedEpsilon } from './accounts.ts';
 export { type Compiled, compile, compileSpec, refuseIfOverdrawn } from './compile.ts';
 export { type CostDrivers, costDrivers, type ModelSize, type PublicSizes } from './costs.ts';
 export { profilesOf } from './profile.ts';

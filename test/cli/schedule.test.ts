@@ -1,6 +1,7 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { Client, Connection, ScheduleOverlapPolicy } from '@temporalio/client';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import type { AgreedAccount } from '../../activities/contract.ts';
 import { listSchedules, type ScheduleStatus } from '../../cli/schedules.ts';
 import { ensureTemporal } from '../../stack/services.ts';
 import { listRuns } from '../../tracking/runs.ts';
@@ -10,7 +11,7 @@ import { experimentsCharged, worldOfTests } from '../orchestration/world-of-test
 interface Answer {
   schedules: ScheduleStatus[];
   errors: { code: string; message: string }[];
-  agreed: Record<string, number | null>;
+  agreed: Record<string, AgreedAccount>;
   next: string;
   run: string;
 }
@@ -65,7 +66,7 @@ it('makes no schedule that may spend without a word, at impossible times, or twi
   const file = world().write('nightly.yaml', nightly);
   const unconfirmed = await create(file);
   expect(unconfirmed).toMatchObject({ code: 3, errors: [{ code: 'SPENDING_UNCONFIRMED' }] });
-  expect(unconfirmed.stderr).toMatch(/weather: epsilon [\d.]+; its budget is 20/);
+  expect(unconfirmed.stderr).toMatch(/weather \(benchmark\): epsilon [\d.]+ at delta [\d.e-]+; its budget is 20/);
   for (const cron of ['every monday', '0 0 30 2 *']) {
     const refused = await schedule('create', file, '--cron', cron, '--spend');
     expect(refused).toMatchObject({ code: 2, errors: [{ code: 'ARGUMENT_INVALID' }] });
@@ -74,7 +75,8 @@ it('makes no schedule that may spend without a word, at impossible times, or twi
   const created = await create(file, '--spend');
   expect(created.code).toBe(0);
   expect(created.next).toMatch(/^\d{4}-01-01T03:00:00\.000Z$/);
-  expect(created.agreed['weather']).toBeGreaterThan(1);
+  expect(created.agreed['weather']!.epsilon).toBeGreaterThan(1);
+  expect(created.agreed['weather']).toMatchObject({ ledgerAccount: 'weather', sensitivity: 'benchmark', waivers: [] });
   expect(await create(file, '--spend')).toMatchObject({ code: 2, errors: [{ code: 'ARGUMENT_INVALID' }] });
 }, 400_000);
 
