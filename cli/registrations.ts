@@ -13,7 +13,7 @@ import {
   publicRowsOf,
   rowsOf,
 } from '../privacy/ledger/index.ts';
-import { benchmarkTestsOf, splitOfAccount, waivedAccountsOf } from '../schemas/charges.ts';
+import { shownBenchmarksOf, splitOfAccount, waivedAccountsOf } from '../schemas/charges.ts';
 import type { Plan } from '../schemas/plan.ts';
 import { ledgerUrl } from '../stack/paths.ts';
 import { ensureMarker, openProjectLedger } from '../stack/project-ledger.ts';
@@ -85,7 +85,7 @@ export async function registerPlan(
   const marker = markerOf(plan);
   const ledger = await openProjectLedger(marker);
   try {
-    const concerned = [...Object.keys(plan.privacy), ...benchmarkTestsOf(plan)];
+    const concerned = [...Object.keys(plan.privacy), ...shownBenchmarksOf(plan)];
     const wanted = concerned.flatMap((account) => registrations.get(account) ?? []);
     for (const { dataset, account } of await ledger.register(wanted)) {
       if (account !== dataset) say(`The records of ${dataset} are spent on in account ${account}.`);

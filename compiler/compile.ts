@@ -2,7 +2,7 @@
 
 import { resolve } from 'node:path';
 
-import { benchmarkTestsOf } from '../schemas/charges.ts';
+import { shownBenchmarksOf } from '../schemas/charges.ts';
 import { type EpsilonflowError, SpecFaults } from '../schemas/errors.ts';
 import { lineageOf } from '../schemas/lineage.ts';
 import type { Plan, PlanNode } from '../schemas/plan.ts';
@@ -115,7 +115,7 @@ export async function compile(request: CompileRequest, host: CompileHost): Promi
     privacy: {},
   };
   const requests = accountsOf(plan).map((account) => accountRequest(account, plan));
-  const figures = (await host.accounts?.(requests, { experiment: plan.name, shown: benchmarkTestsOf(plan) })) ?? [];
+  const figures = (await host.accounts?.(requests, { experiment: plan.name, shown: shownBenchmarksOf(plan) })) ?? [];
   const overdrafts: Overdraft[] = [];
   for (const [index, request] of requests.entries()) {
     const account = planAccount(request, nodes, figures[index], host);

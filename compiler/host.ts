@@ -51,7 +51,7 @@ export interface CacheQuery {
 export interface AccountContext {
   /** Name of the spec. */
   experiment: string;
-  /** Accounts whose records are registered with the plan, though it asks nothing of them: see `benchmarkTestsOf`. */
+  /** Accounts whose records are registered with the plan, though it asks nothing of them: see `shownBenchmarksOf`. */
   shown: readonly string[];
 }
 

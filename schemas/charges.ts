@@ -1,6 +1,6 @@
 /** @file What a node is charged for, and which account pays. Pure. */
 
-import type { NodeCharge, Plan, PlanNode, Sensitivity, StepKind } from './plan.ts';
+import type { NodeCharge, Plan, PlanDataset, PlanNode, Sensitivity, StepKind } from './plan.ts';
 
 /** The charges of a node, each an entry of the ledger of its own: training, then the release of test counts. */
 export const chargesOf = ({ privacy, release }: Pick<PlanNode, 'privacy' | 'release'>): NodeCharge[] =>
@@ -17,14 +17,14 @@ interface ExactFigures {
   /** What lets them leave where the records are private. */
   waiver: string;
   /** Splits of a dataset that they are of, by the role in which it is given; that of a list stands for all of it. */
-  splits: Record<string, readonly ('train' | 'test')[]>;
+  splits: Record<string, readonly (keyof PlanDataset['files'])[]>;
 }
 
 /** Kinds that show exact figures of records. */
 const exactFigures: Partial<Record<StepKind, ExactFigures>> = {
   'train-classifier': { waiver: 'test-metrics', splits: { test: ['test'] } },
   measure: { waiver: 'measures', splits: { synthetic: ['train'], real: ['train', 'test'] } },
-  decontaminate: { waiver: 'decontamination', splits: { against: ['train', 'test'] } },
+  decontaminate: { waiver: 'decontamination', splits: { against: ['train', 'validation', 'test'] } },
 };
 
 /** Accounts of the records of one sensitivity that a node shows exact figures of. */
@@ -52,10 +52,14 @@ export function waivedAccountsOf(
   return [...new Set(shownAccounts(node, datasets, 'private'))].map((account) => ({ account, waiver }));
 }
 
-/** Accounts of the test records of benchmarks that a plan shows exact figures of. Nothing opens them; their records are registered. */
-export function benchmarkTestsOf({ nodes, datasets }: Pick<Plan, 'nodes' | 'datasets'>): string[] {
+/**
+ * Accounts of the records of benchmarks that a plan shows exact figures of: of test splits, and of datasets without a
+ * size. Nothing opens them, so the plan has none of them; their records are registered.
+ */
+export function shownBenchmarksOf({ nodes, datasets }: Pick<Plan, 'nodes' | 'datasets'>): string[] {
   const shown = nodes.flatMap((node) => shownAccounts(node, datasets, 'benchmark'));
-  return [...new Set(shown)].filter((account) => account.endsWith(testSuffix)).sort();
+  const isUnopened = (account: string): boolean => account.endsWith(testSuffix) || datasets[account]!.privacy === null;
+  return [...new Set(shown)].filter(isUnopened).sort();
 }
 
 /** The split that an account stands for, and the dataset's name. */

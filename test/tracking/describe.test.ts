@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, it } from 'vitest';
 
-import { describeParent } from '../../tracking/publish/describe.ts';
+import { describeInstance, describeParent } from '../../tracking/publish/describe.ts';
 import { collectResults } from '../../tracking/results.ts';
 import { makeUpRun, ownState } from './made-up-run.ts';
 
@@ -22,4 +22,22 @@ it.each([
   const [data] = Object.values(plan.datasets);
   expect(data!.sensitivity).toBe(sensitivity);
   expect(content.includes(data!.files.train!.path)).toBe(told);
+});
+
+it('names all splits that a corpus was decontaminated against', async () => {
+  const { record, directory, plan, store } = await makeUpRun({ seeds: [1], epsilons: [8] });
+  const results = await collectResults(directory, plan, store);
+  const [dataset] = Object.values(plan.datasets);
+  const { train, test } = dataset!.files;
+  const against = (files: NonNullable<typeof dataset>['files']): string[] => {
+    const read = { ...results, plan: { ...plan, datasets: { [dataset!.name]: { ...dataset!, files } } } };
+    const node = { ...plan.nodes[0]!, inputs: { 'against.0': { dataset: dataset!.name } } };
+    return describeInstance(record, read, node)!.inputs.map(({ name, context }) => `${name} ${context}`);
+  };
+  const named = (split: string, context: string): string => `${dataset!.name}/${split} ${context}`;
+  expect(against({ validation: train!, test: test! })).toEqual([
+    named('validation', 'validation'),
+    named('test', 'testing'),
+  ]);
+  expect(against({ train: train! })).toEqual([named('train', 'training')]);
 });

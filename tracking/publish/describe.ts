@@ -242,13 +242,23 @@ function curvesOf(summary: NodeSummary, mayLeave: (name: string) => boolean): Tr
   );
 }
 
+type Split = keyof PlanDataset['files'];
+
 /** Splits of a dataset that an input of that role is read for. */
-function splitsRead(role: string, { files }: PlanDataset): ('train' | 'test')[] {
+function splitsRead(role: string, { files }: PlanDataset): Split[] {
+  if (/^against(\.\d+)?$/.test(role)) {
+    return (['train', 'validation', 'test'] as const).filter((split) => files[split] !== undefined);
+  }
   if (role === 'real') return files.train === undefined ? ['test'] : ['train', 'test'];
   return [role === 'test' ? 'test' : 'train'];
 }
 
-function datasetInput(dataset: PlanDataset, split: 'train' | 'test'): DatasetInput {
+const contexts = { train: 'training', validation: 'validation', test: 'testing' } as const satisfies Record<
+  Split,
+  string
+>;
+
+function datasetInput(dataset: PlanDataset, split: Split): DatasetInput {
   // Where private data lies is nobody's business outside; its digest is keyed already.
   const source = dataset.sensitivity === 'private' ? {} : { uri: dataset.files[split]?.path };
   return {
@@ -257,7 +267,7 @@ function datasetInput(dataset: PlanDataset, split: 'train' | 'test'): DatasetInp
     digest: dataset.digest,
     sourceType: 'local',
     source: JSON.stringify(source),
-    context: split === 'test' ? 'testing' : 'training',
+    context: contexts[split],
   };
 }
 
