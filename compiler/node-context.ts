@@ -26,6 +26,8 @@ export interface Instance {
   combination: Combination;
   /** Epsilons of the mechanisms behind it, `inf` among them; empty when everything is public. */
   epsilons: ReadonlySet<Epsilon>;
+  /** Whether it derives from a corpus without what is in private records: no epsilon bounds that, nor does an entry of the ledger. */
+  decontaminated: boolean;
   /** Class names of what it makes; null when it has none. */
   classes: string[] | null;
 }
@@ -87,7 +89,9 @@ export class NodeContext {
         break;
     }
     if (classes === undefined) return undefined;
-    return { node: this.#node, combination, epsilons: this.#epsilons(upstream), classes };
+    const decontaminated =
+      this.#node.waivers.includes('decontamination') || upstream.some((instance) => instance.decontaminated);
+    return { node: this.#node, combination, epsilons: this.#epsilons(upstream), decontaminated, classes };
   }
 
   #epsilons(upstream: Instance[]): ReadonlySet<Epsilon> {
@@ -289,6 +293,7 @@ export class NodeContext {
     }
     if (!this.#hasSize(test, 'test', 'Test counts')) return false;
     if (this.#resources.waivers.has('test-metrics')) {
+      if (this.#isDecontaminatedText()) return false;
       this.#waive('test-metrics');
       node.label = 'non-private';
       return true;
@@ -299,6 +304,22 @@ export class NodeContext {
     node.params = { ...params, release: { epsilon } };
     node.release = charge;
     node.label = joinLabels([node.label, 'dp']);
+    return true;
+  }
+
+  /**
+   * Exact metrics of one dataset's records must not tell of another's that its waiver says nothing of. Training without
+   * DP has an unbounded entry on the account that it tells of, and may.
+   */
+  #isDecontaminatedText(): boolean {
+    const made = this.#sources.get('train')?.[0];
+    if (made?.decontaminated !== true) return false;
+    this.#faults.add(
+      'SPEC_PRIVACY',
+      `The text of ${made.node.id} derives from a corpus decontaminated against private records, which exact metrics would tell of`,
+      this.#at('train'),
+      'Take a base model that was not decontaminated against private data.',
+    );
     return true;
   }
 
@@ -314,16 +335,7 @@ export class NodeContext {
   /** All measures are exact: those of a benchmark may leave, those of private records under a waiver. */
   #measure(): null | undefined {
     const made = this.#sources.get('synthetic')?.[0]?.node;
-    if (made !== undefined && isShut(made)) {
-      const message = `The text of ${made.id} comes of training without DP on private records, which measures would tell of`;
-      this.#faults.add(
-        'SPEC_PRIVACY',
-        message,
-        this.#at('synthetic'),
-        'Measure text of a generator with a finite epsilon.',
-      );
-      return undefined;
-    }
+    if (this.#tellsUnbounded('synthetic', 'The text of') || this.#tellsUnbounded('model', 'Model')) return undefined;
     const read = (made === undefined ? ['synthetic', 'real'] : ['real']).map((role) => ({
       role,
       dataset: this.#usable(role),
@@ -334,6 +346,19 @@ export class NodeContext {
       if (dataset.sensitivity === 'private' && !this.#mayMeasure(dataset, role)) return undefined;
     }
     return null;
+  }
+
+  /** Whether an input of a measure depends on private records without any bound, whatever else is waived. */
+  #tellsUnbounded(role: 'synthetic' | 'model', what: string): boolean {
+    const made = this.#sources.get(role)?.[0]?.node;
+    if (made === undefined || !isShut(made)) return false;
+    this.#faults.add(
+      'SPEC_PRIVACY',
+      `${what} ${made.id} derives from private records by training without DP or decontamination, which measures would tell of`,
+      this.#at(role),
+      'Take what was trained with a finite epsilon, on a base model that was not decontaminated against private data.',
+    );
+    return true;
   }
 
   #mayMeasure(dataset: PlanDataset, role: string): boolean {

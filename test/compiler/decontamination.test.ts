@@ -77,6 +77,48 @@ it('is non-private under the waiver, with all that is made of it', async () => {
   expect(plan.privacy['letters/test']).toMatchObject({ experiment: 0, unbounded: 0 });
 });
 
+const privateFilms = (against: string, steps: string, waivers: readonly string[]): string =>
+  spec(against, `${steps}waive: [${waivers.map((name) => `{ name: ${name}, reason: cleared }`).join(', ')}]\n`)
+    .replace('sensitivity: benchmark', 'sensitivity: private')
+    .replace('privacy: { size: 20000 }', 'privacy: { size: 20000, budget: { epsilon: 9 } }');
+const generated = '  synthetic: { uses: generate, with: { generator: "${{ steps.generator }}", count: 10 } }\n';
+
+it('lets no measure of other private records tell of those that it was held against', async () => {
+  const measure = (synthetic: string): string =>
+    `  nearness: { uses: measure, with: { synthetic: ${synthetic}, real: films, model: "\${{ steps.base }}" } }\n`;
+  const waivers = ['decontamination', 'measures'];
+  const told = /SPEC_PRIVACY Model base derives from private records by training without DP or decontamination/;
+  const released = privateFilms('letters', measure('open'), waivers).replace(
+    'open: { files: { train: train.jsonl }',
+    'open: { files: { train: train.jsonl }, label: { values: [neg, pos] }',
+  );
+  expect((await workspace.faults(released)).join('\n')).toMatch(told);
+  expect(await workspace.faults(released.replace('against: letters', 'against: open'))).toEqual([]);
+  const text = privateFilms('letters', generated + measure('"${{ steps.synthetic }}"'), waivers);
+  expect((await workspace.faults(text)).join('\n')).toMatch(/SPEC_PRIVACY The text of synthetic derives from private/);
+});
+
+it('lets no exact metrics on other private records tell of those that it was held against', async () => {
+  const steps = `${generated}  classifier: { uses: train-classifier, with: { train: "\${{ steps.synthetic }}", test: films } }\n`;
+  const exact = privateFilms('letters', steps, ['decontamination', 'test-metrics']);
+  expect((await workspace.faults(exact)).join('\n')).toMatch(
+    /SPEC_PRIVACY The text of synthetic derives from a corpus decontaminated against private records/,
+  );
+  expect(await workspace.faults(exact.replace('against: letters', 'against: open'))).toEqual([]);
+  // Without DP there is an unbounded entry on the account of the records that they tell of.
+  const unbounded = privateFilms('open', steps, ['test-metrics', 'non-private-training']);
+  expect(await workspace.faults(unbounded.replace('data: films, epsilon: 2', 'data: films, epsilon: .inf'))).toEqual(
+    [],
+  );
+  const both = privateFilms('letters', steps, ['decontamination', 'test-metrics', 'non-private-training']);
+  expect(
+    (await workspace.faults(both.replace('data: films, epsilon: 2', 'data: films, epsilon: .inf'))).join('\n'),
+  ).toMatch(/derives from a corpus decontaminated/);
+  // Noisy counts are charged, and stay inside.
+  const counted = await workspace.plan(privateFilms('letters', steps, ['decontamination']));
+  expect(counted.nodes.at(-1)).toMatchObject({ label: 'non-private', sensitivity: 'private', waivers: [] });
+});
+
 it('asks for a declared size where only test records are there', async () => {
   const files = '{ test: test.jsonl }';
   const counted = spec('letters', waive, files).replace('size: 20000, budget', 'size: counted, budget');

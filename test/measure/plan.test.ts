@@ -84,7 +84,9 @@ describe('a measure step', () => {
   it('takes no text of a generator without DP on private records, whatever is waived', async () => {
     const extra = waive('measures', 'non-private-training');
     const faults = await workspace.faults(spec({ epsilon: '.inf', extra, real: 'open' }));
-    expect(faults.join('\n')).toMatch(/SPEC_PRIVACY The text of synthetic comes of training without DP/);
+    expect(faults.join('\n')).toMatch(
+      /SPEC_PRIVACY The text of synthetic derives from private records by training without DP/,
+    );
   });
 
   it('needs a test split to hold text against, and knows its keys', async () => {
