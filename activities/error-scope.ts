@@ -35,7 +35,10 @@ export const errorScopes =
     const openLog = node && request ? () => openStepLog(request.run, node) : openActivityLog;
     return {
       failure:
-        plan && node ? doorOf(plan, node).failure : failureDoor({ isPrivate: plan === null || hasPrivate(plan) }),
+        plan && node
+          ? doorOf(plan, node).failure
+          : // What is done for a whole run reads no model that a step made.
+            failureDoor({ isPrivate: plan === null || hasPrivate(plan), isShut: false }),
       keep: async (error) => {
         try {
           const file = await openLog();

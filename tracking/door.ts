@@ -35,9 +35,13 @@ const dataIndependent = new Set([
   'clipNorm',
   'epsilon',
   'delta',
-  'parameters',
-  'trainedParameters',
 ]);
+
+/**
+ * They follow from the plan but for the vocabulary, which is that of a corpus: where a node is shut the corpus may lack
+ * what private records hold.
+ */
+const modelSizes = new Set(['parameters', 'trainedParameters']);
 
 /** What a charged release of test counts gives: post-processing of the noisy table. */
 const releasedMetrics = new Set(['accuracy', 'accuracyLow', 'accuracyHigh', 'macroF1', 'majority', 'testRecords']);
@@ -102,6 +106,9 @@ const tellableCodes: ReadonlySet<string> = new Set<ErrorCode>([
   'OUT_OF_MEMORY',
 ]);
 
+/** Of those, codes whose messages may give sizes of a model, such as of its vocabulary: see `modelSizes`. */
+const modelCodes: ReadonlySet<string> = new Set<ErrorCode>(['MODEL_INVALID', 'MODEL_UNFIT']);
+
 /** Codes whose messages name a path of the host: in their place the registry's summary leaves. */
 const restatedCodes: ReadonlySet<string> = new Set<ErrorCode>(['DISK_FULL', 'STORE_READ_ONLY']);
 
@@ -143,11 +150,14 @@ const isWithheld = (message: string): boolean =>
 /**
  * The door of failures alone. Where private data are worked on, message and hint leave only if the code's messages can't
  * quote a record; of other failures only code or class leave.
+ *
+ * @param isShut whether the result of the node must stay inside
  */
 export const failureDoor =
-  ({ isPrivate }: { isPrivate: boolean }): Door['failure'] =>
+  ({ isPrivate, isShut }: { isPrivate: boolean; isShut: boolean }): Door['failure'] =>
   ({ code, message, hint = null }) => {
-    if (!isPrivate || tellableCodes.has(code) || isWithheld(message)) return pass({ code, message, hint });
+    const isTellable = tellableCodes.has(code) && !(isShut && modelCodes.has(code));
+    if (!isPrivate || isTellable || isWithheld(message)) return pass({ code, message, hint });
     if (restatedCodes.has(code)) return pass({ code, message: errorCodes[code as ErrorCode].summary, hint });
     const named = Object.hasOwn(errorCodes, code) || /^[A-Za-z]{0,40}Error$/.test(code) ? code : 'Error';
     return pass({ code: named, message: `It failed with ${named}. ${withheld}`, hint: null });
@@ -168,7 +178,11 @@ export function doorOf(plan: Pick<Plan, 'datasets'>, node: PlanNode): Door {
   const waiver = waiverOfKind[node.kind];
   const waived = waiver !== undefined && node.waivers.includes(waiver);
   const allows = (name: string): boolean =>
-    metricsLeave || waived || dataIndependent.has(name) || (released && releasedMetrics.has(name));
+    metricsLeave ||
+    waived ||
+    dataIndependent.has(name) ||
+    (open && modelSizes.has(name)) ||
+    (released && releasedMetrics.has(name));
   return {
     metrics: (metrics) => pass(Object.fromEntries(Object.entries(metrics).filter(([name]) => allows(name)))),
     // A waiver names figures that a step ends with; a training curve is not among them.
@@ -187,7 +201,7 @@ export function doorOf(plan: Pick<Plan, 'datasets'>, node: PlanNode): Door {
         summary: {},
       });
     },
-    failure: failureDoor({ isPrivate: node.sensitivity === 'private' }),
+    failure: failureDoor({ isPrivate: node.sensitivity === 'private', isShut: !open }),
   };
 }
 

@@ -124,9 +124,29 @@ describe('the door', () => {
     expect(doorOf(open, step(open.nodes, 'generator')).progress(all)).toEqual(all);
   });
 
+  it('keeps the size of a model where its vocabulary may tell of private records', async () => {
+    const plan = await planOf({ sensitivity: 'private' });
+    const generator = step(plan.nodes, 'generator');
+    const sizes = { parameters: 5_123_456, trainedParameters: 123_456 };
+    const made = { ...generator, kind: 'pretrain', inputs: { corpus: { nodes: ['clean'] } } } as unknown as PlanNode;
+    const unfit = { code: 'MODEL_UNFIT', message: 'it takes 123.4 MB', hint: null };
+    for (const node of [generator, made]) {
+      const shut = doorOf(plan, { ...node, label: 'non-private', sensitivity: 'private' });
+      expect(shut.metrics({ ...sizes, steps: 50 })).toEqual({ steps: 50 });
+      expect(shut.curve('parameters')).toBe(false);
+      for (const code of ['MODEL_UNFIT', 'MODEL_INVALID']) {
+        expect(shut.failure({ ...unfit, code }).message).not.toContain('123.4');
+      }
+      expect(doorOf(plan, node).metrics(sizes)).toEqual(sizes);
+      expect(doorOf(plan, node).failure(unfit)).toEqual(unfit);
+      const open = doorOf(plan, { ...node, label: 'non-private', sensitivity: 'benchmark' });
+      expect(open.metrics(sizes)).toEqual(sizes);
+    }
+  });
+
   it('tells the messages of codes that cannot quote a record, of private steps too', async () => {
     const plan = await planOf({ sensitivity: 'private' });
-    const door = doorOf(plan, step(plan.nodes, 'on-real'));
+    const door = doorOf(plan, step(plan.nodes, 'generator'));
     const tellable = Object.keys(errorCodes).filter(
       (code) => door.failure({ code, message: 'what happened' }).message === 'what happened',
     );
