@@ -35,10 +35,20 @@ function datasetOf({ node, datasets }: Input, role: string): PlanDataset {
   throw new EpsilonflowError('STEP_FAILED', `Step ${node.id} has no input dataset "${role}".`);
 }
 
+/** What private records have in common with the corpus is found under the waiver alone, whatever called this step. */
+function checkWaiver({ node }: Input, { sensitivity }: PlanDataset): void {
+  if (sensitivity !== 'private' || node.waivers.includes('decontamination')) return;
+  throw new EpsilonflowError(
+    'MECHANISM_MISMATCH',
+    `${node.id} has no waiver to decontaminate against private records.`,
+  );
+}
+
 async function readReferences(input: Input, context: JobContext): Promise<References> {
   const references: References = { texts: [], parts: [] };
   for (const role of Object.keys(input.node.inputs).filter((name) => name.startsWith('against'))) {
     const dataset = datasetOf(input, role);
+    checkWaiver(input, dataset);
     const records = await readInput(input, dataset);
     for (const split of splits) {
       const texts = (records[split] ?? []).map(({ text }) => text);

@@ -56,7 +56,7 @@ async function decontaminate(
     corpus: { dataset: 'books' },
     ...Object.fromEntries(names.map((name, index) => [`against.${index}`, { dataset: name }])),
   };
-  const node = { id: 'clean', params, inputs };
+  const node = { id: 'clean', params, inputs, waivers: [] as string[] };
   const { metrics } = await run(
     { node, datasets, artifacts: {}, outputDirectory, datasetSecret: null } as unknown as JobInput<'decontaminate'>,
     context,
@@ -127,4 +127,33 @@ it('fails where nothing is left', async () => {
   await expect(decontaminate([words(0, 60)], against, { mode: 'cut', runLength: 50 })).rejects.toMatchObject({
     ...{ code: 'STEP_FAILED', message: 'Nothing is left of the corpus books: all of it overlaps.' },
   });
+});
+
+it('opens no private dataset without the waiver', async () => {
+  const books = await dataset('books', { train: corpus });
+  // Keyed: only a worker with the secret of the datasets can read it.
+  const letters = { ...(await dataset('letters', { train: ['a letter'] })), sensitivity: 'private' as const };
+  const clean = (waivers: string[]): Promise<unknown> =>
+    run(
+      {
+        node: {
+          id: 'clean',
+          params: { mode: 'cut', runLength: 50 },
+          inputs: { corpus: { dataset: 'books' }, against: { dataset: 'letters' } },
+          waivers,
+        },
+        datasets: { books, letters },
+        artifacts: {},
+        outputDirectory: folder,
+        datasetSecret: Buffer.alloc(32),
+      } as unknown as JobInput<'decontaminate'>,
+      context,
+    );
+  for (const waivers of [[], ['measures']]) {
+    await expect(clean(waivers)).rejects.toMatchObject({
+      code: 'MECHANISM_MISMATCH',
+      message: 'clean has no waiver to decontaminate against private records.',
+    });
+  }
+  await expect(clean(['decontamination'])).rejects.toMatchObject({ code: 'DATA_CHANGED' });
 });
