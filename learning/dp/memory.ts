@@ -18,8 +18,9 @@ function fixedBytes(config: DecoderConfig, tuned: TunedShape): number {
   const trained = numberOfTrained(config, tuned);
   // Base weights that are trained are freed once their values are copied.
   const frozen = tuned.kind === 'full' ? 0 : parameterCount(config);
-  // Initial values, values and both moments on the host; values, sums and a reading of them on the device; doubles of sums.
-  return baseBytes + bytesOfFloat * (frozen + trained * (4 + 3 + 2));
+  // On the host initial values, values, both moments, and what reading the model left to the garbage collector; values,
+  // sums and a reading of them on the device; doubles of sums.
+  return baseBytes + bytesOfFloat * (frozen + trained * (5 + 3 + 2));
 }
 
 /** Bytes of the sums of each further microbatch that is computed at the same time. */

@@ -34,7 +34,6 @@ const readers: Record<string, { bytes: number; read: (data: Buffer, offset: numb
   F16: { bytes: 2, read: (data, offset) => halfToFloat(data.readUInt16LE(offset)) },
   BF16: { bytes: 2, read: (data, offset) => bfloatToFloat(data.readUInt16LE(offset)) },
   I32: { bytes: 4, read: (data, offset) => data.readInt32LE(offset) },
-  I64: { bytes: 8, read: (data, offset) => Number(data.readBigInt64LE(offset)) },
 };
 
 const areSizes = (values: unknown): values is number[] =>
