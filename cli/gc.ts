@@ -4,12 +4,25 @@ import type { Command } from 'commander';
 import type { RunFolder } from '../tracking/runs.ts';
 import type { Garbage, Store, Wanted } from '../store/index.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
+import { mayLeave } from '../tracking/door.ts';
 import { fileSize } from '../tracking/wording.ts';
 import { action, printJson, printLine } from './output.ts';
 
 interface SharedCheckpoint {
   id: string;
   bytes: number;
+}
+
+type StoredResult = Garbage['results'][number];
+
+/** What is told of a result; null for a size that could tell of private records. */
+interface ToldResult extends Pick<StoredResult, 'key' | 'manifest'> {
+  bytes: number | null;
+}
+
+interface ToldGarbage extends Pick<Garbage, 'plans'> {
+  results: ToldResult[];
+  keptPaid: ToldResult[];
 }
 
 interface GcOptions {
@@ -53,8 +66,18 @@ async function gc({ keepLast, paid = false, dryRun = false, json }: GcOptions): 
     new Set(listRuns().flatMap(({ directory, record }) => (isDropped(directory) ? [] : [nameOf(record)])));
   const logs = await removeStepLogs(present, dryRun);
   const runs = dropped.map(({ record }) => nameOf(record));
-  if (json) printJson({ ...summary(runs, garbage, !dryRun), checkpoints, logs });
-  else printGarbage(runs, { ...garbage, checkpoints }, dryRun);
+  const told = toldOf(garbage);
+  if (json) printJson({ ...summary(runs, told, !dryRun), checkpoints, logs });
+  else printGarbage(runs, { ...told, checkpoints }, dryRun);
+}
+
+function toldOf({ results, plans, keptPaid }: Garbage): ToldGarbage {
+  const told = ({ key, manifest, bytes }: StoredResult): ToldResult => ({
+    key,
+    manifest,
+    bytes: manifest !== null && mayLeave(manifest) ? bytes : null,
+  });
+  return { results: results.map(told), plans, keptPaid: keptPaid.map(told) };
 }
 
 /** Checkpoints in a shared store that no run which goes on may need, on whatever host. */
@@ -136,9 +159,18 @@ function nullIfGone(error: unknown): null {
   throw error;
 }
 
-const bytesOf = (entries: readonly { bytes: number }[]): number => entries.reduce((sum, { bytes }) => sum + bytes, 0);
+/** Of those whose size is told. */
+const bytesOf = (entries: readonly { bytes: number | null }[]): number =>
+  entries.reduce((sum, { bytes }) => sum + (bytes ?? 0), 0);
 
-const summary = (runs: readonly string[], { results, plans, keptPaid }: Garbage, removed: boolean): object => ({
+const sizeOf = (bytes: number | null): string => (bytes === null ? 'whose size is not told' : fileSize(bytes));
+
+function sizesOf(entries: readonly { bytes: number | null }[]): string {
+  const untold = entries.filter(({ bytes }) => bytes === null).length;
+  return fileSize(bytesOf(entries)) + (untold === 0 ? '' : ` and ${counted(untold, 'result')} whose size is not told`);
+}
+
+const summary = (runs: readonly string[], { results, plans, keptPaid }: ToldGarbage, removed: boolean): object => ({
   removed,
   runs,
   results: results.map(({ key, manifest, bytes }) => ({ key, instance: manifest?.nodeId ?? null, bytes })),
@@ -151,23 +183,23 @@ const counted = (count: number, what: string): string => `${count} ${what}${coun
 
 function printGarbage(
   runs: readonly string[],
-  { results, plans, keptPaid, checkpoints }: Garbage & { checkpoints: SharedCheckpoint[] },
+  { results, plans, keptPaid, checkpoints }: ToldGarbage & { checkpoints: SharedCheckpoint[] },
   dryRun: boolean,
 ): void {
   for (const run of runs) printLine(`  run     ${run}`);
   for (const { key, manifest, bytes } of results) {
-    printLine(`  result  ${manifest?.nodeId ?? `${key.slice(0, 12)} (damaged)`}, ${fileSize(bytes)}`);
+    printLine(`  result  ${manifest?.nodeId ?? `${key.slice(0, 12)} (damaged)`}, ${sizeOf(bytes)}`);
   }
   for (const { id, bytes } of checkpoints) {
     printLine(`  checkpoints of step ${id.slice(0, 12)} of a run that has ended, ${fileSize(bytes)}`);
   }
   const what = [counted(runs.length, 'run'), counted(results.length, 'result'), counted(plans.length, 'plan')];
   if (checkpoints.length > 0) what.push(`checkpoints of ${counted(checkpoints.length, 'step')}`);
-  const total = fileSize(bytesOf(results) + bytesOf(plans) + bytesOf(checkpoints));
+  const total = sizesOf([...results, ...plans, ...checkpoints]);
   printLine(`${dryRun ? 'Would remove' : 'Removed'} ${what.join(', ')}: ${total}.`);
   if (keptPaid.length === 0) return;
   printLine(
-    `Kept ${counted(keptPaid.length, 'result')} that spent privacy (${fileSize(bytesOf(keptPaid))}): ` +
+    `Kept ${counted(keptPaid.length, 'result')} that spent privacy (${sizesOf(keptPaid)}): ` +
       'to make them again is charged again. --paid removes them.',
   );
 }

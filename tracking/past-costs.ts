@@ -12,6 +12,7 @@ import type { CostDrivers } from '../compiler/costs.ts';
 import type { ArtifactManifest } from '../schemas/artifact.ts';
 import { statePaths } from '../stack/paths.ts';
 import { ArtifactStore } from '../store/index.ts';
+import { mayLeave } from './door.ts';
 import type { PastInstance } from './estimates.ts';
 import { readEvents, type RunEvent } from './events.ts';
 import { type RunFolder, writeFileAtomically } from './runs.ts';
@@ -92,17 +93,14 @@ class StoredSizes {
   private readonly store = new ArtifactStore({ shared: statePaths.sharedStore(), private: statePaths.privateStore() });
   private readonly told = new Map<string, number>();
 
+  /** None of what private data went into without a mechanism: it could tell of them. */
   async of(group: string, key: string): Promise<number | null> {
     const told = this.told.get(group) ?? 0;
     if (told >= mostSizes) return null;
     this.told.set(group, told + 1);
     const manifest = await this.store.manifestOf(key);
-    return manifest !== null && mayTellSize(manifest) ? sizeOf(manifest) : null;
+    return manifest !== null && mayLeave(manifest) ? sizeOf(manifest) : null;
   }
 }
-
-/** The size of what private data went into could tell of them. */
-const mayTellSize = ({ label, sensitivity }: ArtifactManifest): boolean =>
-  label !== 'non-private' || sensitivity !== 'private';
 
 const sizeOf = ({ files }: ArtifactManifest): number => Object.values(files).reduce((sum, { bytes }) => sum + bytes, 0);

@@ -1,11 +1,12 @@
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { packageRoot, statePaths } from '../../stack/paths.ts';
 import { findGarbage, openStore, removeGarbage } from '../../store/index.ts';
+import { mayLeave } from '../../tracking/door.ts';
 import { makeUpRun, ownState, type MadeUpRun } from '../tracking/made-up-run.ts';
 
 let restore: () => void;
@@ -15,7 +16,7 @@ afterEach(() => restore());
 interface Answer {
   removed: boolean;
   runs: string[];
-  results: { key: string; instance: string }[];
+  results: { key: string; instance: string; bytes: number | null }[];
   plans: string[];
   bytes: number;
   keptPaid: { key: string }[];
@@ -69,6 +70,25 @@ describe('epsilonflow gc', () => {
       expect(readdirSync(join(root, 'staging'))).toEqual([]);
     }
     expect(readdirSync(statePaths.plans())).toEqual([`${kept.plan.digest}.json`]);
+  });
+
+  it('tells no size of results that must stay inside, nor one that follows from a sum', async () => {
+    const gone = await makeUpRun({ sensitivity: 'private' });
+    rmSync(gone.directory, { recursive: true });
+    const shut = new Set(gone.plan.nodes.filter((node) => !mayLeave(node)).map(({ id }) => id));
+    const { results, bytes } = gc('--dry-run', '--paid');
+    const untold = results.filter((result) => result.bytes === null);
+    expect(untold.length).toBeGreaterThan(0);
+    expect(new Set(untold.map(({ instance }) => instance))).toEqual(
+      new Set(results.map(({ instance }) => instance).filter((instance) => shut.has(instance))),
+    );
+    const plan = statSync(join(statePaths.plans(), `${gone.plan.digest}.json`)).size;
+    expect(bytes).toBe(results.reduce((sum, result) => sum + (result.bytes ?? 0), plan));
+    const text = spawnSync(process.execPath, [join(packageRoot, 'cli', 'epsilonflow.mjs'), 'gc', '--paid'], {
+      encoding: 'utf8',
+    }).stdout;
+    expect(text).toContain(`${untold[0]!.instance}, whose size is not told`);
+    expect(text).toContain(` and ${untold.length} results whose size is not told.`);
   });
 
   it('keeps the newest runs of each experiment, and what has not ended', async () => {
