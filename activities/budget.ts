@@ -19,6 +19,7 @@ import { ledgerHeadFile } from '../tracking/runs.ts';
 import { showEpsilon } from '../tracking/wording.ts';
 import { requireRecords } from './authority.ts';
 import type { ControlActivities, ReservedBudget, RunIdentity } from './contract.ts';
+import { keepRun, offerLogs } from './log-sharing.ts';
 import { nodeOf, recordCompleted } from './run-step.ts';
 import {
   closeWorkFolder,
@@ -45,7 +46,8 @@ type BudgetActivities = Pick<
   | 'closePrivateStep'
 >;
 
-export function createBudgetActivities({ store, ledger }: WorkerParts): BudgetActivities {
+export function createBudgetActivities(parts: WorkerParts): BudgetActivities {
+  const { store, ledger } = parts;
   /** Leaves word in the run's folder, for the tracker, and for whoever called. */
   const headFor = async (run: RunIdentity, opened: Ledger): Promise<KnownHead> => {
     const head = await headOf(opened);
@@ -131,7 +133,9 @@ export function createBudgetActivities({ store, ledger }: WorkerParts): BudgetAc
       }
       failpoint('attempt: committed');
       const plan = await store.loadPlan(run.planDigest);
+      await keepRun(parts, run);
       recordCompleted(plan, request, nodeOf(plan, nodeId), outcome);
+      await offerLogs(parts, run);
       failpoint('attempt: told');
       await destroyWorkFolder(privateWorkFolder(receipts));
       await store.checkpoints?.drop(privateWorkFolder(receipts).id);

@@ -1,9 +1,11 @@
 /** @file Where hosts share a store, what they log of a run goes to all of them: see `tracking/shared-log.ts`. */
 
 import { open } from 'node:fs/promises';
+import { basename, dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { lineageOf } from '../schemas/lineage.ts';
 import type { SharedLogs } from '../store/index.ts';
+import { isRun, runDirectories, writeRun } from '../tracking/runs.ts';
 import { collectEvents, sendEvents } from '../tracking/shared-log.ts';
 import type { RunIdentity, StepRequest } from './contract.ts';
 import { readProgress } from './live-progress.ts';
@@ -16,6 +18,16 @@ const sendEvery = 5_000;
 /** As much of the end of a step's log as is sent. */
 const mostLogBytes = 256 * 1024;
 
+/** A run that was started on another host has its folder there: the host that keeps its log makes one of its own. */
+export async function keepRun({ store }: Pick<WorkerParts, 'store'>, run: RunIdentity): Promise<void> {
+  if (store.logs === null || isRun(runDirectory(run))) return;
+  const { spec } = await store.loadPlan(run.planDigest);
+  const { name, number, workflowId, planDigest } = run;
+  const specText = (await store.runs.find(run))?.specText ?? '';
+  const startedAt = new Date().toISOString();
+  writeRun({ name, number, workflowId, planDigest, specFile: spec.file, startedAt }, specText);
+}
+
 /** Takes what other hosts logged, so that what this one logs next stands after it. */
 export async function takeLogs({ store }: Pick<WorkerParts, 'store'>, run: RunIdentity): Promise<void> {
   if (store.logs === null) return;
@@ -23,8 +35,18 @@ export async function takeLogs({ store }: Pick<WorkerParts, 'store'>, run: RunId
 }
 
 /** Sends what this host logged; what can't be sent now goes with the next. */
-export async function offerLogs({ store }: Pick<WorkerParts, 'store'>, run: RunIdentity): Promise<void> {
+export async function offerLogs(
+  { store }: Pick<WorkerParts, 'store'>,
+  run: Pick<RunIdentity, 'name' | 'number'>,
+): Promise<void> {
   if (store.logs !== null) await sendEvents(runDirectory(run), run, store.logs).catch(() => undefined);
+}
+
+/** Sends what this host logged of any run and could not send when it did. */
+export async function offerAllLogs({ store }: Pick<WorkerParts, 'store'>): Promise<void> {
+  for (const directory of store.logs === null ? [] : runDirectories()) {
+    await offerLogs({ store }, { name: basename(dirname(directory)), number: Number(basename(directory)) });
+  }
 }
 
 /**

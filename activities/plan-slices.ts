@@ -7,6 +7,7 @@ import { lineageOf } from '../schemas/lineage.ts';
 import type { Plan, PlanNode } from '../schemas/plan.ts';
 import type { RunEvent } from '../tracking/events.ts';
 import type { CachedSlice, ControlActivities, PlannedNode, PlanSlice } from './contract.ts';
+import { keepRun, offerLogs } from './log-sharing.ts';
 import { queueOf } from './step-queue.ts';
 import { logEvents, type WorkerParts } from './worker-parts.ts';
 
@@ -18,7 +19,8 @@ const lookupSlice = 500;
 
 type PlanReading = Pick<ControlActivities, 'readPlanSlice' | 'findCached' | 'recordReused'>;
 
-export function createPlanReading({ store, ledger }: WorkerParts): PlanReading {
+export function createPlanReading(parts: WorkerParts): PlanReading {
+  const { store, ledger } = parts;
   return {
     async readPlanSlice(planDigest, from): Promise<PlanSlice> {
       const plan = await store.loadPlan(planDigest);
@@ -58,7 +60,9 @@ export function createPlanReading({ store, ledger }: WorkerParts): PlanReading {
           ledgerEntries: charges.map(({ entryId }) => entryId),
         });
       }
+      await keepRun(parts, run);
       logEvents(run, plan, events);
+      await offerLogs(parts, run);
     },
   };
 }

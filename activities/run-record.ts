@@ -2,13 +2,11 @@
 
 import type { Plan } from '../schemas/plan.ts';
 import { writeDurably } from '../store/disk.ts';
-import type { Store } from '../store/index.ts';
 import type { RunEvent } from '../tracking/events.ts';
 import { publishRun } from '../tracking/publish.ts';
 import { writeReport } from '../tracking/report.ts';
-import { isRun, writeRun } from '../tracking/runs.ts';
 import type { ControlActivities, RunIdentity, SettledNode } from './contract.ts';
-import { offerLogs, takeLogs } from './log-sharing.ts';
+import { keepRun, offerLogs, takeLogs } from './log-sharing.ts';
 import { linksFile, logEvents, runDirectory, type WorkerParts } from './worker-parts.ts';
 
 type RunRecording = Pick<
@@ -28,13 +26,13 @@ export function createRunRecording(parts: WorkerParts): RunRecording {
   const planOf = ({ planDigest }: RunIdentity): Promise<Plan> => store.loadPlan(planDigest);
   /** After what other hosts have said so far. */
   const log = async (run: RunIdentity, events: readonly RunEvent[]): Promise<void> => {
+    await keepRun(parts, run);
     await takeLogs(parts, run).catch(() => undefined);
     logEvents(run, await planOf(run), events);
     await offerLogs(parts, run);
   };
   return {
     async startRun(run) {
-      await keepRun(store, run);
       await log(run, [{ type: 'run-started', time: Date.now(), ...run }]);
     },
 
@@ -65,6 +63,7 @@ export function createRunRecording(parts: WorkerParts): RunRecording {
     },
 
     async writeRunReport(run) {
+      await keepRun(parts, run);
       await takeLogs(parts, run);
       await writeReport(runDirectory(run), await planOf(run), { store, ledger });
     },
@@ -72,21 +71,12 @@ export function createRunRecording(parts: WorkerParts): RunRecording {
     async publishToTracker(run) {
       const uri = await trackerUri();
       if (uri === null) return;
+      await keepRun(parts, run);
       await takeLogs(parts, run);
       const links = await publishRun(runDirectory(run), await planOf(run), store, uri);
       await writeDurably(linksFile(runDirectory(run)), JSON.stringify(links, null, 2) + '\n');
     },
   };
-}
-
-/** A run that was started on another host has its folder there: the host that keeps its log makes one of its own. */
-async function keepRun(store: Store, run: RunIdentity): Promise<void> {
-  if (store.logs === null || isRun(runDirectory(run))) return;
-  const { spec } = await store.loadPlan(run.planDigest);
-  const { name, number, workflowId, planDigest } = run;
-  const specText = (await store.runs.find(run))?.specText ?? '';
-  const startedAt = new Date().toISOString();
-  writeRun({ name, number, workflowId, planDigest, specFile: spec.file, startedAt }, specText);
 }
 
 function eventOf(settled: SettledNode, time: number): RunEvent {

@@ -31,7 +31,7 @@ export interface WorkerParts {
   trackerUri(): Promise<string | null>;
 }
 
-export const runDirectory = (run: RunIdentity): string => statePaths.run(run.name, run.number);
+export const runDirectory = (run: Pick<RunIdentity, 'name' | 'number'>): string => statePaths.run(run.name, run.number);
 
 /** Appends to the log of a run what may stand there. */
 export function logEvents(run: RunIdentity, plan: Plan, events: readonly RunEvent[]): void {

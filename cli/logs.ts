@@ -3,6 +3,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
+import { parseCount } from './arguments.ts';
 import { action, printJson, printLine, styled } from './output.ts';
 
 export function logsCommand(program: Command): void {
@@ -11,7 +12,7 @@ export function logsCommand(program: Command): void {
     .description("Show what a run's steps wrote. Logs of private steps may quote records: keep them here.")
     .argument('<run>', 'NAME/NUMBER, NAME or latest')
     .argument('[instance]', 'id of an instance, or a step and some of its axes; without it, all')
-    .option('--lines <count>', 'last lines of each', Number, 40)
+    .option('--lines <count>', 'last lines of each', parseCount, 40)
     .option('--json', 'print JSON')
     .addHelpText('after', "\nExample:\n  epsilonflow logs latest 'generator[dataset=speeches,epsilon=8]'")
     .action(action(logs));

@@ -16,7 +16,9 @@ import { ensureServices, type Services } from '../stack/services.ts';
 import { writeDurably } from '../store/disk.ts';
 import { openStore } from '../store/index.ts';
 import { recordFiring } from '../tracking/firings.ts';
+import { writeExpectations } from '../tracking/past-costs.ts';
 import { ledgerHeadFile, listRuns, writeRun, type RunFolder } from '../tracking/runs.ts';
+import { estimatePlan, expectationsOf } from './estimate.ts';
 import { compareWithRecords } from './ledger-records.ts';
 import { errorRecords, formatPosition } from './output.ts';
 import { registerPlan } from './registrations.ts';
@@ -78,6 +80,9 @@ async function prepare(
     const record = { ...(await newRecord(runs, compiled, withPriority(compiled.scheduling, priority))), firing };
     const directory = statePaths.run(record.name, record.number);
     if (ledgerHead) await writeDurably(ledgerHeadFile(directory), JSON.stringify(ledgerHead) + '\n');
+    // What `plan` compares later estimates with: no run fails for lack of it.
+    const expected = await estimatePlan(compiled).catch(() => null);
+    if (expected) writeExpectations(directory, expectationsOf(expected));
     writeRun(record, specText);
     failpoint('firing: written');
     recordFiring(schedule, firing, { end: 'run', run: nameOf({ directory, record }) });

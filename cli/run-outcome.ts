@@ -105,6 +105,28 @@ const unsentOf = ({ nodes }: RunSummary): { node: string; code: string; since: s
 const remedyOf = (code: string): string | null =>
   Object.hasOwn(errorCodes, code) ? errorCodes[code as ErrorCode].remedy : null;
 
+/** Failures that are shown one by one: with table and links they fit on a screen. */
+const mostFailures = 10;
+
+/** Failures alike in step and code stand once, with their count; all are under `--json`. */
+export function failureLines({ nodes }: Pick<Plan, 'nodes'>, summary: Pick<RunSummary, 'nodes'>): string[] {
+  const steps = new Map(nodes.map(({ id, step }) => [id, step]));
+  const groups = new Map<string, { line: string; count: number }>();
+  for (const [id, { failure, status }] of summary.nodes) {
+    if (status !== 'failed' || !failure) continue;
+    const alike = `${steps.get(id) ?? id} ${failure.code}`;
+    const line = `${styled('red', 'failed')} ${id}: ${failure.code}: ${failure.message}`;
+    const group = groups.get(alike) ?? { line, count: 0 };
+    groups.set(alike, { ...group, count: group.count + 1 });
+  }
+  const all = [...groups].map(([alike, { line, count }]) => ({ alike, line, count }));
+  const shown = all.slice(0, mostFailures).map(({ alike, line, count }) => {
+    return count === 1 ? line : `${line} (and ${count - 1} more of ${alike.replace(' ', ' with ')})`;
+  });
+  const left = all.slice(mostFailures).reduce((sum, { count }) => sum + count, 0);
+  return left === 0 ? shown : [...shown, `and ${left} more failures: --json lists all`];
+}
+
 /** Table, counts and links, for people. */
 export async function printOutcome(folder: RunFolder, plan: Plan, temporal: TemporalPages | null): Promise<void> {
   const { name, number } = folder.record;
@@ -126,10 +148,7 @@ export async function printOutcome(folder: RunFolder, plan: Plan, temporal: Temp
     const what = 'its checkpoints have not reached the shared store since';
     printLine(`  ${styled('yellow', 'warning')} ${node}: ${what} ${since}: ${code}`);
   }
-  for (const [id, { failure, status }] of summary.nodes) {
-    if (status === 'failed' && failure)
-      printLine(`  ${styled('red', 'failed')} ${id}: ${failure.code}: ${failure.message}`);
-  }
+  for (const line of failureLines(plan, summary)) printLine(`  ${line}`);
   const codes = [...summary.nodes.values()].flatMap(({ status, failure }) =>
     status === 'failed' && failure ? [failure.code] : [],
   );

@@ -37,8 +37,8 @@ export function runError(error: unknown): unknown {
   let cause = error.cause;
   if (cause instanceof CancelledFailure) return new EpsilonflowError('CANCELLED', 'The run was cancelled.');
   if (cause instanceof TerminatedFailure) {
-    return new EpsilonflowError('CANCELLED', 'The run was terminated in Temporal.', {
-      hint: 'Run the spec again: what has finished is reused.',
+    return new EpsilonflowError('STEP_FAILED', 'The run was terminated in Temporal, by someone or by the server.', {
+      hint: 'Its page in Temporal says why. Run the spec again: what has finished is reused.',
     });
   }
   while (cause && !(cause instanceof ApplicationFailure)) cause = cause.cause as Error | undefined;

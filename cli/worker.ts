@@ -4,6 +4,7 @@ import { type Command, InvalidArgumentError } from 'commander';
 import type { Plan } from '../schemas/plan.ts';
 import { device } from '../stack/setup/device.mjs';
 import { taskQueues } from '../workflows/task-queues.ts';
+import { parseCount } from './arguments.ts';
 import { action, printJson, printLine } from './output.ts';
 
 type QueueName = keyof typeof taskQueues;
@@ -64,10 +65,4 @@ function parseQueues(text: string): QueueName[] {
     if (found) return found;
     throw new InvalidArgumentError(`"${part.trim()}" is no queue; there are ${known.join(', ')}.`);
   });
-}
-
-function parseCount(text: string): number {
-  const count = Number(text);
-  if (!Number.isInteger(count) || count < 1) throw new InvalidArgumentError('It must be a whole number from 1 on.');
-  return count;
 }

@@ -20,6 +20,7 @@ import {
 } from '@temporalio/worker';
 import { createActivities } from '../activities/index.ts';
 import { JobSlots } from '../activities/job-slots.ts';
+import { offerAllLogs } from '../activities/log-sharing.ts';
 import { recoverDeadAttempts } from '../activities/recovery.ts';
 import { stopRunningJobs } from '../activities/run-step.ts';
 import { dataQueue, type PlannedData } from '../activities/step-queue.ts';
@@ -60,6 +61,9 @@ const shutdownGraceTime = '45 seconds';
 /** How often it is looked for runs that were started on this host, milliseconds. */
 const lookEvery = 2_000;
 
+/** How often logs that could not be sent are sent, milliseconds. */
+const sendLogsEvery = 60_000;
+
 /**
  * Runs until SIGTERM or SIGINT; running jobs then write a checkpoint and go on in the next worker.
  *
@@ -99,7 +103,9 @@ export async function runWorker({ queues, jobs, data = [], deployment, onReady }
   process.on('SIGTERM', shutDown);
   process.on('SIGINT', shutDown);
   onReady({ address: temporal.address, namespace: temporal.namespace, queues: served.names(), recovered });
-  if (hasDataQueues) void repeat(serveData, stopped.signal);
+  if (hasDataQueues) void repeat(serveData, lookEvery, stopped.signal);
+  void offerAllLogs(parts).catch(() => undefined);
+  void repeat(() => offerAllLogs(parts), sendLogsEvery, stopped.signal);
   try {
     await served.ended;
   } finally {
@@ -139,12 +145,11 @@ function workerMaker(
     });
 }
 
-/** Runs that were started here meanwhile may be of data that are here. */
-async function repeat(look: () => Promise<void>, stopped: AbortSignal): Promise<void> {
+/** What fails is tried again at the next time. */
+async function repeat(work: () => Promise<void>, every: number, stopped: AbortSignal): Promise<void> {
   while (!stopped.aborted) {
-    await sleep(lookEvery, undefined, { signal: stopped }).catch(() => undefined);
-    // Looked for again at the next time.
-    if (!stopped.aborted) await look().catch(() => undefined);
+    await sleep(every, undefined, { signal: stopped }).catch(() => undefined);
+    if (!stopped.aborted) await work().catch(() => undefined);
   }
 }
 

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import type { AgreedAccount } from '../../activities/contract.ts';
 import { listSchedules, type ScheduleStatus } from '../../cli/schedules.ts';
 import { ensureTemporal } from '../../stack/services.ts';
+import { readExpectations } from '../../tracking/past-costs.ts';
 import { listRuns } from '../../tracking/runs.ts';
 import { epsilonflowJson, generatorStep, specHead, syntheticStep } from '../orchestration/tiny-experiment.ts';
 import { experimentsCharged, worldOfTests } from '../orchestration/world-of-tests.ts';
@@ -84,6 +85,7 @@ it('makes one run of a firing whose process is killed on the way, and a run is l
   const first = await fire('nightly', 1, 'completed', 'failed');
   expect(first).toMatchObject({ status: 'completed', run: 'nightly/1', errors: [] });
   expect(listRuns().map(({ record }) => `${record.name}/${record.number}`)).toEqual(['nightly/1']);
+  expect(Object.keys(readExpectations(listRuns()[0]!.directory)!)).toEqual(['generator']);
   expect(await experimentsCharged()).toMatchObject([{ entries: { committed: 1, reserved: 0 } }]);
   // What is there is reused, and charged once.
   expect(await fire('nightly', 2, 'completed')).toMatchObject({ run: 'nightly/2' });
