@@ -56,7 +56,8 @@ async function gc({ keepLast, paid = false, dryRun = false, json }: GcOptions): 
     // Runs first: interrupted after that, the next call finds what they alone referred to.
     for (const { directory } of dropped) removeRun(directory);
     await store.runs.forgetBut(listRuns().map(({ record }) => record));
-    await removeGarbage(store, garbage, wanted);
+    const { whileNoneStarts } = await import('./start-run.ts');
+    await whileNoneStarts('removing what no run refers to', () => removeGarbage(store, garbage, wanted));
     for (const { id } of await endedCheckpoints(store)) await store.checkpoints?.drop(id);
     await removeSharedLogs(store);
   }

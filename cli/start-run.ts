@@ -56,10 +56,17 @@ export async function startRun(
 /** Saves the plan, and does `work` while no other command or firing of a schedule starts a run here. */
 export async function whileStarting<T>(plan: Plan, work: (runs: RunRegistry) => Promise<T>): Promise<T> {
   const store = openStore();
-  await store.savePlan(plan);
-  const lock = await acquireLock(`${statePaths.runs()}/.start.lock`, { purpose: `starting a run of ${plan.name}` });
+  return whileNoneStarts(`starting a run of ${plan.name}`, async () => {
+    await store.savePlan(plan);
+    return work(store.runs);
+  });
+}
+
+/** Does `work` while no command or firing of a schedule starts a run here. */
+export async function whileNoneStarts<T>(purpose: string, work: () => Promise<T>): Promise<T> {
+  const lock = await acquireLock(`${statePaths.runs()}/.start.lock`, { purpose });
   try {
-    return await work(store.runs);
+    return await work();
   } finally {
     lock.release();
   }

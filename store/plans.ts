@@ -18,6 +18,7 @@ export interface Plans {
   save(plan: Plan): Promise<void>;
   /** @throws EpsilonflowError PLAN_MISSING, PLAN_ALTERED */
   load(digest: string): Promise<Plan>;
+  /** Without those that hosts share and saved a moment ago: a run of them may be about to start. */
   list(): Promise<StoredPlan[]>;
   remove(digest: string): Promise<void>;
 }

@@ -12,20 +12,25 @@ import {
   type StoredPlan,
 } from './plans.ts';
 
+/** A run of a plan that was just saved, on whatever host, may not be registered yet; milliseconds. */
+const startTime = 3600_000;
+
 const nameOf = (digest: string): string => `plans/${digest}.json`;
 
 export class SharedPlans implements Plans {
   private readonly here: PlanFolder;
   private readonly objects: ObjectStorage;
+  private readonly startTime: number;
 
-  constructor(here: PlanFolder, objects: ObjectStorage) {
+  constructor(here: PlanFolder, objects: ObjectStorage, startTimeOfRuns = startTime) {
     this.here = here;
     this.objects = objects;
+    this.startTime = startTimeOfRuns;
   }
 
   async save(plan: Plan): Promise<void> {
     await this.here.save(plan);
-    if (await wholePlan({ load: (digest) => this.shared(digest) }, plan.digest)) return;
+    // Also where it is there already: its age tells that it is about to be used.
     await this.objects.put(nameOf(plan.digest), Buffer.from(JSON.stringify(plan)));
   }
 
@@ -47,7 +52,9 @@ export class SharedPlans implements Plans {
     const bytes = new Map((await this.here.list()).map((plan) => [plan.digest, plan.bytes]));
     for (const object of await this.objects.list('plans/')) {
       const digest = object.name.slice('plans/'.length).replace(/\.json$/, '');
-      if (isPlanDigest(digest)) bytes.set(digest, object.bytes);
+      const isYoung = Date.now() - object.modified < this.startTime;
+      if (isYoung) bytes.delete(digest);
+      else if (isPlanDigest(digest)) bytes.set(digest, object.bytes);
     }
     return [...bytes].map(([digest, size]) => ({ digest, bytes: size }));
   }

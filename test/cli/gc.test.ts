@@ -1,12 +1,15 @@
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
+import { whileStarting } from '../../cli/start-run.ts';
 import { packageRoot, statePaths } from '../../stack/paths.ts';
 import { findGarbage, openStore, removeGarbage } from '../../store/index.ts';
 import { mayLeave } from '../../tracking/door.ts';
+import { writeRun } from '../../tracking/runs.ts';
 import { makeUpRun, ownState, type MadeUpRun } from '../tracking/made-up-run.ts';
 
 let restore: () => void;
@@ -89,6 +92,22 @@ describe('epsilonflow gc', () => {
     }).stdout;
     expect(text).toContain(`${untold[0]!.instance}, whose size is not told`);
     expect(text).toContain(` and ${untold.length} results whose size is not told.`);
+  });
+
+  it('waits for a run that starts, and keeps what that names', async () => {
+    const { plan } = await makeUpRun();
+    rmSync(statePaths.runs(), { recursive: true });
+    const gone = spawn(process.execPath, [join(packageRoot, 'cli', 'epsilonflow.mjs'), 'gc', '--json']);
+    await whileStarting(plan, async () => {
+      await sleep(3000);
+      expect(gone.exitCode).toBeNull();
+      const { name, digest: planDigest } = plan;
+      const record = { name, number: 2, workflowId: 'w', planDigest, specFile: 'f', startedAt: '' };
+      writeRun(record, '');
+    });
+    await new Promise((resolve) => gone.on('close', resolve));
+    expect(readdirSync(statePaths.plans())).toEqual([`${plan.digest}.json`]);
+    expect(await stored()).not.toEqual([]);
   });
 
   it('keeps the newest runs of each experiment, and what has not ended', async () => {

@@ -2,12 +2,15 @@ import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Plan } from '../../schemas/plan.ts';
 import { planDigest } from '../../schemas/plan-digest.ts';
 import type { StoredArtifact } from '../../store/artifacts.ts';
 import { findGarbage, openStore, removeGarbage, type Store, type UnpublishedManifest } from '../../store/index.ts';
 import { ObjectStorage } from '../../store/objects.ts';
+import { PlanFolder } from '../../store/plans.ts';
+import { SharedPlans } from '../../store/shared-plans.ts';
 import { startObjectServer, type ObjectServer } from '../object-server.ts';
 import { madeUpKey as key, madeUpManifest as manifest } from '../made-up-manifest.ts';
 import { requires } from '../requires.ts';
@@ -182,6 +185,20 @@ describe.runIf(requires('object-storage', 'the store that hosts share'))('a stor
     expect(await there!.loadPlan(plan.digest)).toEqual(plan);
     await objects.put(`plans/${'ef'.repeat(32)}.json`, Buffer.from(JSON.stringify(plan)));
     await expect(there!.loadPlan('ef'.repeat(32))).rejects.toMatchObject({ code: 'PLAN_ALTERED' });
+  });
+
+  it('lists no plan for removal that a run may be about to start with', async () => {
+    const made = { nodes: [], datasets: {}, privacy: {} } as unknown as Plan;
+    const plan = { ...made, digest: planDigest(made) };
+    await there!.savePlan(plan);
+    const folderHere = new PlanFolder(join(folder, 'here', 'plans'));
+    await here!.loadPlan(plan.digest);
+    expect(await new SharedPlans(folderHere, objects).list()).toEqual([]);
+    await sleep(1500);
+    const soon = new SharedPlans(folderHere, objects, 500);
+    expect(await soon.list()).toMatchObject([{ digest: plan.digest }]);
+    await there!.savePlan(plan);
+    expect(await new SharedPlans(folderHere, objects, 1500).list()).toEqual([]);
   });
 
   it('gives a run number once', async () => {
