@@ -50,6 +50,8 @@ export interface ScheduledSpec {
   agreed: Record<string, AgreedAccount | number | null>;
   /** In place of the spec's. */
   priority?: number;
+  /** Name of the state folder where it was made: there lie spec, data and earlier firings. Absent: any, as in old versions. */
+  folder?: string;
 }
 
 /** What a firing of a schedule found: a run to start, or one of the same plan that is under way. */

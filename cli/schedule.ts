@@ -51,8 +51,10 @@ export function scheduleCommand(program: Command): void {
 
 async function create(spec: string, options: CreateOptions): Promise<void> {
   const { refuseIfOverdrawn } = await import('../compiler/index.ts');
+  const { statePaths } = await import('../stack/paths.ts');
   const { ensureTemporal } = await import('../stack/services.ts');
   const { ensureWorker } = await import('../stack/worker-process.ts');
+  const { hostName } = await import('../store/host-name.ts');
   const { agreeToFirings } = await import('./schedule-agreement.ts');
   const { compileRun } = await import('./show-run.ts');
   const { createSchedule, requireScheduleName, withSchedules } = await import('./schedules.ts');
@@ -63,9 +65,9 @@ async function create(spec: string, options: CreateOptions): Promise<void> {
   const agreed = await agreeToFirings(compiled, options.spend === true);
   const { file: specFile, profile } = plan.spec;
   const { cron, priority, name = plan.name } = options;
-  const next = await withSchedules((client) =>
-    createSchedule(client, { ...{ schedule: name, specFile, profile, agreed }, cron, ...(priority && { priority }) }),
-  );
+  const folder = hostName(statePaths.owner());
+  const scheduled = { schedule: name, specFile, profile, agreed, cron, folder, ...(priority && { priority }) };
+  const next = await withSchedules((client) => createSchedule(client, scheduled));
   await ensureWorker(await ensureTemporal());
   if (options.json) return printJson({ schedule: name, spec: specFile, cron, agreed, next });
   printLine(`${styled('bold', name)} runs ${shortPath(specFile)}, next at ${next}.`);

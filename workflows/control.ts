@@ -2,7 +2,7 @@
 
 import { proxyActivities, proxyLocalActivities, type ActivityOptions } from '@temporalio/workflow';
 import type { ControlActivities } from '../activities/contract.ts';
-import { taskQueues } from './task-queues.ts';
+import { folderQueue, taskQueues } from './task-queues.ts';
 
 /** Reading only, from the worker's own disk and ledger. */
 export const reading = proxyLocalActivities<Pick<ControlActivities, 'readPlanSlice' | 'findCached'>>({
@@ -59,16 +59,22 @@ export const control = summarised(
   },
 );
 
-/** Reads all data: a worker that has died is noticed by its silence. An hour bridges services that are away for a while. */
-export const compiling = summarised(
-  {
-    startToCloseTimeout: '30 minutes',
-    scheduleToCloseTimeout: '1 hour',
-    heartbeatTimeout: '1 minute',
-    retry: { initialInterval: '1 second', maximumInterval: '1 minute' },
-  },
-  { prepareFiring: 'Compile the spec and ask the budget' },
-);
+/**
+ * Reads all data: a worker that has died is noticed by its silence. It waits for a worker of the folder for as long as it
+ * takes; an hour of trying bridges services that are away for a while.
+ *
+ * @param folder whose workers do it; absent for those of any
+ */
+export const compilingIn = (folder: string | undefined): Activities<'prepareFiring'> =>
+  summarised(
+    {
+      ...(folder === undefined ? {} : { taskQueue: folderQueue(folder) }),
+      startToCloseTimeout: '30 minutes',
+      heartbeatTimeout: '1 minute',
+      retry: { initialInterval: '1 second', maximumInterval: '1 minute', maximumAttempts: 60 },
+    },
+    { prepareFiring: 'Compile the spec and ask the budget' },
+  );
 
 /** What is published already must be committed: this waits for the ledger for as long as it takes. */
 export const committing = summarised(

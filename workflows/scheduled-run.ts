@@ -6,12 +6,12 @@
 import { WorkflowExecutionAlreadyStartedError } from '@temporalio/common';
 import { executeChild, ParentClosePolicy, setCurrentDetails, workflowInfo } from '@temporalio/workflow';
 import type { ExperimentResult, ScheduledSpec } from '../activities/contract.ts';
-import { compiling } from './control.ts';
+import { compilingIn } from './control.ts';
 import type { experimentWorkflow } from './experiment.ts';
 
 /** @returns null when a run of the same plan was under way */
 export async function scheduledRun(spec: ScheduledSpec): Promise<ExperimentResult | null> {
-  const prepared = await compiling.prepareFiring(spec, workflowInfo().workflowId);
+  const prepared = await compilingIn(spec.folder).prepareFiring(spec, workflowInfo().workflowId);
   if ('underWay' in prepared) {
     setCurrentDetails(`**${prepared.underWay}** of the same plan was under way: nothing was started.`);
     return null;

@@ -1,8 +1,9 @@
-import { rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { Client, Connection, ScheduleOverlapPolicy } from '@temporalio/client';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import type { AgreedAccount } from '../../activities/contract.ts';
 import { listSchedules, type ScheduleStatus } from '../../cli/schedules.ts';
+import { statePaths } from '../../stack/paths.ts';
 import { ensureTemporal } from '../../stack/services.ts';
 import { readExpectations } from '../../tracking/past-costs.ts';
 import { listRuns } from '../../tracking/runs.ts';
@@ -40,6 +41,13 @@ const command = (...args: string[]): ReturnType<typeof epsilonflowJson<Answer>> 
 const schedule = (...args: string[]): ReturnType<typeof command> => command('schedule', ...args);
 const create = (file: string, ...args: string[]): ReturnType<typeof command> =>
   schedule('create', file, '--cron', '0 3 1 1 *', ...args);
+
+/** Where the first activity of a firing was done. */
+async function queueOfCompiling(workflowId: string): Promise<string | null | undefined> {
+  const { events } = await client.workflow.getHandle(workflowId).fetchHistory();
+  const scheduled = events!.find((event) => event.activityTaskScheduledEventAttributes);
+  return scheduled!.activityTaskScheduledEventAttributes!.taskQueue!.name;
+}
 
 async function statusOf(name: string): Promise<ScheduleStatus | undefined> {
   return (await listSchedules(client)).find((each) => each.schedule === name);
@@ -86,6 +94,8 @@ it('makes one run of a firing whose process is killed on the way, and a run is l
   expect(first).toMatchObject({ status: 'completed', run: 'nightly/1', errors: [] });
   expect(listRuns().map(({ record }) => `${record.name}/${record.number}`)).toEqual(['nightly/1']);
   expect(Object.keys(readExpectations(listRuns()[0]!.directory)!)).toEqual(['generator']);
+  // Only a worker of this state folder has spec, data and earlier firings.
+  expect(await queueOfCompiling(first.workflowId)).toBe(`control.${readFileSync(statePaths.owner(), 'utf8')}`);
   expect(await experimentsCharged()).toMatchObject([{ entries: { committed: 1, reserved: 0 } }]);
   // What is there is reused, and charged once.
   expect(await fire('nightly', 2, 'completed')).toMatchObject({ run: 'nightly/2' });
