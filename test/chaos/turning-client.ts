@@ -4,6 +4,7 @@
  */
 
 import type { WorkflowClientInterceptor, Client } from '@temporalio/client';
+import type { experimentWorkflow } from '../../workflows/index.ts';
 
 /** A child has asked the server to tell its experiment; the server has told it; the run has handed on to the next. */
 export const moments = ['report: asked', 'report: heard', 'turn: made'] as const;
@@ -15,9 +16,10 @@ const eventsOfARun = 8;
 /** Gives experiments whose names say so a limit of events, for which the command line has no option. */
 export const turnEarly: WorkflowClientInterceptor = {
   start(input, next) {
-    const { args, workflowId } = input.options;
-    const limits = isTurning(workflowId) ? [{ events: eventsOfARun }] : [];
-    return next({ ...input, options: { ...input.options, args: [...args, ...limits] } });
+    const { workflowId } = input.options;
+    const [run, ledgerHead, limits] = input.options.args as Parameters<typeof experimentWorkflow>;
+    const args = [run, ledgerHead, isTurning(workflowId) ? { ...limits, events: eventsOfARun } : limits];
+    return next({ ...input, options: { ...input.options, args } });
   },
 };
 
