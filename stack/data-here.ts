@@ -5,6 +5,7 @@
 
 import { dataNames, type PlannedData } from '../activities/step-queue.ts';
 import { readDigested } from '../datasets/index.ts';
+import { EpsilonflowError } from '../schemas/errors.ts';
 import type { Plan, PlanDataset } from '../schemas/plan.ts';
 import type { Store } from '../store/index.ts';
 import { readRun, runDirectories } from '../tracking/runs.ts';
@@ -17,6 +18,8 @@ export class DataHere {
   private readonly known = new Set<string>();
   /** Digests of what is here. */
   private readonly found = new Set<string>();
+  /** What known runs read and is not found yet: its files may come later. */
+  private readonly sought: PlanDataset[] = [];
 
   /** @param given plans that were compiled on this host: their digests are of what lies here */
   constructor(
@@ -34,15 +37,22 @@ export class DataHere {
     return dataNames([...this.found].map((digest) => ({ digest })));
   }
 
-  /** Looks at runs that have come since the last time. */
+  /**
+   * Looks at runs that have come since the last time, and for files that were not there.
+   *
+   * @throws what the ledger throws that has the secret of digests; nothing is forgotten then
+   */
   async look(): Promise<void> {
     for (const directory of runDirectories()) {
       if (this.known.has(directory)) continue;
       const plan = await this.planOf(directory);
       if (plan === null) continue;
       this.known.add(directory);
-      for (const dataset of privateOnes(plan)) if (await this.isHere(dataset)) this.found.add(dataset.digest);
+      this.sought.push(...privateOnes(plan));
     }
+    if (this.sought.length === 0) return;
+    const secret = await this.datasetSecret();
+    for (const dataset of this.sought.splice(0)) if (await this.isMissing(dataset, secret)) this.sought.push(dataset);
   }
 
   /** Null while the folder holds no run, or its plan can't be had. */
@@ -54,13 +64,17 @@ export class DataHere {
     }
   }
 
-  private async isHere(dataset: PlanDataset): Promise<boolean> {
-    if (this.found.has(dataset.digest)) return true;
+  /** Takes note of data that are here. Other data in their place stay other data; files that can't be read may change. */
+  private async isMissing(dataset: PlanDataset, secret: Buffer): Promise<boolean> {
+    if (this.found.has(dataset.digest)) return false;
     try {
-      return (await readDigested(dataset, await this.datasetSecret())).digest === dataset.digest;
-    } catch {
-      return false;
+      if ((await readDigested(dataset, secret)).digest !== dataset.digest) return false;
+    } catch (error) {
+      return !(error instanceof EpsilonflowError) || error.code === 'DATA_FILE_MISSING';
     }
+    this.found.add(dataset.digest);
+    this.plans.push({ datasets: { [dataset.name]: dataset }, models: {} });
+    return false;
   }
 }
 
