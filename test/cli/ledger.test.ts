@@ -1,7 +1,7 @@
 import { cpSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { beforeAll, describe, expect, it, vi } from 'vitest';
 
 import { withCompileHost } from '../../cli/compile-host.ts';
 import { main } from '../../cli/main.ts';
@@ -10,23 +10,12 @@ import { compile } from '../../compiler/index.ts';
 import { markerName } from '../../privacy/ledger/marker.ts';
 import { openProjectLedger } from '../../stack/project-ledger.ts';
 import { showEpsilon, showRemaining } from '../../tracking/wording.ts';
-import { openWorkspace } from '../compiler/workspace.ts';
+import { workspaceOfTests } from '../compiler/workspace-of-tests.ts';
 import { entry, envelope } from '../privacy/ledger-fixture.ts';
 
-const workspace = openWorkspace();
+const workspace = workspaceOfTests();
 const ledgerFolder = join(workspace.folder, 'ledger');
 const planted = 'the very private words of one person';
-
-Object.assign(process.env, {
-  EPSILONFLOW_HOME: join(workspace.folder, 'state'),
-  EPSILONFLOW_LEDGER_URL: `sqlite:${join(ledgerFolder, 'ledger.db')}`,
-});
-const startedIn = process.cwd();
-process.chdir(workspace.folder);
-afterAll(() => {
-  process.chdir(startedIn);
-  workspace.remove();
-});
 
 interface Outcome {
   code: number;

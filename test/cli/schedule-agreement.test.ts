@@ -1,26 +1,14 @@
 /** What was agreed to for the firings of a schedule binds more than an epsilon by the dataset's name. */
 
-import { join } from 'node:path';
-
-import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import { beforeAll, expect, it, vi } from 'vitest';
 
 import type { ScheduledSpec } from '../../activities/contract.ts';
 import { registerPlan } from '../../cli/registrations.ts';
 import { agreeToFirings, requireAgreed } from '../../cli/schedule-agreement.ts';
 import { compileRun } from '../../cli/show-run.ts';
-import { openWorkspace } from '../compiler/workspace.ts';
+import { workspaceOfTests } from '../compiler/workspace-of-tests.ts';
 
-const workspace = openWorkspace();
-Object.assign(process.env, {
-  EPSILONFLOW_HOME: join(workspace.folder, 'state'),
-  EPSILONFLOW_LEDGER_URL: `sqlite:${join(workspace.folder, 'ledger', 'ledger.db')}`,
-});
-const startedIn = process.cwd();
-process.chdir(workspace.folder);
-afterAll(() => {
-  process.chdir(startedIn);
-  workspace.remove();
-});
+const workspace = workspaceOfTests();
 
 interface Options {
   sensitivity?: string;

@@ -1,25 +1,13 @@
 /** Exact figures of private test records under a waiver: what the ledger knows of them afterwards. */
 
-import { join } from 'node:path';
-
-import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import { beforeAll, expect, it, vi } from 'vitest';
 
 import { compileRun } from '../../cli/show-run.ts';
 import { main } from '../../cli/main.ts';
 import { registerPlan } from '../../cli/registrations.ts';
-import { openWorkspace } from '../compiler/workspace.ts';
+import { workspaceOfTests } from '../compiler/workspace-of-tests.ts';
 
-const workspace = openWorkspace();
-Object.assign(process.env, {
-  EPSILONFLOW_HOME: join(workspace.folder, 'state'),
-  EPSILONFLOW_LEDGER_URL: `sqlite:${join(workspace.folder, 'ledger', 'ledger.db')}`,
-});
-const startedIn = process.cwd();
-process.chdir(workspace.folder);
-afterAll(() => {
-  process.chdir(startedIn);
-  workspace.remove();
-});
+const workspace = workspaceOfTests();
 
 /** A classifier of public data, tested on private records. */
 const spec = (name: string, dataset: string, test: string, extra = ''): string => `version: 1

@@ -1,25 +1,13 @@
 /** What the ledger knows of a corpus that was decontaminated against private records. */
 
-import { join } from 'node:path';
-
-import { afterAll, expect, it, vi } from 'vitest';
+import { expect, it, vi } from 'vitest';
 
 import { main } from '../../cli/main.ts';
 import { registerPlan } from '../../cli/registrations.ts';
 import { compileRun } from '../../cli/show-run.ts';
-import { openWorkspace } from '../compiler/workspace.ts';
+import { workspaceOfTests } from '../compiler/workspace-of-tests.ts';
 
-const workspace = openWorkspace();
-Object.assign(process.env, {
-  EPSILONFLOW_HOME: join(workspace.folder, 'state'),
-  EPSILONFLOW_LEDGER_URL: `sqlite:${join(workspace.folder, 'ledger', 'ledger.db')}`,
-});
-const startedIn = process.cwd();
-process.chdir(workspace.folder);
-afterAll(() => {
-  process.chdir(startedIn);
-  workspace.remove();
-});
+const workspace = workspaceOfTests();
 
 const spec = (
   files = '{ train: train.jsonl, test: test.jsonl }',
