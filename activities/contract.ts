@@ -162,6 +162,8 @@ export interface ExperimentTie {
   child: string;
   /** How often it looks whether the experiment still runs, milliseconds. */
   lookEvery: number;
+  /** How long what has ended waits for more to be told with it, milliseconds; absent: a second. */
+  gatherFor?: number;
 }
 
 /** Signal of a child to its experiment; given twice it counts once. */
@@ -184,6 +186,8 @@ export type StepEnd =
 export interface RunLimits {
   /** Most steps in flight by what they run on; absent: no bound. */
   atATime?: Scheduling['limits'];
+  /** Whether all steps of a child count, also those that wait for others of it; absent: they take over places. */
+  ownPlaces?: boolean;
   /** Events that a run of the workflow may add to what it began with before it continues as new. */
   events: number;
   /** Most nodes of a child. */

@@ -20,9 +20,9 @@ import { control } from './control.ts';
 import { ExperimentRun } from './experiment-run.ts';
 import { workflowFailure } from './failures.ts';
 import { acceptReceipts, admit, type Guard } from './guard.ts';
+import { Places, withOwnPlaces } from './limits.ts';
 import { encodeStates, restoreSchedule, takeTogether } from './scheduler.ts';
 import { laterHead } from './step-end.ts';
-import { resourceOf } from './steps.ts';
 
 /** Bytes that a history may grow by; with the plan that it begins with it stays below Temporal's warning, 10 MB. */
 const mostBytes = 4 * 1024 * 1024;
@@ -179,12 +179,8 @@ export class ChainedRun extends ExperimentRun {
     for (;;) {
       await this.takeOverTwins();
       const room = this.limits.inFlight - this.schedule.counts.running;
-      const free = this.withinLimits(
-        takeTogether(this.schedule, this.limits.batch, (id) => !this.isPaid(id) && !this.isHeld(id)),
-      );
-      const paid = this.withinLimits(
-        [...this.schedule.ready].filter((id) => this.isPaid(id) && !this.isHeld(id)).slice(0, room),
-      ).slice(0, this.limits.paidTogether);
+      const free = this.nextFree();
+      const paid = this.nextPaid(room);
       // A whole batch or all that is there: single ones would cost a child each.
       const isFree = free.length > 0 && free.length <= room;
       if (isFree) starts.push(this.children.startBatch(this.begin(free)));
@@ -204,25 +200,23 @@ export class ChainedRun extends ExperimentRun {
     return this.nodes.get(id)!.charges.length > 0;
   }
 
-  /** Those of the nodes, each after what it needs of them, that the run's limits leave room for. */
-  private withinLimits(ids: readonly string[]): readonly string[] {
-    const { atATime } = this.limits;
-    if (!atATime) return ids;
-    const room = new Map<string, number>(Object.entries(atATime));
-    for (const [id, state] of this.schedule.states) {
-      const resource = state === 'running' ? resourceOf(this.nodes.get(id)!) : null;
-      if (resource !== null && room.has(resource)) room.set(resource, room.get(resource)! - 1);
+  /** Nodes that spend no privacy and hang together, or are ready alike: as many as one child is given. */
+  private nextFree(): readonly string[] {
+    const { limits, schedule, nodes } = this;
+    const takes = (id: string): boolean => !this.isPaid(id) && !this.isHeld(id);
+    if (limits.ownPlaces) return withOwnPlaces(takeTogether(schedule, limits.batch, takes), limits, schedule, nodes);
+    const places = new Places(limits, schedule, nodes);
+    return takeTogether(schedule, limits.batch, takes, (id, before) => places.take(id, before));
+  }
+
+  private nextPaid(room: number): readonly string[] {
+    const { limits, schedule, nodes } = this;
+    const ready = [...schedule.ready].filter((id) => this.isPaid(id) && !this.isHeld(id));
+    if (limits.ownPlaces) {
+      return withOwnPlaces(ready.slice(0, room), limits, schedule, nodes).slice(0, limits.paidTogether);
     }
-    const left = new Set<string>();
-    return ids.filter((id) => {
-      const { needs, ...node } = this.nodes.get(id)!;
-      const resource = resourceOf(node);
-      const most = resource === null ? undefined : room.get(resource);
-      const fits = (most === undefined || most > 0) && !needs.some((need) => left.has(need));
-      if (!fits) left.add(id);
-      else if (most !== undefined) room.set(resource!, most - 1);
-      return fits;
-    });
+    const places = new Places(limits, schedule, nodes);
+    return ready.filter((id) => places.take(id, null)).slice(0, Math.min(room, limits.paidTogether));
   }
 
   private begin(ids: readonly string[]): PlannedNode[] {

@@ -9,6 +9,7 @@ import {
 } from '@temporalio/workflow';
 import type {
   CarriedRun,
+  ExperimentTie,
   PlannedNode,
   PrivateStepInput,
   RunIdentity,
@@ -30,6 +31,9 @@ const itemOf = ({ id, kind }: PlannedNode): string => `- \`${id}\`: ${kind}`;
 
 /** A child looks after its experiment this much less often than the experiment after its children. */
 const lookFactor = 6;
+
+/** Under limits, where what has ended makes place for something else, milliseconds. */
+const shortGathering = 50;
 
 export class Children {
   /** What came to its end and is not yet taken notice of. */
@@ -114,8 +118,10 @@ export class Children {
     return `${this.run.name}/${this.run.number}`;
   }
 
-  private tie(child: string): { child: string; lookEvery: number } {
-    return { child, lookEvery: lookFactor * this.limits.lookEvery };
+  private tie(child: string): ExperimentTie {
+    const { atATime, ownPlaces, lookEvery } = this.limits;
+    const gathering = atATime && !ownPlaces ? { gatherFor: shortGathering } : {};
+    return { child, lookEvery: lookFactor * lookEvery, ...gathering };
   }
 
   private async start<T extends typeof stepBatch | typeof privateStep>(

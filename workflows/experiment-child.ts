@@ -21,8 +21,8 @@ import { laterHead } from './step-end.ts';
 
 export const stepsEndedSignal = defineSignal<[StepReport]>('stepsEnded');
 
-/** How long what has ended waits for more to be told with it, milliseconds. */
-const gatherFor = 1000;
+/** How long what has ended waits for more to be told with it, unless the tie says otherwise, milliseconds. */
+const usualGathering = 1000;
 
 export class ExperimentChild {
   readonly pause: Pause;
@@ -99,6 +99,7 @@ export class ExperimentChild {
 
   private async report(): Promise<void> {
     const experiment = getExternalWorkflowHandle(this.run.workflowId);
+    const { gatherFor = usualGathering } = this.tie;
     while (this.untold.length > 0) {
       if (this.left > 0) await condition(() => this.left === 0, gatherFor);
       const report = { child: this.tie.child, ends: this.untold, ledgerHead: this.ledgerHead };

@@ -34,6 +34,9 @@ const smallBatches = { batch: 500, inFlight: 1_000 };
 /** Of runs that were started before paid nodes started in groups. */
 const ungrouped = { paidTogether: Infinity };
 
+/** Of runs with limits that were started before a step could take over the place of the one before it. */
+const ownPlaces = { ownPlaces: true };
+
 /**
  * @param ledgerHead a row that the ledger held when the run was started; null when it spends no privacy
  * @param limits those that differ from the usual ones
@@ -53,6 +56,7 @@ export async function experimentWorkflow(
     ...usualLimits,
     ...(patched('large-batches') ? {} : smallBatches),
     ...(patched('paid-groups') ? {} : ungrouped),
+    ...(limits.atATime && !patched('places-taken-over') ? ownPlaces : {}),
   };
   const experiment = new ChainedRun(run, ledgerHead, { ...usual, ...limits }, carried);
   setHandler(statusQuery, () => experiment.status());

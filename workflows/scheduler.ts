@@ -167,21 +167,30 @@ function skipDependents(schedule: Schedule, of: string, because: string, skipped
 
 /**
  * Ready nodes, and after each of them those that need nothing else but what is taken already, so that one child can run
- * all of it; at most `most`. Twins, and what `takes` refuses, are left out.
+ * all of it; at most `most`. Twins, and what `takes` or `fits` refuses, are left out.
+ *
+ * @param fits asked once of each node that would be taken; `before` is the last taken of what it needs, null when it is ready
  */
-export function takeTogether(schedule: Schedule, most: number, takes: (id: string) => boolean): string[] {
+export function takeTogether(
+  schedule: Schedule,
+  most: number,
+  takes: (id: string) => boolean,
+  fits: (id: string, before: string | null) => boolean = () => true,
+): string[] {
   const { ready, missing, dependents, twins, states } = schedule;
   const taken = new Set<string>();
   const left = new Map<string, number>();
-  const take = (id: string): void => {
-    const pending = [id];
+  const take = (first: string): void => {
+    const pending: [id: string, before: string | null][] = [[first, null]];
     for (let next = pending.pop(); next !== undefined && taken.size < most; next = pending.pop()) {
-      taken.add(next);
-      for (const dependent of dependents.get(next) ?? []) {
+      const [id, before] = next;
+      if (!fits(id, before)) continue;
+      taken.add(id);
+      for (const dependent of dependents.get(id) ?? []) {
         if (states.get(dependent) !== 'waiting' || twins.has(dependent) || !takes(dependent)) continue;
         const still = (left.get(dependent) ?? missing.get(dependent)!) - 1;
         left.set(dependent, still);
-        if (still === 0) pending.push(dependent);
+        if (still === 0) pending.push([dependent, id]);
       }
     }
   };
