@@ -20,7 +20,8 @@ import { showEpsilon } from '../tracking/wording.ts';
 import { requireRecords } from './authority.ts';
 import type { ControlActivities, ReservedBudget, RunIdentity } from './contract.ts';
 import { keepRun, offerLogs } from './log-sharing.ts';
-import { nodeOf, recordCompleted } from './run-step.ts';
+import { recordCompleted } from './run-step.ts';
+import { nodeOf } from './step-inputs.ts';
 import {
   closeWorkFolder,
   createNoiseKey,

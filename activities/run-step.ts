@@ -4,60 +4,39 @@
  */
 
 import { Context } from '@temporalio/activity';
-import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import { keyLost } from '../privacy/ledger/index.ts';
 import type { OpenedArtifact } from '../schemas/artifact.ts';
-import { errorCodes, type ErrorCode } from '../schemas/error-codes.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import { failpoint } from '../schemas/failpoints.ts';
 import type { Plan, PlanNode, StepKind } from '../schemas/plan.ts';
 import { isPaidBy } from '../store/index.ts';
 import { doorOf, readsPrivate } from '../tracking/door.ts';
 import { lineageOf } from '../schemas/lineage.ts';
-import type { StepActivities, StepOutcome, StepReceipt, StepRequest } from './contract.ts';
-import { stepError } from './errors.ts';
+import type { StepActivities, StepOutcome, StepRequest } from './contract.ts';
 import { checkedProofs, takeAuthority, type Authority } from './authority.ts';
 import { takeOverCheckpoint, whileSharing } from './checkpoint-sharing.ts';
-import { JobCancelled, type JobInput, type StepOutput } from './job.ts';
-import { clearProgress, writeProgress } from './live-progress.ts';
+import type { JobInput } from './job.ts';
+import { inTurn } from './job-slots.ts';
+import { clearProgress } from './live-progress.ts';
 import { encodeProcess, thisProcess } from './process-identity.ts';
 import { whileSendingLogs } from './log-sharing.ts';
-import { openStepLog } from './step-log.ts';
+import { nodeOf, openInputs, payersOf } from './step-inputs.ts';
+import { superviseStep } from './step-process.ts';
 import { located } from './step-queue.ts';
-import { JobFailed, superviseJob } from './supervise-job.ts';
 import {
   claimWorkFolder,
-  countCrash,
   destroyWorkFolder,
   dropClaim,
   privateWorkFolder,
   publicWorkFolder,
-  writeClaim,
   type WorkFolder,
 } from './work-folder.ts';
 import { logEvents, runDirectory, type WorkerParts } from './worker-parts.ts';
 
-/** A step whose process dies by itself so often is given up: the next time would be no better. */
-const mostCrashes = 3;
-
-/** Jobs of this worker that are running; a worker that shuts down stops them. */
-const running = new Set<AbortController>();
-let shuttingDown = false;
-
-/** How long a job may take to write its checkpoint and end, milliseconds: a step that is asked to stop, and all of them when the worker is. */
-const stepGrace = 7_000;
-const shutdownGrace = 30_000;
-
-/** Asks every running job to write a checkpoint and end; their activities then fail in a way that is tried again. */
-export function stopRunningJobs(): void {
-  shuttingDown = true;
-  for (const controller of running) controller.abort(shutdownGrace);
-}
-
 /** One activity type a step kind, so that Temporal's pages and limits tell them apart. */
 export function createStepActivities(parts: WorkerParts): StepActivities {
   const run = (request: StepRequest): Promise<StepOutcome> =>
-    whileSendingLogs(parts, request, () => inTurn(parts, () => runStep(parts, request)));
+    inTurn(parts.slots, () => whileSendingLogs(parts, request, () => runStep(parts, request)));
   return {
     pretrain: run,
     decontaminate: run,
@@ -67,32 +46,6 @@ export function createStepActivities(parts: WorkerParts): StepActivities {
     measure: run,
     compare: run,
   };
-}
-
-/** Does a step when there is a place for its job among those of its device. */
-async function inTurn<T>({ slots }: WorkerParts, work: () => Promise<T>): Promise<T> {
-  const activity = Context.current();
-  const free = slots?.[activity.info.taskQueue.split('.')[0]!];
-  if (!free) return work();
-  const controller = new AbortController();
-  const abort = (): void => controller.abort();
-  activity.cancellationSignal.addEventListener('abort', abort, { once: true });
-  if (activity.cancellationSignal.aborted || shuttingDown) abort();
-  running.add(controller);
-  let giveBack: () => void;
-  try {
-    giveBack = await free.take(controller.signal);
-  } catch {
-    throw interruption(activity);
-  } finally {
-    running.delete(controller);
-    activity.cancellationSignal.removeEventListener('abort', abort);
-  }
-  try {
-    return await work();
-  } finally {
-    giveBack();
-  }
 }
 
 /**
@@ -143,12 +96,6 @@ async function runStep(parts: WorkerParts, request: StepRequest): Promise<StepOu
     clearProgress(runDirectory(request.run), node.slug);
   }
 }
-
-export const nodeOf = (plan: Plan, id: string): PlanNode => {
-  const node = lineageOf(plan).node(id);
-  if (!node) throw new EpsilonflowError('INSTANCE_UNKNOWN', `The plan ${plan.digest.slice(0, 12)} holds no ${id}.`);
-  return node;
-};
 
 async function takeWorkFolder(
   node: PlanNode,
@@ -226,121 +173,6 @@ function logSharing(plan: Plan, { run, nodeId: node }: StepRequest, failure: unk
   logEvents(run, plan, [
     failure === null ? { type: 'checkpoint-sent', time, node } : { type: 'checkpoint-unsent', time, node, code },
   ]);
-}
-
-async function superviseStep(
-  plan: Plan,
-  input: JobInput,
-  request: StepRequest,
-  work: WorkFolder,
-  authority: Authority | null,
-): Promise<StepOutput> {
-  const { node } = input;
-  const { run } = request;
-  const activity = Context.current();
-  const door = doorOf(plan, node);
-  const logFile = await openStepLog(request.run, node);
-  const controller = new AbortController();
-  const abort = (): void => controller.abort(shuttingDown ? shutdownGrace : stepGrace);
-  if (activity.cancellationSignal.aborted || shuttingDown) abort();
-  activity.cancellationSignal.addEventListener('abort', abort, { once: true });
-  running.add(controller);
-  const free = (): Promise<void> => Promise.resolve();
-  let written = '';
-  try {
-    return await superviseJob({
-      input,
-      logFile,
-      signal: controller.signal,
-      hooks: {
-        started: (job) =>
-          writeClaim(work, {
-            worker: thisProcess(),
-            job,
-            taskToken: activity.info.base64TaskToken,
-            nodeId: node.id,
-            workflowId: run.workflowId,
-            attempt: activity.info.attempt,
-          }),
-        alive: (progress) => {
-          const told = progress && door.progress(progress);
-          activity.heartbeat(told);
-          // Private records: writing again what is there already would tell of each microbatch.
-          const line = JSON.stringify(told);
-          if (told && line !== written) writeProgress(runDirectory(run), node, told);
-          written = line;
-        },
-        metrics: (points) =>
-          logEvents(
-            run,
-            plan,
-            points.map((point) => ({ type: 'metric', node: node.id, ...point })),
-          ),
-        announceStep: authority?.announceStep ?? free,
-        checkFence: authority?.checkFence ?? free,
-      },
-    });
-  } catch (error) {
-    if (error instanceof JobFailed) throw stepError(error.fault, door, logFile);
-    if (error instanceof JobCancelled) throw interruption(activity);
-    if (error instanceof EpsilonflowError && ['JOB_CRASHED', 'OUT_OF_MEMORY'].includes(error.code)) {
-      giveUpAfterCrashes(error, await countCrash(work, run.workflowId), logFile);
-    }
-    throw error;
-  } finally {
-    running.delete(controller);
-    activity.cancellationSignal.removeEventListener('abort', abort);
-  }
-}
-
-/** A stopped job is either cancelled for good, or its worker shuts down and another goes on. */
-function interruption(activity: Context): Error {
-  if (activity.cancellationSignal.aborted && !shuttingDown) return new CancelledFailure('The step was cancelled.');
-  return ApplicationFailure.create({
-    type: 'WORKER_STOPPED' satisfies ErrorCode,
-    message: 'The worker was stopped; the step goes on from its checkpoint when a worker is there again.',
-  });
-}
-
-function giveUpAfterCrashes(error: EpsilonflowError, crashes: number, logFile: string): void {
-  if (crashes < mostCrashes) return;
-  throw ApplicationFailure.create({
-    type: error.code,
-    nonRetryable: true,
-    message: `${error.message} That was time number ${crashes}, so it is given up.`,
-    details: [{ hint: `${errorCodes[error.code].remedy} Its log is ${logFile}, on the worker's host.` }],
-  });
-}
-
-/** @throws EpsilonflowError INPUT_MISSING */
-async function openInputs(parts: WorkerParts, plan: Plan, node: PlanNode): Promise<Record<string, OpenedArtifact[]>> {
-  const opened: Record<string, OpenedArtifact[]> = {};
-  for (const [role, input] of Object.entries(node.inputs)) {
-    if (!('nodes' in input)) continue;
-    opened[role] = [];
-    for (const id of input.nodes) {
-      const artifact = await parts.store.lookup(nodeOf(plan, id).key);
-      if (!artifact) {
-        throw new EpsilonflowError(
-          'INPUT_MISSING',
-          `${node.id} reads the result of ${id}, which is not whole in the store.`,
-          {
-            hint: 'It was removed or damaged. Run the spec again: only what is missing is made anew.',
-          },
-        );
-      }
-      // The artifact may have been made under another plan, where its node had another name.
-      opened[role].push({ ...artifact, nodeId: id });
-    }
-  }
-  return opened;
-}
-
-function payersOf(inputs: Record<string, OpenedArtifact[]>, receipts: readonly StepReceipt[]): string[] {
-  const behind = Object.values(inputs).flatMap((artifacts) =>
-    artifacts.flatMap(({ manifest }) => manifest.paidBy ?? []),
-  );
-  return [...new Set([...behind, ...receipts.map(({ entryId }) => entryId)])].sort();
 }
 
 export function recordCompleted(

@@ -313,6 +313,13 @@ export const errorCodes = define({
     summary: 'The worker of an attempt was stopped; the step goes on later.',
     remedy: 'Start a worker again: `epsilonflow worker`, or `epsilonflow run SPEC`.',
   },
+  WORKER_BUSY: {
+    exit: 1,
+    retryable: true,
+    summary: 'A worker was given a step while all its places for jobs were taken; the step went back to its queue.',
+    remedy:
+      'Nothing is to be done: the step starts where a place is free. More workers, or `--jobs`, make more places.',
+  },
   JOB_CRASHED: {
     exit: 1,
     retryable: true,

@@ -22,7 +22,7 @@ import { createActivities } from '../activities/index.ts';
 import { JobSlots } from '../activities/job-slots.ts';
 import { offerAllLogs } from '../activities/log-sharing.ts';
 import { recoverDeadAttempts } from '../activities/recovery.ts';
-import { stopRunningJobs } from '../activities/run-step.ts';
+import { stopRunningJobs } from '../activities/step-process.ts';
 import { dataQueue, type PlannedData } from '../activities/step-queue.ts';
 import type { WorkerParts } from '../activities/worker-parts.ts';
 import { ledgerSecret } from '../privacy/ledger/index.ts';
@@ -34,6 +34,7 @@ import { openStore } from '../store/index.ts';
 import { folderQueue, taskQueues } from '../workflows/task-queues.ts';
 import { DataHere } from './data-here.ts';
 import { pinnedTo, takeNewRuns } from './deployment.ts';
+import { jobWorkerOptions } from './job-worker.ts';
 import { remembersLedgers } from './ledger-heads.ts';
 import { ledgerUrl, sharedStoreUrl, statePaths, stateRoot } from './paths.ts';
 import { holdLedger } from './project-ledger.ts';
@@ -59,6 +60,9 @@ export interface WorkerSettings {
 /** A running job has 30 s to write its checkpoint; what it reports then must still reach Temporal. */
 const shutdownGraceTime = '45 seconds';
 
+/** Activities of the control queue at a time. */
+const lightWork = 20;
+
 /** How often it is looked for runs that were started on this host, milliseconds. */
 const lookEvery = 2_000;
 
@@ -79,13 +83,13 @@ export async function runWorker({ queues, jobs, data = [], deployment, onReady }
   const devices = queues.filter((queue) => queue !== 'control');
   const shown = workerParts(ledger.use);
   const dataHere = new DataHere(data, shown);
-  const slots = Object.fromEntries(devices.map((device) => [device, new JobSlots(jobs)]));
-  const parts = { ...shown, dataHere: dataHere.plans, slots };
+  const slots: WorkerParts['slots'] = Object.fromEntries(devices.map((device) => [device, new JobSlots(jobs)]));
+  const parts: WorkerParts = { ...shown, dataHere: dataHere.plans, slots };
   // An older copy of the ledger is refused before any task is taken.
   if (remembersLedgers()) await parts.ledger();
   const recovered = await recoverDeadAttempts(client, parts);
   const shared = { connection, namespace: temporal.namespace, activities: createActivities(parts) };
-  const create = workerMaker(shared, jobs, deployment);
+  const create = workerMaker(shared, { jobs, slots }, deployment);
   const served = new StepQueues(create);
   const serveData = async (): Promise<void> => {
     await dataHere.look();
@@ -123,28 +127,28 @@ export async function runWorker({ queues, jobs, data = [], deployment, onReady }
 /** Makes what takes the tasks of a queue. */
 function workerMaker(
   shared: Pick<WorkerOptions, 'connection' | 'namespace' | 'activities'>,
-  jobs: number,
+  { jobs, slots }: { jobs: number; slots: NonNullable<WorkerParts['slots']> },
   deployment: string | undefined,
 ): (taskQueue: string) => Promise<Worker> {
-  return async (taskQueue) =>
-    Worker.create({
-      ...shared,
-      shutdownGraceTime,
-      taskQueue,
-      ...(taskQueue === taskQueues.control
-        ? {
-            workflowBundle: await cachedWorkflowBundle(),
-            maxConcurrentActivityTaskExecutions: 20,
-            maxCachedWorkflows: 200,
-            // Activities of any version do the work of all: only workflow code is replayed.
-            ...(deployment === undefined ? {} : { workerDeploymentOptions: pinnedTo(deployment) }),
-          }
-        : {
-            maxConcurrentActivityTaskExecutions: jobs,
-            // How soon a job hears that it is asked to stop.
-            maxHeartbeatThrottleInterval: '2 seconds',
-          }),
-    });
+  return async (taskQueue) => {
+    const base = { ...shared, shutdownGraceTime, taskQueue };
+    const places = slots[taskQueue.split('.')[0]!];
+    if (places) return Worker.create({ ...base, ...jobWorkerOptions(places) });
+    if (taskQueue !== taskQueues.control) {
+      return Worker.create({ ...base, maxConcurrentActivityTaskExecutions: jobs });
+    }
+    return Worker.create({ ...base, ...(await controlOptions(deployment)) });
+  };
+}
+
+async function controlOptions(deployment: string | undefined): Promise<Partial<WorkerOptions>> {
+  return {
+    workflowBundle: await cachedWorkflowBundle(),
+    maxConcurrentActivityTaskExecutions: lightWork,
+    maxCachedWorkflows: 200,
+    // Activities of any version do the work of all: only workflow code is replayed.
+    ...(deployment === undefined ? {} : { workerDeploymentOptions: pinnedTo(deployment) }),
+  };
 }
 
 /** What fails is tried again at the next time. */

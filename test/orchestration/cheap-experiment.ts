@@ -18,7 +18,9 @@ import type {
 import { errorScopes } from '../../activities/error-scope.ts';
 import { withMappedErrors } from '../../activities/errors.ts';
 import { createActivities } from '../../activities/index.ts';
-import { nodeOf, recordCompleted } from '../../activities/run-step.ts';
+import { inTurn, JobSlots } from '../../activities/job-slots.ts';
+import { recordCompleted } from '../../activities/run-step.ts';
+import { nodeOf } from '../../activities/step-inputs.ts';
 import { logEvents, type WorkerParts } from '../../activities/worker-parts.ts';
 import { attributesOfRun } from '../../cli/search-attributes.ts';
 import { limitsOf, workflowOptions } from '../../cli/start-run.ts';
@@ -26,6 +28,7 @@ import { jsonDigest } from '../../schemas/canonical-json.ts';
 import { planDigest } from '../../schemas/plan-digest.ts';
 import type { Scheduling } from '../../schemas/scheduling.ts';
 import type { Plan, PlanNode, StepKind } from '../../schemas/plan.ts';
+import { jobWorkerOptions } from '../../stack/job-worker.ts';
 import { holdLedger } from '../../stack/project-ledger.ts';
 import { statePaths } from '../../stack/paths.ts';
 import { ensureTemporal, stopServices } from '../../stack/services.ts';
@@ -42,6 +45,7 @@ export interface MadeUpNode {
   kind?: StepKind;
   /** Charged to a dataset of this name. */
   paidBy?: string;
+  device?: 'gpu';
 }
 
 /** Called by each attempt of a step. */
@@ -61,6 +65,8 @@ export interface CheapWorld {
    * @param instead in place of the project's own activities
    */
   work(step: CheapStep, concurrency?: number, instead?: Partial<ControlActivities>): Promise<{ stop(): Promise<void> }>;
+  /** Workers of one host, whose queues share places for jobs, until `stop` is called. */
+  takeJobs(queues: readonly string[], step: CheapStep, places?: number): Promise<{ stop(): Promise<void> }>;
   /** Saves the plan and takes a run's number. */
   claim(plan: Plan): Promise<RunIdentity>;
   start(plan: Plan, limits?: Partial<RunLimits>, scheduling?: Scheduling): Promise<StartedExperiment>;
@@ -83,7 +89,7 @@ export function madeUpPlan(name: string, nodes: readonly MadeUpNode[], failure: 
   return { ...plan, digest: planDigest(plan) };
 }
 
-const planNode = ({ id, needs = [], kind = 'generate', paidBy }: MadeUpNode): PlanNode =>
+const planNode = ({ id, needs = [], kind = 'generate', paidBy, device }: MadeUpNode): PlanNode =>
   ({
     id,
     slug: id.replaceAll(/[^a-z0-9]+/g, '-').replace(/-$/, ''),
@@ -100,12 +106,13 @@ const planNode = ({ id, needs = [], kind = 'generate', paidBy }: MadeUpNode): Pl
     waivers: [],
     position: { file: 'made-up.yaml', line: 1, column: 1 },
     cached: null,
+    ...(device && { device }),
     ...(paidBy && { privacy: { dataset: paidBy, mechanism: { kind: 'dp-sgd' }, digest: 'made up' } }),
   }) as unknown as PlanNode;
 
 /** Does what the activity of a step does before and after its work, without store and process. */
 function stepActivities(parts: WorkerParts, step: CheapStep): StepActivities {
-  const run = async (request: StepRequest): Promise<StepOutcome> => {
+  const perform = async (request: StepRequest): Promise<StepOutcome> => {
     const plan = await parts.store.loadPlan(request.run.planDigest);
     const node = nodeOf(plan, request.nodeId);
     logEvents(request.run, plan, [{ type: 'node-started', time: Date.now(), node: node.id, attempt: 1 }]);
@@ -115,6 +122,7 @@ function stepActivities(parts: WorkerParts, step: CheapStep): StepActivities {
     recordCompleted(plan, request, node, outcome);
     return outcome;
   };
+  const run = (request: StepRequest): Promise<StepOutcome> => inTurn(parts.slots, () => perform(request));
   return {
     pretrain: run,
     decontaminate: run,
@@ -151,9 +159,40 @@ export async function openCheapWorld(
     writeRun({ ...run, specFile: plan.spec.file, startedAt: new Date().toISOString() }, '');
     return run;
   };
+  const runAll = (workers: readonly Worker[]): { stop(): Promise<void> } => {
+    const running = Promise.all(workers.map((worker) => worker.run()));
+    return {
+      stop: async () => {
+        for (const worker of workers) if (worker.getState() === 'RUNNING') worker.shutdown();
+        await running;
+      },
+    };
+  };
   return {
     client,
     claim,
+    takeJobs: async (queues, step, count = 1) => {
+      const places = new JobSlots(count);
+      const activities = withMappedErrors(
+        stepActivities({ ...parts, slots: { cpu: places } }, step),
+        errorScopes(parts),
+      );
+      // On one connection only one worker may serve a queue.
+      const own = await NativeConnection.connect({ address });
+      const options = {
+        connection: own,
+        activities,
+        ...jobWorkerOptions(places),
+        shutdownForceTime: '10 seconds',
+      } as const;
+      const { stop } = runAll(await Promise.all(queues.map((taskQueue) => Worker.create({ ...options, taskQueue }))));
+      return {
+        stop: async () => {
+          await stop();
+          await own.close();
+        },
+      };
+    },
     work: async (step, concurrency = 20, instead = {}) => {
       const activities: ControlActivities & StepActivities = {
         ...createActivities(parts),
@@ -168,17 +207,10 @@ export async function openCheapWorld(
         maxHeartbeatThrottleInterval: '200 milliseconds',
         shutdownForceTime: '10 seconds',
       } as const;
-      const workers = [
+      return runAll([
         await Worker.create({ ...shared, taskQueue: taskQueues.control, workflowBundle: bundle }),
         await Worker.create({ ...shared, taskQueue: taskQueues.cpu }),
-      ];
-      const running = Promise.all(workers.map((worker) => worker.run()));
-      return {
-        stop: async () => {
-          for (const worker of workers) if (worker.getState() === 'RUNNING') worker.shutdown();
-          await running;
-        },
-      };
+      ]);
     },
     start: async (plan, limits = {}, scheduling = {}) => {
       const run = await claim(plan);
