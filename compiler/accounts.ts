@@ -37,7 +37,15 @@ export function plannedEpsilon(
   delta: number,
   { compose }: Pick<CompileHost, 'compose'>,
 ): number {
-  const events = mechanismEvents(chargesTo(account, nodes).map(({ charge }) => charge));
+  return epsilonOf(chargesTo(account, nodes), delta, { compose });
+}
+
+function epsilonOf(
+  charges: readonly PendingCharge[],
+  delta: number,
+  { compose }: Pick<CompileHost, 'compose'>,
+): number {
+  const events = mechanismEvents(charges.map(({ charge }) => charge));
   return events.length === 0 ? 0 : compose(events, delta).epsilon;
 }
 
@@ -48,14 +56,14 @@ export function planAccount(
   host: CompileHost,
 ): PlanAccount {
   const { delta, budget } = dataset.privacy!;
-  const charges = chargesTo(account, nodes).map(({ charge }) => charge);
+  const charges = chargesTo(account, nodes);
   return {
     before: figures?.before ?? null,
-    experiment: plannedEpsilon(account, nodes, delta, host),
+    experiment: epsilonOf(charges, delta, host),
     after: figures?.after ?? null,
     budget: figures === undefined ? (budget?.epsilon ?? null) : figures.budget,
     delta,
-    unbounded: charges.filter(({ mechanism }) => mechanism.kind === 'unbounded').length,
+    unbounded: charges.filter(({ charge }) => charge.mechanism.kind === 'unbounded').length,
     unboundedBefore: figures?.unboundedBefore ?? null,
     rule: figures?.rule ?? null,
   };

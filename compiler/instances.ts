@@ -1,6 +1,6 @@
 /** @file From steps to nodes: one for each combination of the axes that a step uses. */
 
-import { jsonDigest } from '../schemas/canonical-json.ts';
+import { AlikeMappings, canonicalJson, TextDigest } from '../schemas/canonical-json.ts';
 import type { JsonValue, Plan, PlanInput, PlanNode } from '../schemas/plan.ts';
 import { isExpression, parseExpression } from './expressions.ts';
 import type { FaultList } from './faults.ts';
@@ -9,8 +9,8 @@ import type { Combination, Matrix } from './matrix.ts';
 import { instanceId, slugger } from './naming.ts';
 import { NodeContext, type Instance, type Resources } from './node-context.ts';
 import { withDefaults } from './schema-defaults.ts';
-import { type Source, type SourceEntry, type SourceScalar, toPlain } from './source.ts';
-import { checkParameters } from './spec-schema.ts';
+import { sharedPlain, type Source, type SourceEntry, type SourceScalar, toPlain } from './source.ts';
+import { ParameterCheck } from './spec-schema.ts';
 import type { InputTemplate, StepTemplate } from './steps.ts';
 
 /** More instances than this are taken for a mistake. */
@@ -50,6 +50,9 @@ class InstanceBuilder {
   readonly #groups = new Map<string, Map<string, Instance[]>>();
   readonly #slug = slugger();
   readonly #varying = new Map<Source, boolean>();
+  readonly #check = new ParameterCheck();
+  readonly #plain = sharedPlain();
+  readonly #texts = { content: new AlikeMappings(), params: new AlikeMappings(), inputs: new AlikeMappings() };
   readonly #axisOfExpression = new Map<SourceScalar, number | undefined>();
   /** Steps that lack instances because of faults; what needs those is not to blame. */
   readonly #faulty = new Set<string>();
@@ -80,8 +83,8 @@ class InstanceBuilder {
     const { axes } = this.#matrix;
     const values = new Map(step.axes.map((axis, place) => [axis, combination[place]!]));
     const source = this.#substitute(step.with, values);
-    const plain = toPlain(source);
-    if (!checkParameters(step.kind, source, plain, this.#faults)) return undefined;
+    const plain = this.#plain(source) as { [name: string]: JsonValue };
+    if (!this.#check.check(step.kind, source, plain, this.#faults)) return undefined;
 
     if (step.faulty) return undefined;
 
@@ -105,9 +108,10 @@ class InstanceBuilder {
     );
     const id = instanceId(step.name, shownAxes);
     const { inputs: roles } = kinds[step.kind];
-    const params = Object.fromEntries(
-      Object.entries(withDefaults(step.kind, plain) as { [key: string]: JsonValue }).filter(([key]) => !(key in roles)),
-    );
+    const params: { [name: string]: JsonValue } = {};
+    for (const [name, value] of Object.entries(withDefaults(step.kind, plain))) {
+      if (!(name in roles)) params[name] = value;
+    }
     const node = {
       id,
       slug: this.#slug(id),
@@ -251,24 +255,30 @@ class InstanceBuilder {
 
   /** Digest of kind, version, parameters, mechanism, reruns and the digests of the inputs; names and places are not in it. */
   #contentKey({ step, kind, kindVersion, params, inputs, privacy, release }: PlanNode): string {
-    const { datasets, models } = this.#resources;
-    const keys = Object.entries(inputs).map(([role, input]) => {
-      if ('dataset' in input) return [role, { dataset: datasets.get(input.dataset)!.digest }] as const;
-      if ('model' in input) return [role, { model: models.get(input.model)!.digest }] as const;
-      return [role, { nodes: input.nodes.map((id) => this.#byId.get(id)!.node.key) }] as const;
-    });
     const nonces = this.#reruns.filter((rerun) => rerun.step === step).map(({ nonce }) => nonce);
     const withoutDp = privacy === undefined || privacy.mechanism.kind === 'unbounded';
-    return jsonDigest({
-      kind,
-      kindVersion,
-      // Settings of DP training are read only where there is a mechanism; memory changes sums in their last
-      // bits at most, and what is repeated with another has noise of its own.
-      params: { ...params, memory: undefined, ...(withoutDp && { dp: undefined }) },
-      inputs: Object.fromEntries(keys),
-      mechanism: privacy?.digest,
-      release: release?.digest,
-      reruns: nonces.length > 0 ? nonces : undefined,
-    });
+    // Settings of DP training are read only where there is a mechanism; memory changes sums in their last
+    // bits at most, and what is repeated with another has noise of its own.
+    const isKeyed = (name: string): boolean => name !== 'memory' && !(withoutDp && name === 'dp');
+    const texts = this.#texts;
+    const content = {
+      kind: canonicalJson(kind),
+      kindVersion: canonicalJson(kindVersion),
+      params: texts.params.textOf(params, (name, value) => (isKeyed(name) ? texts.params.valueOf(value) : undefined)),
+      inputs: texts.inputs.textOf(inputs, (_role, input) => this.#inputText(input as PlanInput)),
+      mechanism: privacy && canonicalJson(privacy.digest),
+      release: release && canonicalJson(release.digest),
+      reruns: nonces.length > 0 ? canonicalJson(nonces) : undefined,
+    };
+    const digest = new TextDigest();
+    digest.add(texts.content.textOf(content, (_name, text) => text as string | undefined));
+    return digest.hex();
+  }
+
+  #inputText(input: PlanInput): string {
+    const { datasets, models } = this.#resources;
+    if ('dataset' in input) return canonicalJson({ dataset: datasets.get(input.dataset)!.digest });
+    if ('model' in input) return canonicalJson({ model: models.get(input.model)!.digest });
+    return canonicalJson({ nodes: input.nodes.map((id) => this.#byId.get(id)!.node.key) });
   }
 }

@@ -5,6 +5,7 @@ import { mechanismEvent } from '../privacy/ledger/admission.ts';
 import { sealMechanism } from '../privacy/ledger/receipt.ts';
 import type {
   DiscreteLaplaceMechanism,
+  Mechanism,
   NodeCharge,
   NodePrivacy,
   PlanDataset,
@@ -28,6 +29,7 @@ export interface TrainingRequest {
 export class MechanismPlanner {
   readonly #host: CompileHost;
   readonly #known = new Map<string, NodePrivacy>();
+  readonly #releases = new Map<string, NodePrivacy<DiscreteLaplaceMechanism>>();
 
   constructor(host: CompileHost) {
     this.#host = host;
@@ -51,6 +53,13 @@ export class MechanismPlanner {
    * @throws EpsilonflowError ARGUMENT_INVALID for an epsilon out of the accountant's range.
    */
   release(dataset: PlanDataset, epsilon: number): NodePrivacy<DiscreteLaplaceMechanism> {
+    const key = `${dataset.name}/${epsilon}`;
+    const release = this.#releases.get(key) ?? this.#makeRelease(dataset, epsilon);
+    this.#releases.set(key, release);
+    return release;
+  }
+
+  #makeRelease(dataset: PlanDataset, epsilon: number): NodePrivacy<DiscreteLaplaceMechanism> {
     const { delta } = dataset.privacy!;
     const mechanism: DiscreteLaplaceMechanism = { kind: 'discrete-laplace', scale: 1 / epsilon, sensitivity: 1 };
     const composed = this.#host.compose([mechanismEvent(mechanism)!], delta);
@@ -103,5 +112,14 @@ export class MechanismPlanner {
 }
 
 /** The DP mechanisms of some charges, as the accountant takes them. */
-export const mechanismEvents = (charges: Iterable<NodeCharge>): MechanismEvent[] =>
-  mergeEvents([...charges].flatMap(({ mechanism }) => mechanismEvent(mechanism) ?? []));
+export function mechanismEvents(charges: Iterable<NodeCharge>): MechanismEvent[] {
+  // Instances share their mechanisms.
+  const times = new Map<Mechanism, number>();
+  for (const { mechanism } of charges) times.set(mechanism, (times.get(mechanism) ?? 0) + 1);
+  return mergeEvents(
+    [...times].flatMap(([mechanism, count]) => {
+      const event = mechanismEvent(mechanism);
+      return event === null ? [] : { ...event, count: event.count * count };
+    }),
+  );
+}

@@ -33,6 +33,17 @@ export function resolve(schema: Schema): Schema {
   return whole;
 }
 
+const resolvedProperties = new WeakMap<Schema, [name: string, property: Schema][]>();
+
+function propertiesOf(schema: Schema, properties: Record<string, Schema>): [name: string, property: Schema][] {
+  let list = resolvedProperties.get(schema);
+  if (list === undefined) {
+    list = Object.entries(properties).map(([name, property]) => [name, resolve(property)]);
+    resolvedProperties.set(schema, list);
+  }
+  return list;
+}
+
 const filledDefaults = new WeakMap<Schema, JsonValue>();
 
 /** What stands where a property is left out, itself filled in; undefined when it has no default. Not to be changed. */
@@ -50,14 +61,27 @@ function defaultOf(property: Schema): JsonValue | undefined {
  * Fills in what the schema gives as default, deep into mappings. The schema is the only place where a default stands.
  *
  * @param definition name of the definition that `value` is an instance of, such as a step kind.
+ * @param value mappings in it that are the same object are filled in once: they are not to be changed, nor is what comes out.
  */
-export function withDefaults(definition: string, value: JsonValue): JsonValue {
-  return fill(definitions[definition]!, value);
+export function withDefaults(definition: string, value: Mapping): Mapping {
+  return filledMapping(definitions[definition]!, value) as Mapping;
 }
 
-function fill(unresolved: Schema, value: JsonValue): JsonValue {
-  const schema = resolve(unresolved);
+type Mapping = { [name: string]: JsonValue };
+
+const filledValues = new WeakMap<Schema, WeakMap<object, JsonValue>>();
+
+/** One result for each value, since instances share most of theirs. */
+function fill(schema: Schema, value: JsonValue): JsonValue {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
+  let known = filledValues.get(schema);
+  if (known === undefined) filledValues.set(schema, (known = new WeakMap()));
+  let filled = known.get(value);
+  if (filled === undefined) known.set(value, (filled = filledMapping(resolve(schema), value)));
+  return filled;
+}
+
+function filledMapping(schema: Schema, value: Mapping): JsonValue {
   if (schema.anyOf !== undefined) {
     const branch = schema.anyOf.map(resolve).find(({ type, oneOf }) => type === 'object' || oneOf !== undefined);
     return branch === undefined ? value : fill(branch, value);
@@ -69,8 +93,7 @@ function fill(unresolved: Schema, value: JsonValue): JsonValue {
   }
   if (schema.properties === undefined) return value;
   const filled: { [key: string]: JsonValue } = {};
-  for (const [key, unresolvedProperty] of Object.entries(schema.properties)) {
-    const property = resolve(unresolvedProperty);
+  for (const [key, property] of propertiesOf(schema, schema.properties)) {
     const there = key in value ? fill(property, value[key]!) : defaultOf(property);
     if (there !== undefined) filled[key] = there;
   }

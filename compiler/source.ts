@@ -249,6 +249,24 @@ export function toPlain(source: Source): JsonValue {
   return Object.fromEntries([...source.entries].map(([key, { value }]) => [key, toPlain(value)]));
 }
 
+/** {@link toPlain} that gives one value for each tree, however often it is asked: trees of instances share parts. Not to be changed. */
+export function sharedPlain(): (source: Source) => JsonValue {
+  const known = new WeakMap<Source, JsonValue>();
+  const plain = (source: Source): JsonValue => {
+    if (source.type === 'scalar') return source.value;
+    let value = known.get(source);
+    if (value === undefined) {
+      value =
+        source.type === 'list'
+          ? source.items.map(plain)
+          : Object.fromEntries([...source.entries].map(([key, entry]) => [key, plain(entry.value)]));
+      known.set(source, value);
+    }
+    return value;
+  };
+  return plain;
+}
+
 /** The value under a key of a mapping; undefined when it isn't there or the source is no mapping. */
 export const child = (source: Source | undefined, key: string): Source | undefined =>
   source?.type === 'map' ? source.entries.get(key)?.value : undefined;

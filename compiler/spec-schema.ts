@@ -74,13 +74,68 @@ export function checkSpec(root: Source, faults: FaultList): void {
   }
 }
 
-/**
- * Checks the parameters of one instance after its expressions were replaced.
- *
- * @param source the parameters' tree, for the places of faults.
- * @param plain `toPlain(source)`.
- */
-export function checkParameters(kind: StepKind, source: Source, plain: JsonValue, faults: FaultList): boolean {
+type Parameters = { [name: string]: JsonValue };
+
+/** Keywords by which a mapping is valid when its keys are those of another valid one, and each of its values is. */
+const byValue = [
+  'title',
+  'description',
+  'markdownDescription',
+  'type',
+  'additionalProperties',
+  'required',
+  'properties',
+];
+
+const isByValue = (kind: StepKind): boolean => Object.keys(definitions[kind]!).every((word) => byValue.includes(word));
+
+/** Checks parameters of the instances of one spec: what was found valid once is not looked at again. */
+export class ParameterCheck {
+  /** Keys that go together, by kind. */
+  readonly #keys = new Map<StepKind, Set<string>>();
+  readonly #values = new Map<string, Set<JsonValue>>();
+
+  /**
+   * Checks the parameters of one instance after its expressions were replaced.
+   *
+   * @param source the parameters' tree, for the places of faults.
+   * @param plain `toPlain(source)`; mappings and lists in it that are the same object are the same value.
+   */
+  check(kind: StepKind, source: Source, plain: Parameters, faults: FaultList): boolean {
+    if (this.#isKnown(kind, plain)) return true;
+    if (!checkParameters(kind, source, plain, faults)) return false;
+    if (isByValue(kind)) this.#remember(kind, plain);
+    return true;
+  }
+
+  #isKnown(kind: StepKind, plain: Parameters): boolean {
+    const names = Object.keys(plain);
+    if (this.#keys.get(kind)?.has(names.join()) !== true) return false;
+    return names.every((name) => {
+      const values = this.#valuesOf(kind, name);
+      const value = plain[name]!;
+      if (values.has(value)) return true;
+      const isValid = validator(`#/definitions/${kind}/properties/${name}`)(value);
+      if (isValid) values.add(value);
+      return isValid;
+    });
+  }
+
+  #remember(kind: StepKind, plain: Parameters): void {
+    const keys = this.#keys.get(kind) ?? new Set();
+    this.#keys.set(kind, keys.add(Object.keys(plain).join()));
+    for (const [name, value] of Object.entries(plain)) this.#valuesOf(kind, name).add(value);
+  }
+
+  #valuesOf(kind: StepKind, name: string): Set<JsonValue> {
+    const key = `${kind}.${name}`;
+    let values = this.#values.get(key);
+    if (values === undefined) this.#values.set(key, (values = new Set()));
+    return values;
+  }
+}
+
+function checkParameters(kind: StepKind, source: Source, plain: Parameters, faults: FaultList): boolean {
   const validate = validator(`#/definitions/${kind}`);
   if (validate(plain)) return true;
   // Which keys there are doesn't depend on axes: checkSpec has told of unknown and missing ones.

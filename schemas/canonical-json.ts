@@ -59,13 +59,65 @@ export function canonicalJson(value: unknown): string {
 
 /** sha256 over the canonical JSON, hex. Typed interfaces are JSON too, hence `object`. */
 export function jsonDigest(value: JsonValue | object): string {
-  let long: Hash | undefined;
-  let chunk = '';
-  write(value, (piece) => {
-    chunk += piece;
-    if (chunk.length < CHUNK) return;
-    long = (long ?? createHash('sha256')).update(chunk);
-    chunk = '';
-  });
-  return long === undefined ? hash('sha256', chunk) : long.update(chunk).digest('hex');
+  const digest = new TextDigest();
+  write(value, (piece) => digest.add(piece));
+  return digest.hex();
+}
+
+/** sha256 over a text that is given in pieces; none of them begins or ends within a character. */
+export class TextDigest {
+  #long: Hash | undefined;
+  #chunk = '';
+
+  add(piece: string): void {
+    this.#chunk += piece;
+    if (this.#chunk.length < CHUNK) return;
+    this.#long = (this.#long ?? createHash('sha256')).update(this.#chunk);
+    this.#chunk = '';
+  }
+
+  hex(): string {
+    return this.#long === undefined ? hash('sha256', this.#chunk) : this.#long.update(this.#chunk).digest('hex');
+  }
+}
+
+/**
+ * Canonical JSON of many mappings that are alike: values that are the same object are written once, so they may not be
+ * changed meanwhile.
+ */
+export class AlikeMappings {
+  readonly #texts = new Map<object, string>();
+  #names: readonly string[] = [];
+  #sorted: readonly string[] = [];
+
+  /** Canonical JSON of a value; undefined for undefined. */
+  valueOf(value: unknown): string | undefined {
+    if (typeof value !== 'object' || value === null) return value === undefined ? undefined : canonicalJson(value);
+    let text = this.#texts.get(value);
+    if (text === undefined) this.#texts.set(value, (text = canonicalJson(value)));
+    return text;
+  }
+
+  /** Canonical JSON of a mapping; `valueOf` gives the texts of its values. */
+  textOf(
+    mapping: object,
+    valueOf = (_name: string, value: unknown): string | undefined => this.valueOf(value),
+  ): string {
+    let text = '';
+    for (const name of this.#sortedNames(mapping)) {
+      const value = valueOf(name, (mapping as Record<string, unknown>)[name]);
+      if (value !== undefined) text += `${text === '' ? '' : ','}${quoted(name)}:${value}`;
+    }
+    return `{${text}}`;
+  }
+
+  /** Those of the mapping before, where the names are the same. */
+  #sortedNames(mapping: object): readonly string[] {
+    const names = Object.keys(mapping);
+    if (names.length !== this.#names.length || names.some((name, place) => name !== this.#names[place])) {
+      this.#names = names;
+      this.#sorted = names.toSorted();
+    }
+    return this.#sorted;
+  }
 }
