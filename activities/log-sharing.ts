@@ -3,6 +3,7 @@
 import { open } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { inParallel } from '../schemas/in-parallel.ts';
 import { lineageOf } from '../schemas/lineage.ts';
 import type { SharedLogs } from '../store/index.ts';
 import { isRun, runDirectories, writeRun } from '../tracking/runs.ts';
@@ -10,6 +11,7 @@ import { collectEvents, sendEvents } from '../tracking/shared-log.ts';
 import type { RunIdentity, StepRequest } from './contract.ts';
 import { readProgress } from './live-progress.ts';
 import { openStepLog } from './step-log.ts';
+import { troubles } from './troubles.ts';
 import { runDirectory, type WorkerParts } from './worker-parts.ts';
 
 /** How often what a step says is sent while it runs, milliseconds. */
@@ -17,6 +19,11 @@ const sendEvery = 5_000;
 
 /** As much of the end of a step's log as is sent. */
 const mostLogBytes = 256 * 1024;
+
+/** Runs of which logs are sent at a time. */
+const sentTogether = 4;
+
+const unsent = 'Logs of runs do not reach the shared store, so that other machines do not see them';
 
 /** A run that was started on another host has its folder there: the host that keeps its log makes one of its own. */
 export async function keepRun({ store }: Pick<WorkerParts, 'store'>, run: RunIdentity): Promise<void> {
@@ -39,14 +46,15 @@ export async function offerLogs(
   { store }: Pick<WorkerParts, 'store'>,
   run: Pick<RunIdentity, 'name' | 'number'>,
 ): Promise<void> {
-  if (store.logs !== null) await sendEvents(runDirectory(run), run, store.logs).catch(() => undefined);
+  const { logs } = store;
+  if (logs !== null) await troubles.watch(unsent, () => sendEvents(runDirectory(run), run, logs));
 }
 
 /** Sends what this host logged of any run and could not send when it did. */
 export async function offerAllLogs({ store }: Pick<WorkerParts, 'store'>): Promise<void> {
-  for (const directory of store.logs === null ? [] : runDirectories()) {
-    await offerLogs({ store }, { name: basename(dirname(directory)), number: Number(basename(directory)) });
-  }
+  await inParallel(sentTogether, store.logs === null ? [] : runDirectories(), (directory) =>
+    offerLogs({ store }, { name: basename(dirname(directory)), number: Number(basename(directory)) }),
+  );
 }
 
 /**
@@ -88,7 +96,7 @@ export async function whileSendingLogs<T>(
 async function repeat(ended: AbortSignal, send: () => Promise<void>): Promise<void> {
   while (!ended.aborted) {
     await sleep(sendEvery, undefined, { signal: ended }).catch(() => undefined);
-    if (!ended.aborted) await send().catch(() => undefined);
+    if (!ended.aborted) await troubles.watch(unsent, send);
   }
 }
 

@@ -9,6 +9,7 @@ import type { ErrorCode } from '../schemas/error-codes.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import { decodeProcess, isProcessAlive, killProcess } from './process-identity.ts';
 import { isAnyClosed } from '../privacy/ledger/index.ts';
+import { inParallel } from '../schemas/in-parallel.ts';
 import {
   closeWorkFolder,
   deadClaims,
@@ -16,9 +17,14 @@ import {
   dropClaim,
   keptRecordCounts,
   privateWorkFolders,
+  readClaim,
+  type OwnedFolder,
 } from './work-folder.ts';
 import type { WorkerParts } from './worker-parts.ts';
 import { workflowState } from './workflow-states.ts';
+
+/** Folders of steps that are looked at at a time. */
+const lookedAtTogether = 8;
 
 /** @returns ids of the nodes whose attempts were given back to Temporal */
 export async function recoverDeadAttempts(
@@ -52,23 +58,33 @@ export async function recoverDeadAttempts(
 /**
  * Destroys noise keys and checkpoints of entries that are committed or were released, whatever became of their runs, and
  * of runs that have ended without closing their steps: terminated ones. A run that Temporal does not know may be another
- * server's, or go on when it is started again.
+ * server's, or go on when it is started again. What a living attempt holds is left to the next time.
+ *
+ * @throws the first failure, after all folders were looked at
  */
-async function closeEndedSteps(client: Client, ledger: WorkerParts['ledger']): Promise<void> {
-  for (const { work, workflowId, stepWorkflowId, receipts } of await privateWorkFolders()) {
-    if (receipts.length > 0 && (await isAnyClosed(await ledger(), receipts).catch(ifUnknown))) {
-      await destroyWorkFolder(work);
-      continue;
-    }
-    // A step may outlive its experiment, to commit what it has done.
-    const states = await Promise.all(
-      [workflowId, ...(stepWorkflowId === null ? [] : [stepWorkflowId])].map((id) => workflowState(client, id)),
-    );
-    if (states[0] === 'unknown' || states.includes('open')) continue;
-    // Nobody will release them now. What had records is of use to whoever looks into an older copy of the ledger.
-    const hadRecords = (await keptRecordCounts(work)).size > 0;
-    await (hadRecords ? closeWorkFolder(work) : destroyWorkFolder(work));
+export async function closeEndedSteps(client: Client, ledger: WorkerParts['ledger']): Promise<void> {
+  const failures: unknown[] = [];
+  await inParallel(lookedAtTogether, await privateWorkFolders(), (folder) =>
+    closeIfEnded(client, ledger, folder).catch((error: unknown) => void failures.push(error)),
+  );
+  if (failures.length > 0) throw failures[0];
+}
+
+async function closeIfEnded(client: Client, ledger: WorkerParts['ledger'], folder: OwnedFolder): Promise<void> {
+  const { work, workflowId, stepWorkflowId, receipts } = folder;
+  const claim = await readClaim(work.directory);
+  if (claim !== null && isProcessAlive(claim.worker)) return;
+  if (receipts.length > 0 && (await isAnyClosed(await ledger(), receipts).catch(ifUnknown))) {
+    return destroyWorkFolder(work);
   }
+  // A step may outlive its experiment, to commit what it has done.
+  const states = await Promise.all(
+    [workflowId, ...(stepWorkflowId === null ? [] : [stepWorkflowId])].map((id) => workflowState(client, id)),
+  );
+  if (states[0] === 'unknown' || states.includes('open')) return;
+  // Nobody will release them now. What had records is of use to whoever looks into an older copy of the ledger.
+  const hadRecords = (await keptRecordCounts(work)).size > 0;
+  await (hadRecords ? closeWorkFolder(work) : destroyWorkFolder(work));
 }
 
 /** Entries of a ledger that this one is not. */

@@ -196,9 +196,11 @@ export async function keptRecordCounts(work: WorkFolder): Promise<Map<string, nu
   return counts;
 }
 
+export type OwnedFolder = Owner & { work: WorkFolder };
+
 /** Folders of private steps, with whose they are. */
-export async function privateWorkFolders(): Promise<({ work: WorkFolder } & Owner)[]> {
-  const found: ({ work: WorkFolder } & Owner)[] = [];
+export async function privateWorkFolders(): Promise<OwnedFolder[]> {
+  const found: OwnedFolder[] = [];
   for (const id of await readdir(root()).catch(ifAbsent<string[]>([]))) {
     const work = folder(id);
     const owner = await readFile(ownerFile(work.directory), 'utf8').catch(ifAbsent(null));

@@ -3,12 +3,17 @@
  * here and held against its digest.
  */
 
+import { existsSync } from 'node:fs';
 import { dataNames, type PlannedData } from '../activities/step-queue.ts';
-import { readDigested } from '../datasets/index.ts';
+import { troubles } from '../activities/troubles.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import type { Plan, PlanDataset } from '../schemas/plan.ts';
 import type { Store } from '../store/index.ts';
 import { readRun, runDirectories } from '../tracking/runs.ts';
+import { digestHere } from './digest-here.ts';
+
+/** How long data that can't be read are left alone, milliseconds: to read them may take long. */
+const readAgainAfter = 60_000;
 
 export class DataHere {
   /** Given ones and what was found in addition, with places on this host. */
@@ -20,6 +25,8 @@ export class DataHere {
   private readonly found = new Set<string>();
   /** What known runs read and is not found yet: its files may come later. */
   private readonly sought: PlanDataset[] = [];
+  /** By digest, when files that could not be read are read again. */
+  private readonly readAgainAt = new Map<string, number>();
 
   /** @param given plans that were compiled on this host: their digests are of what lies here */
   constructor(
@@ -66,14 +73,20 @@ export class DataHere {
 
   /** Takes note of data that are here. Other data in their place stay other data; files that can't be read may change. */
   private async isMissing(dataset: PlanDataset, secret: Buffer): Promise<boolean> {
-    if (this.found.has(dataset.digest)) return false;
+    const { name, digest, files } = dataset;
+    if (this.found.has(digest)) return false;
+    const isThere = Object.values(files).every(({ path }) => existsSync(path));
+    if (!isThere || Date.now() < (this.readAgainAt.get(digest) ?? 0)) return true;
     try {
-      if ((await readDigested(dataset, secret)).digest !== dataset.digest) return false;
+      if ((await digestHere(dataset, secret)) !== digest) return false;
     } catch (error) {
-      return !(error instanceof EpsilonflowError) || error.code === 'DATA_FILE_MISSING';
+      if (error instanceof EpsilonflowError && error.code === 'DATA_FILE_MISSING') return true;
+      this.readAgainAt.set(digest, Date.now() + readAgainAfter);
+      troubles.note(`Steps on dataset ${name} are not taken here, for its files could not be read`, error);
+      return true;
     }
-    this.found.add(dataset.digest);
-    this.plans.push({ datasets: { [dataset.name]: dataset }, models: {} });
+    this.found.add(digest);
+    this.plans.push({ datasets: { [name]: dataset }, models: {} });
     return false;
   }
 }

@@ -21,9 +21,10 @@ import {
 import { createActivities } from '../activities/index.ts';
 import { JobSlots } from '../activities/job-slots.ts';
 import { offerAllLogs } from '../activities/log-sharing.ts';
-import { recoverDeadAttempts } from '../activities/recovery.ts';
+import { closeEndedSteps, recoverDeadAttempts } from '../activities/recovery.ts';
 import { stopRunningJobs } from '../activities/step-process.ts';
 import { dataQueue, type PlannedData } from '../activities/step-queue.ts';
+import { troubles } from '../activities/troubles.ts';
 import type { WorkerParts } from '../activities/worker-parts.ts';
 import { ledgerSecret } from '../privacy/ledger/index.ts';
 import { sharedSecret } from '../privacy/shared-noise-key.ts';
@@ -69,6 +70,9 @@ const lookEvery = 2_000;
 /** How often logs that could not be sent are sent, milliseconds. */
 const sendLogsEvery = 60_000;
 
+/** How often keys and checkpoints of steps that ended elsewhere are looked for, milliseconds. */
+const closeEvery = 60_000;
+
 /**
  * Runs until SIGTERM or SIGINT; running jobs then write a checkpoint and go on in the next worker.
  *
@@ -95,6 +99,7 @@ export async function runWorker({ queues, jobs, data = [], deployment, onReady }
     await dataHere.look();
     await served.serve(devices.flatMap((device) => dataHere.names().map((name) => dataQueue(device, name))));
   };
+  const closeEnded = (): Promise<void> => closeEndedSteps(client, parts.ledger);
   const stopped = new AbortController();
   const shutDown = (): void => {
     stopRunningJobs();
@@ -109,9 +114,10 @@ export async function runWorker({ queues, jobs, data = [], deployment, onReady }
   process.on('SIGTERM', shutDown);
   process.on('SIGINT', shutDown);
   onReady({ address: temporal.address, namespace: temporal.namespace, queues: served.names(), recovered });
-  if (hasDataQueues) void repeat(serveData, lookEvery, stopped.signal);
-  void offerAllLogs(parts).catch(() => undefined);
-  void repeat(() => offerAllLogs(parts), sendLogsEvery, stopped.signal);
+  if (hasDataQueues) void repeat(unserved, serveData, lookEvery, stopped.signal);
+  void troubles.watch(unsent, () => offerAllLogs(parts));
+  void repeat(unsent, () => offerAllLogs(parts), sendLogsEvery, stopped.signal);
+  void repeat(unclosed, closeEnded, closeEvery, stopped.signal);
   try {
     await served.ended;
   } finally {
@@ -151,11 +157,15 @@ async function controlOptions(deployment: string | undefined): Promise<Partial<W
   };
 }
 
-/** What fails is tried again at the next time. */
-async function repeat(work: () => Promise<void>, every: number, stopped: AbortSignal): Promise<void> {
+const unserved = 'Steps on private data of new runs are not taken here';
+const unsent = 'Logs of runs are not sent';
+const unclosed = 'Noise keys of steps that ended on other machines stay here';
+
+/** What fails is told, and tried again at the next time. @param meaning of a failure, for people */
+async function repeat(meaning: string, work: () => Promise<void>, every: number, stopped: AbortSignal): Promise<void> {
   while (!stopped.aborted) {
     await sleep(every, undefined, { signal: stopped }).catch(() => undefined);
-    if (!stopped.aborted) await work().catch(() => undefined);
+    if (!stopped.aborted) await troubles.watch(meaning, work);
   }
 }
 

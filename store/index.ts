@@ -13,7 +13,7 @@ import { SharedLogs } from './shared-logs.ts';
 import { SharedPlans } from './shared-plans.ts';
 
 export { findGarbage, removeGarbage, type Garbage, type Wanted } from './garbage.ts';
-export { type SharedLogs } from './shared-logs.ts';
+export type { LogRange, SharedLogs } from './shared-logs.ts';
 export { newestCheckpoint, type SharedCheckpoints } from './shared-checkpoints.ts';
 export type { RunRegistry } from './run-registry.ts';
 export { ArtifactStore, isPaidBy, type Artifacts, type UnpublishedManifest } from './artifacts.ts';

@@ -70,12 +70,17 @@ export class ObjectStorage {
     });
   }
 
-  /** All below a prefix, sorted by name. */
-  async list(prefix: string): Promise<StoredObject[]> {
+  /**
+   * All below a prefix, sorted by name.
+   *
+   * @param after leaves out names up to this one
+   */
+  async list(prefix: string, after?: string): Promise<StoredObject[]> {
     const { paginateListObjectsV2 } = await import('@aws-sdk/client-s3');
     return this.call('listing', async (client) => {
       const found: StoredObject[] = [];
-      const pages = paginateListObjectsV2({ client }, { Bucket: this.bucket, Prefix: this.prefix + prefix });
+      const from = after === undefined ? {} : { StartAfter: this.prefix + after };
+      const pages = paginateListObjectsV2({ client }, { Bucket: this.bucket, Prefix: this.prefix + prefix, ...from });
       for await (const { Contents = [] } of pages) {
         for (const { Key = '', Size = 0, ETag = '', LastModified } of Contents) {
           // Servers over a file system list folders, too.
@@ -83,6 +88,19 @@ export class ObjectStorage {
           const modified = LastModified?.getTime() ?? 0;
           found.push({ name: Key.slice(this.prefix.length), bytes: Size, etag: ETag, modified });
         }
+      }
+      return found;
+    });
+  }
+
+  /** Names of the folders in a folder, which ends with a slash. */
+  async folders(folder: string): Promise<string[]> {
+    const { paginateListObjectsV2 } = await import('@aws-sdk/client-s3');
+    const Prefix = this.prefix + folder;
+    return this.call('listing', async (client) => {
+      const found: string[] = [];
+      for await (const page of paginateListObjectsV2({ client }, { Bucket: this.bucket, Prefix, Delimiter: '/' })) {
+        for (const common of page.CommonPrefixes ?? []) found.push(common.Prefix!.slice(Prefix.length, -1));
       }
       return found;
     });

@@ -8,7 +8,7 @@ import { mkdir, open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Plan } from '../schemas/plan.ts';
 import { writeDurably } from '../store/disk.ts';
-import type { SharedLogs } from '../store/index.ts';
+import type { LogRange, SharedLogs } from '../store/index.ts';
 import { passEvents, type Passed } from './door.ts';
 import { appendEvents, decodeEvents, eventLog, type RunEvent } from './events.ts';
 
@@ -21,6 +21,9 @@ interface NamedRun {
 const outbox = (runDirectory: string): string => join(runDirectory, 'shared-log');
 const sentFile = (runDirectory: string): string => join(outbox(runDirectory), 'sent');
 const seenFile = (runDirectory: string): string => join(outbox(runDirectory), 'seen.json');
+
+/** Folders whose others were looked through as a whole since this process began. */
+const lookedThrough = new Set<string>();
 
 /** By folder and purpose, what goes on: a second call waits and finds nothing left to do. */
 const turns = new Map<string, Promise<void>>();
@@ -62,19 +65,25 @@ export const collectEvents = (
 ): Promise<void> =>
   inTurn(`collect ${runDirectory}`, async () => {
     const seen = readSeen(runDirectory);
+    if (!lookedThrough.has(runDirectory)) for (const range of Object.values(seen)) range.start = 0;
     const segments = await logs.eventsElsewhere(run, seen);
+    lookedThrough.add(runDirectory);
     if (segments.length === 0) return;
-    for (const { host, end, lines } of segments) {
+    for (const { host, start, end, lines } of segments) {
       appendEvents(runDirectory, passEvents(plan, decodeEvents(lines.toString('utf8'))));
-      seen[host] = Math.max(seen[host] ?? 0, end);
+      seen[host] = { start, end: Math.max(seen[host]?.end ?? 0, end) };
     }
     await mkdir(outbox(runDirectory), { recursive: true });
     await writeDurably(seenFile(runDirectory), JSON.stringify(seen));
   });
 
-function readSeen(runDirectory: string): Record<string, number> {
+/** By host, the last segment that was taken. */
+function readSeen(runDirectory: string): Record<string, LogRange> {
   if (!existsSync(seenFile(runDirectory))) return {};
-  return JSON.parse(readFileSync(seenFile(runDirectory), 'utf8')) as Record<string, number>;
+  const seen = JSON.parse(readFileSync(seenFile(runDirectory), 'utf8')) as Record<string, LogRange | number>;
+  // Earlier versions kept the end alone.
+  const ranges = Object.entries(seen).map(([host, of]) => [host, typeof of === 'number' ? { start: 0, end: of } : of]);
+  return Object.fromEntries(ranges) as Record<string, LogRange>;
 }
 
 async function wholeLines(path: string, start: number): Promise<Buffer> {

@@ -18,11 +18,13 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { takeAuthority, type Authority } from '../../activities/authority.ts';
 import { createBudgetActivities } from '../../activities/budget.ts';
 import type { StepOutcome } from '../../activities/contract.ts';
-import { recoverDeadAttempts } from '../../activities/recovery.ts';
+import { closeEndedSteps, recoverDeadAttempts } from '../../activities/recovery.ts';
 import { createStepActivities } from '../../activities/run-step.ts';
 import {
+  claimWorkFolder,
   createNoiseKey,
   destroyWorkFolder,
+  dropClaim,
   hasNoiseKey,
   keepRecordCount,
   keptRecordCounts,
@@ -498,5 +500,40 @@ describe('a worker that starts', () => {
     const left = [...folders].filter(([, folder]) => existsSync(folder)).map(([id]) => id);
     expect(left).toEqual(['going', 'paused', 'unknown']);
     expect(existsSync(join(folders.get('going')!, 'noise.key'))).toBe(true);
+  });
+
+  it('looks on while it runs, and leaves alone what a living attempt holds', async () => {
+    const receipts = await reserve(generator);
+    await activities.openPrivateStep(run, receipts, null);
+    const work = privateWorkFolder(receipts);
+    const { tokens } = (await takeAuthority(parts, generator, receipts, 1))!;
+    const claim = { taskToken: 'attempt', nodeId: generator.id, workflowId: run.workflowId, attempt: 1 };
+    await claimWorkFolder(work, claim);
+    const look = (): Promise<void> => closeEndedSteps(clientOf({ [run.workflowId]: 'RUNNING' }), parts.ledger);
+    // On another host, whose attempt has taken over.
+    await ledger.commit(receipts[0]!, tokens[0]!, null);
+    await look();
+    expect(await hasNoiseKey(work)).toBe(true);
+    await dropClaim(work, claim.taskToken);
+    await look();
+    expect(existsSync(work.directory)).toBe(false);
+  });
+
+  it('looks at all folders, also where one can not be asked about', async () => {
+    const states = { ended: 'TERMINATED', later: 'TERMINATED' };
+    const client = clientOf(states);
+    const folders = ['asked', ...Object.keys(states)].map((workflowId) => {
+      const receipts = [
+        { entryId: `e-${workflowId}`, workflowId, dataset: 'people', nodeKey: 'k', mechanismDigest: 'm' },
+      ];
+      return { workflowId, receipts, work: privateWorkFolder(receipts) };
+    });
+    for (const { work, receipts } of folders) await createNoiseKey(work, receipts);
+    const { getHandle } = client.workflow;
+    client.workflow.getHandle = ((id: string) =>
+      id === 'asked' ? { describe: () => Promise.reject(new Error('no answer')) } : getHandle(id)) as typeof getHandle;
+    await expect(closeEndedSteps(client, parts.ledger)).rejects.toThrow('no answer');
+    const left = folders.filter(({ work }) => existsSync(work.directory)).map(({ workflowId }) => workflowId);
+    expect(left).toEqual(['asked']);
   });
 });

@@ -1,11 +1,14 @@
-import { renameSync } from 'node:fs';
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { beforeAll, expect, it } from 'vitest';
+import { gzipSync } from 'node:zlib';
+import { beforeAll, expect, it, vi } from 'vitest';
 import { located } from '../../activities/step-queue.ts';
 import { withCompileHost } from '../../cli/compile-host.ts';
 import { compile } from '../../compiler/index.ts';
 import type { Plan } from '../../schemas/plan.ts';
+import { readDigested } from '../../datasets/index.ts';
 import { DataHere } from '../../stack/data-here.ts';
+import { digestHere } from '../../stack/digest-here.ts';
 import { ledgerSecret } from '../../privacy/ledger/index.ts';
 import { ledgerUrl } from '../../stack/paths.ts';
 import { writeRun } from '../../tracking/runs.ts';
@@ -71,4 +74,42 @@ it('looks again when the ledger was away', async () => {
   isAway = false;
   await here.look();
   expect(here.names()).toHaveLength(1);
+});
+
+it('reads data in a thread, to the same digest or error', async () => {
+  const [dataset, secret] = [plan.datasets['letters']!, await ledgerSecret(ledgerUrl())];
+  expect(await digestHere(dataset, secret)).toBe((await readDigested(dataset, secret)).digest);
+  const train = { ...dataset.files.train!, path: '/absent' };
+  await expect(digestHere({ ...dataset, files: { train } }, secret)).rejects.toMatchObject({
+    code: 'DATA_FILE_MISSING',
+  });
+});
+
+it('says once what can not be read, and reads it again a minute later', async () => {
+  const said = vi.spyOn(console, 'error').mockImplementation(() => undefined);
+  const content = readFileSync(join(workspace.folder, 'private.jsonl'));
+  const file = workspace.write('packed.jsonl.gz', 'nothing that was packed');
+  const { letters } = plan.datasets;
+  const packed = { ...letters!.files.train!, path: file, compression: 'gzip' } as const;
+  const store = {
+    loadPlan: () => Promise.resolve({ ...plan, datasets: { letters: { ...letters!, files: { train: packed } } } }),
+  };
+  const here = new DataHere([], { store, datasetSecret: () => ledgerSecret(ledgerUrl()) });
+  await here.look();
+  writeFileSync(file, gzipSync(content));
+  await here.look();
+  expect(here.names()).toEqual([]);
+  expect(said.mock.calls.flat()).toEqual([
+    expect.stringMatching(
+      / DATA_UNREADABLE: Steps on dataset letters are not taken here, .* It is tried again by itself\.$/,
+    ),
+  ]);
+  said.mockRestore();
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 61_000 });
+  try {
+    await here.look();
+    expect(here.names()).toHaveLength(1);
+  } finally {
+    vi.useRealTimers();
+  }
 });
