@@ -4,7 +4,7 @@ import type { Client } from '@temporalio/client';
 import { queueOf } from '../activities/step-queue.ts';
 import type { Plan } from '../schemas/plan.ts';
 import { sharedStoreUrl } from '../stack/paths.ts';
-import type { RunSummary } from '../tracking/events.ts';
+import type { RunSummary } from '../tracking/run-summary.ts';
 
 export interface AwaitedWorker {
   node: string;
@@ -46,7 +46,21 @@ async function isServed({ workflowService, options: { namespace } }: Client, nam
   });
 }
 
-export const describeAwaited = ({ node, queue, datasets }: AwaitedWorker): string =>
-  datasets.length > 0
-    ? `${node}: waits for a free worker that has dataset ${datasets.join(' and ')}: epsilonflow worker --data SPEC`
-    : `${node}: waits for a free worker of the queue ${queue}: epsilonflow worker --queues ${queue}`;
+/** A line for each queue, by its name: many instances may wait in one. */
+export function describeAwaited(steps: readonly AwaitedWorker[]): Map<string, string> {
+  const byQueue = new Map<string, AwaitedWorker[]>();
+  for (const step of steps) {
+    const waiting = byQueue.get(step.queue);
+    if (waiting) waiting.push(step);
+    else byQueue.set(step.queue, [step]);
+  }
+  return new Map([...byQueue].map(([queue, waiting]) => [queue, describeQueue(waiting)]));
+}
+
+function describeQueue([first, ...others]: readonly AwaitedWorker[]): string {
+  const { node, queue, datasets } = first!;
+  const who = others.length === 0 ? node : `${node} and ${others.length} more`;
+  return datasets.length > 0
+    ? `${who}: waits for a free worker that has dataset ${datasets.join(' and ')}: epsilonflow worker --data SPEC`
+    : `${who}: waits for a free worker of the queue ${queue}: epsilonflow worker --queues ${queue}`;
+}

@@ -29,6 +29,9 @@ const styles = {
 } as const;
 type Style = keyof typeof styles;
 
+/** Styles text, or leaves it as it is. */
+export type Paint = (style: Style, text: string) => string;
+
 /** Whether a stream shows colours: a terminal, unless NO_COLOR is set (https://no-color.org). */
 function hasColour(stream: NodeJS.WriteStream): boolean {
   if (process.env['NO_COLOR']) return false;

@@ -16,7 +16,7 @@ import { ensureServices, type Services } from '../stack/services.ts';
 import { writeDurably } from '../store/disk.ts';
 import { openStore } from '../store/index.ts';
 import { recordFiring } from '../tracking/firings.ts';
-import { writeExpectations } from '../tracking/past-costs.ts';
+import { shareExpectations, writeExpectations } from '../tracking/past-costs.ts';
 import { ledgerHeadFile, listRuns, writeRun, type RunFolder } from '../tracking/runs.ts';
 import { estimatePlan, expectationsOf } from './estimate.ts';
 import { compareWithRecords } from './ledger-records.ts';
@@ -84,6 +84,7 @@ async function prepare(
     const expected = await estimatePlan(compiled).catch(() => null);
     if (expected) writeExpectations(directory, expectationsOf(expected));
     writeRun(record, specText);
+    await shareExpectations({ directory, record }, openStore()).catch(() => undefined);
     failpoint('firing: written');
     recordFiring(schedule, firing, { end: 'run', run: nameOf({ directory, record }) });
     return firingOf(client, { directory, record });

@@ -6,12 +6,13 @@ import { join } from 'node:path';
 import { linksFile } from '../activities/worker-parts.ts';
 import { errorCodes, type ErrorCode } from '../schemas/error-codes.ts';
 import type { Plan } from '../schemas/plan.ts';
-import { serviceStatuses, type TemporalService } from '../stack/services.ts';
+import { serviceStatuses, type Services, type TemporalService } from '../stack/services.ts';
 import { namedServer } from '../stack/temporal-connection.ts';
 import { openStore } from '../store/index.ts';
-import { readEvents, stateOf, summariseRun, type RunSummary } from '../tracking/events.ts';
+import { readEvents } from '../tracking/events.ts';
+import { stateOf, summariseRun, type RunSummary } from '../tracking/run-summary.ts';
 import { resultTable } from '../tracking/report.ts';
-import type { PublishedLinks } from '../tracking/publish.ts';
+import { publicAddress, type PublishedLinks } from '../tracking/publish.ts';
 import type { RunFolder } from '../tracking/runs.ts';
 import { printLine, shortPath, styled } from './output.ts';
 
@@ -42,8 +43,24 @@ export function linksOf({ directory, record }: RunFolder, temporal: TemporalPage
   };
 }
 
-export const workflowUrl = ({ uiUrl, namespace }: TemporalPages, workflowId: string): string | null =>
+const workflowUrl = ({ uiUrl, namespace }: TemporalPages, workflowId: string): string | null =>
   uiUrl && `${uiUrl}/namespaces/${namespace}/workflows/${encodeURIComponent(workflowId)}`;
+
+export type LiveLink = readonly [title: string, address: string];
+
+/** Where a run can be looked at while it goes on: its page of the tracker is there once something was published. */
+export function liveLinks({ directory, record }: RunFolder, { temporal, mlflow }: Services): () => LiveLink[] {
+  const workflow = workflowUrl(temporal, record.workflowId);
+  let published: string | null = null;
+  return () => {
+    published ??= readLinks(directory)?.run ?? null;
+    const tracker = published ?? (mlflow && publicAddress(mlflow.uri));
+    return [
+      ...(workflow === null ? [] : [['Temporal', workflow] as const]),
+      ...(tracker === null ? [] : [['MLflow', tracker] as const]),
+    ];
+  };
+}
 
 function readLinks(directory: string): PublishedLinks | null {
   try {

@@ -11,7 +11,7 @@ import {
 import type { ScheduledSpec } from '../activities/contract.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import { ensureTemporal } from '../stack/services.ts';
-import { stateOf } from '../tracking/events.ts';
+import { stateOf } from '../tracking/run-summary.ts';
 import { type FiringFault, forgetFirings, readFirings } from '../tracking/firings.ts';
 import { listRuns, type RunFolder } from '../tracking/runs.ts';
 import { taskQueues } from '../workflows/task-queues.ts';

@@ -5,14 +5,16 @@ import type { Plan } from '../schemas/plan.ts';
 import { ensureServices } from '../stack/services.ts';
 import { ensureWorker } from '../stack/worker-process.ts';
 import { withCompileHost } from './compile-host.ts';
-import { writeExpectations } from '../tracking/past-costs.ts';
-import { estimatePlan, expectationsOf, startLine } from './estimate.ts';
+import { openStore } from '../store/index.ts';
+import { shareExpectations, writeExpectations } from '../tracking/past-costs.ts';
+import { estimatePlan, expectationsOf, startLine, type PlanEstimate } from './estimate.ts';
 import { compareWithRecords } from './ledger-records.ts';
+import { describeLink } from './live-block.ts';
 import { createLiveView } from './live-view.ts';
 import { findMisses, missLines } from './misses.ts';
-import { errorRecords, exitCodeOf, exitCodes, printJson, styled } from './output.ts';
+import { errorRecords, exitCodeOf, exitCodes, printJson, styled, type Paint } from './output.ts';
 import { registerPlan, type Registrations } from './registrations.ts';
-import { outcomeOf, printOutcome, workflowUrl } from './run-outcome.ts';
+import { liveLinks, outcomeOf, printOutcome } from './run-outcome.ts';
 import { startRun, withPriority, type StartedRun } from './start-run.ts';
 import { connectTemporal } from './temporal-client.ts';
 import { watchRun } from './watch-run.ts';
@@ -35,10 +37,15 @@ export const compileRun = (file: string, profile: string | undefined, reruns?: P
     registrations: host.registrations,
   }));
 
+/** How long a detached command may wait for answers, milliseconds. */
+const leaveWithin = 1_000;
+
+const paint: Paint = (style, text) => styled(style, text, process.stderr);
+
 /** @returns the exit code; errors that end the run are printed under `json` and thrown otherwise */
 export async function startAndShow({ compiled, registrations }: CompiledRun, options: ShowOptions): Promise<number> {
-  const view = createLiveView();
   const { plan } = compiled;
+  const view = createLiveView(plan.nodes.length);
   const scheduling = withPriority(compiled.scheduling, options.priority);
   view.say(describePlan(plan));
   for (const line of missLines(plan, await findMisses(compiled))) view.say(line);
@@ -46,7 +53,7 @@ export async function startAndShow({ compiled, registrations }: CompiledRun, opt
   const expected = startLine(estimate);
   if (expected !== null) view.say(`  ${expected}`);
   const services = await ensureServices();
-  for (const warning of services.warnings) view.say(`${styled('yellow', 'warning', process.stderr)}: ${warning}`);
+  for (const warning of services.warnings) view.say(`${paint('yellow', 'warning')}: ${warning}`);
   const { temporal } = services;
   const client = await connectTemporal(temporal);
   try {
@@ -55,24 +62,25 @@ export async function startAndShow({ compiled, registrations }: CompiledRun, opt
       refuseIfOverdrawn(compiled);
       return registerPlan(plan, registrations, (line) => view.say(line));
     });
-    if (started.isNew) writeExpectations(started.directory, expectationsOf(estimate));
+    if (started.isNew) await keepExpectations(started, estimate);
     const interrupted = detachOnInterrupt();
     await ensureWorker(temporal);
-    const url = workflowUrl(temporal, started.record.workflowId);
-    view.say(
-      `${styled('bold', runName(started), process.stderr)} ${started.isNew ? 'started' : 'goes on'}${url ? `: ${url}` : ''}`,
-    );
+    view.say(`${paint('bold', runName(started))} ${started.isNew ? 'started' : 'goes on'}`);
+    const links = liveLinks(started, services);
+    for (const link of links()) view.say(`  ${describeLink(link, paint)}`);
     if (options.detach) {
       if (options.json) printJson({ ...outcomeOf(started, plan, temporal), errors: [] });
       return exitCodes.fine;
     }
     let failure: Error | null = null;
     try {
-      const ended = await watchRun(client, temporal, started, plan, view, interrupted);
+      const ended = await watchRun({ client, temporal, folder: started, plan, view, links }, interrupted);
       if (ended === 'detached') {
         const shows = plan.reruns ? `status ${runName(started)}` : `run ${plan.spec.file}`;
         const again = `\`epsilonflow ${shows}\` shows it again, \`epsilonflow cancel ${runName(started)}\` ends it.`;
         view.say(`Detached: the run goes on. ${again}`);
+        // What is still asked of other machines keeps nobody who wants to leave.
+        setTimeout(() => process.exit(), leaveWithin).unref();
         return exitCodes.fine;
       }
       if (ended === 'waiting') {
@@ -95,12 +103,18 @@ export async function startAndShow({ compiled, registrations }: CompiledRun, opt
   }
 }
 
+/** What later runs and other hosts learn from: no run fails for lack of it. */
+async function keepExpectations(started: StartedRun, estimate: PlanEstimate): Promise<void> {
+  writeExpectations(started.directory, expectationsOf(estimate));
+  await shareExpectations(started, openStore()).catch(() => undefined);
+}
+
 const runName = ({ record }: StartedRun): string => `${record.name}/${record.number}`;
 
 function describePlan({ name, nodes }: Plan): string {
   const cached = nodes.filter((node) => node.cached).length;
   const reuse = cached > 0 ? `, ${cached} of them reused from earlier runs` : '';
-  return `${styled('bold', name, process.stderr)}: ${nodes.length} instances${reuse}`;
+  return `${paint('bold', name)}: ${nodes.length} instances${reuse}`;
 }
 
 /** The first Ctrl-C or hang-up leaves the run; the second ends this program at once, which harms the run no more. */

@@ -3,8 +3,9 @@
 import type { Command } from 'commander';
 import type { Plan } from '../schemas/plan.ts';
 import type { LiveProgress } from '../activities/live-progress.ts';
+import type { Store } from '../store/index.ts';
 import type { PartialSum } from '../tracking/estimates.ts';
-import type { RunSummary } from '../tracking/events.ts';
+import type { RunSummary } from '../tracking/run-summary.ts';
 import type { RunFolder } from '../tracking/runs.ts';
 import type { AwaitedWorker } from './awaited-workers.ts';
 import { action, formatTable, printJson, printLine, styled } from './output.ts';
@@ -21,7 +22,7 @@ export function statusCommand(program: Command): void {
 
 async function status(reference: string | undefined, { json }: { json?: boolean }): Promise<void> {
   const { listRuns, resolveRun } = await import('../tracking/runs.ts');
-  const { stateOf } = await import('../tracking/events.ts');
+  const { stateOf } = await import('../tracking/run-summary.ts');
   const { countNodes, findTemporalPages, outcomeOf, printOutcome, summaryOf } = await import('./run-outcome.ts');
   const { openStore } = await import('../store/index.ts');
   const { progressElsewhere, takeFromOthers } = await import('./other-hosts.ts');
@@ -64,20 +65,20 @@ async function status(reference: string | undefined, { json }: { json?: boolean 
   const { readProgress } = await import('../activities/live-progress.ts');
   const progress = [...readProgress(folder.directory), ...(await progressElsewhere(store, folder))];
   const awaited = await findAwaited(plan, summaryOf(folder.directory));
-  const left = await timeLeftNow(folder, progress);
+  const left = await timeLeftNow(folder, store, progress);
   if (json)
     return printJson({
       ...outcomeOf(folder, plan, temporal),
       awaitedWorkers: awaited,
       progress,
-      timeLeft: left && { seconds: left.sum, unknown: left.unknown },
+      timeLeft: typeof left === 'string' ? null : left && { seconds: left.sum, unknown: left.unknown },
     });
   await printOutcome(folder, plan, temporal);
   const { describeAwaited } = await import('./awaited-workers.ts');
-  for (const step of awaited) printLine(`  ${styled('yellow', 'waits')} ${describeAwaited(step)}`);
+  for (const line of describeAwaited(awaited).values()) printLine(`  ${styled('yellow', 'waits')} ${line}`);
   const { leftText } = await import('./time-left.ts');
-  if (left !== null) printLine(`  ${leftText(left)}`);
-  const { describeProgress } = await import('./live-view.ts');
+  if (left !== null) printLine(`  ${typeof left === 'string' ? left : leftText(left)}`);
+  const { describeProgress } = await import('./live-block.ts');
   for (const step of progress) printLine(`  running ${describeProgress(step)}`);
 }
 
@@ -101,13 +102,20 @@ async function findAwaited(plan: Plan, summary: RunSummary): Promise<AwaitedWork
   }
 }
 
-/** Null when the run has ended, or was started without estimates. */
-async function timeLeftNow(folder: RunFolder, progress: readonly LiveProgress[]): Promise<PartialSum | null> {
-  const { readEvents, summariseRun } = await import('../tracking/events.ts');
+const unestimated = 'time left: no estimate here';
+
+/** Null when the run has ended, or nothing of it is left. */
+async function timeLeftNow(
+  folder: RunFolder,
+  store: Pick<Store, 'logs'>,
+  progress: readonly LiveProgress[],
+): Promise<PartialSum | typeof unestimated | null> {
+  const { readEvents } = await import('../tracking/events.ts');
+  const { summariseRun } = await import('../tracking/run-summary.ts');
   const { openClock } = await import('./time-left.ts');
   const { events } = readEvents(folder.directory);
   const { status, nodes } = summariseRun(events);
   if (status !== 'running') return null;
-  const clock = await openClock(folder);
-  return clock({ events, nodes, progress });
+  const clock = await openClock(folder, store);
+  return clock === null ? unestimated : clock({ events, nodes, progress });
 }

@@ -5,7 +5,7 @@
  */
 
 import type { CostDrivers } from '../compiler/costs.ts';
-import type { NodeSummary } from './events.ts';
+import type { NodeSummary } from './run-summary.ts';
 
 /** An instance that ended. */
 export interface PastInstance extends CostDrivers {
@@ -129,6 +129,8 @@ export function sumKnown(values: readonly (number | null)[]): PartialSum {
 export interface UnderWay {
   /** Instances that were to run when the run started; those without drivers are null. */
   planned: ReadonlyMap<string, CostDrivers | null>;
+  /** What was expected of them then, seconds: of use where nothing alike has run here. */
+  expected?: ReadonlyMap<string, number | null>;
   /** By id; absent ones wait. */
   nodes: ReadonlyMap<string, Pick<NodeSummary, 'status' | 'startedAt' | 'attempt'>>;
   /** How far the running ones are. */
@@ -138,12 +140,12 @@ export interface UnderWay {
 }
 
 /** Seconds that a run has left when as many instances run at a time as now. */
-export function timeLeft({ planned, nodes, progress, now }: UnderWay, estimate: Estimator): PartialSum {
+export function timeLeft({ planned, expected, nodes, progress, now }: UnderWay, estimate: Estimator): PartialSum {
   const left: (number | null)[] = [];
   let running = 0;
   for (const [id, drivers] of planned) {
     const node = nodes.get(id);
-    const whole = drivers === null ? null : estimate(drivers).seconds;
+    const whole = (drivers && estimate(drivers).seconds) ?? expected?.get(id) ?? null;
     if (node === undefined || node.status === 'waiting') left.push(whole);
     if (node?.status !== 'running') continue;
     running += 1;

@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import type { CostDrivers } from '../compiler/costs.ts';
 import type { ArtifactManifest } from '../schemas/artifact.ts';
 import { statePaths } from '../stack/paths.ts';
-import { ArtifactStore } from '../store/index.ts';
+import { ArtifactStore, type Store } from '../store/index.ts';
 import { mayLeave } from './door.ts';
 import type { PastInstance } from './estimates.ts';
 import { readEvents, type RunEvent } from './events.ts';
@@ -32,7 +32,30 @@ const estimateFile = (directory: string): string => join(directory, 'estimate.js
 export const writeExpectations = (directory: string, expectations: Expectations): void =>
   writeFileAtomically(estimateFile(directory), `${JSON.stringify(expectations)}\n`);
 
-/** Null for a run that was started without. */
+/** For hosts that the run was not started on. What the log shows anyway: nothing that is private. */
+export async function shareExpectations(
+  { directory, record }: RunFolder,
+  { logs }: Pick<Store, 'logs'>,
+): Promise<void> {
+  const expectations = readExpectations(directory);
+  if (expectations !== null) await logs?.sendEstimate(record, JSON.stringify(expectations));
+}
+
+/** Takes those of a run that was started on another host. Null where there are none, or the store gives no answer. */
+export async function takeExpectations(
+  { directory, record }: RunFolder,
+  { logs }: Pick<Store, 'logs'>,
+): Promise<Expectations | null> {
+  const own = readExpectations(directory);
+  if (own !== null || logs === null) return own;
+  const told = await logs.estimate(record).catch(() => null);
+  if (told === null) return null;
+  const expectations = JSON.parse(told) as Expectations;
+  writeExpectations(directory, expectations);
+  return expectations;
+}
+
+/** Null for a run that was started without, or elsewhere. */
 export function readExpectations(directory: string): Expectations | null {
   try {
     return JSON.parse(readFileSync(estimateFile(directory), 'utf8')) as Expectations;

@@ -231,7 +231,7 @@ const isUnreachable = (error: unknown): boolean =>
   error instanceof EpsilonflowError && error.code === 'SERVICE_UNREACHABLE';
 
 /** The server's address without credentials: it is written to files and shown. */
-function publicAddress(uri: string): string {
+export function publicAddress(uri: string): string {
   const address = new URL(uri);
   address.username = '';
   address.password = '';

@@ -8,7 +8,8 @@ import type { Plan, PlanNode } from '../schemas/plan.ts';
 import type { CompareParams } from '../schemas/step-params.ts';
 import type { ArtifactReader } from '../store/index.ts';
 import { doorOf } from './door.ts';
-import { readEvents, summariseRun, type NodeSummary, type RunSummary } from './events.ts';
+import { readEvents } from './events.ts';
+import { summariseRun, type NodeSummary, type RunSummary } from './run-summary.ts';
 import { lineageOf, type Lineage } from '../schemas/lineage.ts';
 
 /** A mean is never without the number behind it and its interval. */

@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
@@ -7,6 +7,7 @@ import { offlineHost } from '../../cli/compile-host.ts';
 import { estimatePlan, expectationsOf } from '../../cli/estimate.ts';
 import { compile, type Compiled } from '../../compiler/index.ts';
 import type { PlanNode } from '../../schemas/plan.ts';
+import { statePaths } from '../../stack/paths.ts';
 import { openStore } from '../../store/index.ts';
 import type { Passed } from '../../tracking/door.ts';
 import { appendEvents, type RunEvent } from '../../tracking/events.ts';
@@ -156,4 +157,14 @@ it('tells no size of a result that private data went into and no mechanism prote
   const told = (await estimateOf(workspace.write('again.yaml', text(52))))!;
   expect(told.instances['generator[seed=52]']).toMatchObject({ seconds: expect.closeTo(7, 6) as number, bytes: null });
   expect(JSON.stringify(told)).not.toContain('12345');
+});
+
+it('says in `status` how much time a run has left, or that there is no estimate here', async () => {
+  const trial = await compiled('left.yaml', spec(100, '[61]'));
+  await runOf(trial, ({ kind }) => (kind === 'finetune' ? { seconds: 100, bytes: 10 } : null));
+  const name = `${trial.plan.name}/${number}`;
+  expect((await epsilonflow('status', name)).stdout).toMatch(/ {2}about .* left\n/);
+  rmSync(join(statePaths.run(trial.plan.name, number), 'estimate.json'));
+  expect((await epsilonflow('status', name)).stdout).toContain('  time left: no estimate here\n');
+  expect(JSON.parse((await epsilonflow('status', name, '--json')).stdout)).toMatchObject({ timeLeft: null });
 });

@@ -157,8 +157,8 @@ describe('the bar of a run', () => {
     });
     process.stderr.isTTY = isTerminal;
     try {
-      const view = createLiveView();
-      view.draw({ total: 4, nodes: new Map(), progress: [], left: { sum: 600, unknown: 0 } });
+      const groups = [{ step: 'generator', total: 4, done: 0, running: 0, failed: 0, leftOut: 0 }];
+      createLiveView(4).show([], { groups, running: [], left: { sum: 600, unknown: 0 }, spent: [], links: [] });
     } finally {
       process.stderr.isTTY = before;
       spy.mockRestore();

@@ -4,7 +4,8 @@ import { describe, expect, it } from 'vitest';
 import { exitCodeOf } from '../../cli/output.ts';
 import { failureLines } from '../../cli/run-outcome.ts';
 import { runError } from '../../cli/temporal-client.ts';
-import { summariseRun, type RunEvent } from '../../tracking/events.ts';
+import type { RunEvent } from '../../tracking/events.ts';
+import { summariseRun } from '../../tracking/run-summary.ts';
 import { madeUpPlan } from '../orchestration/cheap-experiment.ts';
 
 /** Lines of a run in which these instances failed. */

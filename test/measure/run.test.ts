@@ -3,7 +3,8 @@ import { describe, expect, it } from 'vitest';
 
 import { epsilonflowJson, generatorStep, specHead, syntheticStep } from '../orchestration/tiny-experiment.ts';
 import { worldOfTests } from '../orchestration/world-of-tests.ts';
-import { readEvents, summariseRun } from '../../tracking/events.ts';
+import { readEvents } from '../../tracking/events.ts';
+import { summariseRun } from '../../tracking/run-summary.ts';
 
 interface Outcome {
   directory: string;

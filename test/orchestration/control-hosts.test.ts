@@ -3,13 +3,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { RunIdentity } from '../../activities/contract.ts';
-import { offerAllLogs, takeLogs } from '../../activities/log-sharing.ts';
+import { keepRun, offerAllLogs, takeLogs } from '../../activities/log-sharing.ts';
 import { createPlanReading } from '../../activities/plan-slices.ts';
 import { createRunRecording } from '../../activities/run-record.ts';
 import { runDirectory, type WorkerParts } from '../../activities/worker-parts.ts';
 import { openLedger, type Ledger } from '../../privacy/ledger/index.ts';
 import { openStore } from '../../store/index.ts';
 import { readEvents } from '../../tracking/events.ts';
+import { readExpectations, shareExpectations, takeExpectations, writeExpectations } from '../../tracking/past-costs.ts';
 import { readRun } from '../../tracking/runs.ts';
 import { startObjectServer, type ObjectServer } from '../object-server.ts';
 import { requires } from '../requires.ts';
@@ -82,5 +83,20 @@ describe.runIf(requires('object-storage', 'several hosts of the control queue'))
     await offerAllLogs(onHost('other'));
     await takeLogs(onHost('one'), run);
     expect(readEvents(runDirectory(run)).events).toMatchObject([{ type: 'run-paused' }]);
+  });
+
+  it('know what was expected of a run on whichever it was started', async () => {
+    const one = onHost('one');
+    const expectations = { [started]: { drivers: null, seconds: 90, bytes: 10 } };
+    const folder = { directory: runDirectory(run), record: readRun(runDirectory(run)) };
+    writeExpectations(folder.directory, expectations);
+    await shareExpectations(folder, one.store);
+    const other = onHost('other');
+    await keepRun(other, run);
+    const elsewhere = { ...folder, directory: runDirectory(run) };
+    expect(readExpectations(elsewhere.directory)).toBeNull();
+    expect(await takeExpectations(elsewhere, { logs: null })).toBeNull();
+    expect(await takeExpectations(elsewhere, other.store)).toEqual(expectations);
+    expect(readExpectations(elsewhere.directory)).toEqual(expectations);
   });
 });

@@ -171,6 +171,19 @@ describe('the time left', () => {
       unknown: 2,
     });
   });
+
+  it('takes what was expected at the start where nothing alike has run here', () => {
+    const unknown = new Map([...planned, ['c', null] as const, ['d', drivers(1, 'generate')] as const]);
+    const expected = new Map([
+      ['a', 7],
+      ['d', 50],
+      ['c', null],
+    ]);
+    expect(timeLeft({ planned: unknown, expected, nodes: new Map(), progress: [], now }, estimate)).toEqual({
+      sum: expect.closeTo(350, 6) as number,
+      unknown: 1,
+    });
+  });
 });
 
 it('writes durations and sizes without more digits than they deserve', () => {

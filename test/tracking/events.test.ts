@@ -2,7 +2,8 @@ import { appendFileSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { eventLog, readEvents, summariseRun, type RunEvent } from '../../tracking/events.ts';
+import { eventLog, readEvents, type RunEvent } from '../../tracking/events.ts';
+import { summariseRun } from '../../tracking/run-summary.ts';
 import { writeEvents } from './made-up-run.ts';
 
 let folder: string;

@@ -1,11 +1,12 @@
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { ObjectStorage } from '../../store/objects.ts';
 import { SharedLogs } from '../../store/shared-logs.ts';
 import type { Passed } from '../../tracking/door.ts';
-import { appendEvents, readEvents, summariseRun, type RunEvent } from '../../tracking/events.ts';
+import { appendEvents, readEvents, type RunEvent } from '../../tracking/events.ts';
+import { summariseRun } from '../../tracking/run-summary.ts';
 import { collectEvents, keepForOthers, sendEvents } from '../../tracking/shared-log.ts';
 import { startObjectServer, type ObjectServer } from '../object-server.ts';
 import { requires } from '../requires.ts';
@@ -77,6 +78,64 @@ describe.runIf(requires('object-storage', 'event logs of several hosts'))('the l
     }
     expect(here.events().map(({ type }) => type)).toEqual(['run-paused', 'node-started', 'node-cancelled']);
     expect(there.events().map(({ type }) => type)).toEqual(['node-started', 'run-paused', 'node-cancelled']);
+  });
+
+  it('is taken at a cost that does not grow with what was taken', async () => {
+    const [here, there, third] = [new Host('here'), new Host('there'), new Host('third')];
+    const [node, other] = [nodeOf('finetune'), nodeOf('generate')];
+    third.write(started(other));
+    await third.send();
+    /** Requests of a look, and names that they brought. */
+    const look = async (): Promise<{ listings: number; names: number; reads: number }> => {
+      const [list, get] = [vi.spyOn(objects, 'list'), vi.spyOn(objects, 'get')];
+      const folders = vi.spyOn(objects, 'folders');
+      try {
+        await here.collect();
+        const found = await Promise.all([list, folders].flatMap(({ mock }) => mock.results.map(({ value }) => value)));
+        return { listings: found.length, names: (found as unknown[][]).flat().length, reads: get.mock.calls.length };
+      } finally {
+        for (const spy of [list, get, folders]) spy.mockRestore();
+      }
+    };
+    for (let attempt = 1; attempt <= 12; attempt += 1) {
+      there.write(started(node, attempt));
+      await there.send();
+    }
+    // Names of two hosts, and of all that they sent.
+    expect(await look()).toEqual({ listings: 3, names: 2 + 13, reads: 13 });
+    expect(await look()).toEqual({ listings: 3, names: 2, reads: 0 });
+    there.write(started(node, 13));
+    await there.send();
+    expect(await look()).toEqual({ listings: 3, names: 2 + 1, reads: 1 });
+    expect(here.events()).toHaveLength(14);
+  });
+
+  it('loses nothing that two workers of one folder send in turns, or one sends again after a crash', async () => {
+    const [here, there] = [new Host('here'), new Host('there')];
+    const lines = Array.from(
+      { length: 6 },
+      (_, place) => `${JSON.stringify(started(nodeOf('finetune'), place + 1))}\n`,
+    );
+    const [size, send] = [
+      lines[0]!.length,
+      (from: number, to: number) =>
+        there.logs.sendEvents(run, from * lines[0]!.length, Buffer.from(lines.slice(from, to).join(''))),
+    ];
+    expect(new Set(lines.map(({ length }) => length))).toEqual(new Set([size]));
+    const attempts = (): unknown[] => here.events().map((event) => 'attempt' in event && event.attempt);
+    await send(0, 1);
+    await here.collect();
+    await send(0, 2);
+    await here.collect();
+    expect(new Set(attempts())).toEqual(new Set([1, 2]));
+    await send(2, 3);
+    await here.collect();
+    // Late, from a worker that had read the place before the other one moved it.
+    await send(1, 5);
+    await here.collect();
+    await send(5, 6);
+    await here.collect();
+    expect(new Set(attempts())).toEqual(new Set([1, 2, 3, 4, 5, 6]));
   });
 
   it('takes nothing from another host that must stay', async () => {

@@ -7,7 +7,7 @@ import { accountOf } from '../../schemas/charges.ts';
 import type { KnownHead } from '../../privacy/ledger/index.ts';
 import type { PlanDataset, PlanNode } from '../../schemas/plan.ts';
 import { doorOf, type Passed } from '../door.ts';
-import type { NodeSummary } from '../events.ts';
+import type { NodeSummary } from '../run-summary.ts';
 import { describeMechanism, showEpsilon } from '../wording.ts';
 import type { DatasetInput, MlflowRunStatus } from '../mlflow/client.ts';
 import { tagOfHead } from '../mlflow/ledger-heads.ts';
