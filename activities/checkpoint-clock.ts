@@ -1,18 +1,19 @@
-/** @file When a checkpoint is due: after so many steps, or a minute if that is sooner. */
+/** @file When a checkpoint is due. */
 
-const interval = 60_000;
+import type { CheckpointInterval } from '../schemas/step-params.ts';
 
 export class CheckpointClock {
-  private readonly steps: number;
+  private readonly interval: CheckpointInterval;
   private last = Date.now();
 
-  constructor(steps: number) {
-    this.steps = steps;
+  constructor(interval: CheckpointInterval) {
+    this.interval = interval;
   }
 
   /** @param done steps */
   isDue(done: number): boolean {
-    return done % this.steps === 0 || Date.now() - this.last > interval;
+    const { steps, seconds } = this.interval;
+    return done % steps === 0 || Date.now() - this.last > 1_000 * seconds;
   }
 
   /** A checkpoint was written. */

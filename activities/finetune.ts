@@ -222,7 +222,7 @@ export const run: StepRunner<'finetune'> = async (input, context): Promise<StepO
   let proof: MechanismProof | null;
   try {
     proof = await trainer.train(state, {
-      ...trainingHooks(context, { steps: params.steps, dataset, mechanism, checkpoint }),
+      ...trainingHooks(context, { steps: params.steps, dataset, mechanism, checkpoint, interval: params.checkpoint }),
       compiling: async (shape) => {
         context.progress({ phase: 'compile', done: shape.time, total: shape.time, unit: 'tokens' });
         await context.breathe();

@@ -135,7 +135,7 @@ async function train({ input, context, config, stream, steps }: TrainingJob): Pr
   const sampler = new RowSampler(rowCount(stream, sequence), batch, seed);
   let lossSum = 0;
   let lossCount = 0;
-  const clock = new CheckpointClock(250);
+  const clock = new CheckpointClock(input.node.params.checkpoint);
   for (let step = saved?.step ?? 0; step < steps; step++) {
     const packed = takeRows(stream, sampler.rowsOf(step), sequence);
     const rate = learningRate(schedule, step);

@@ -120,7 +120,7 @@ async function trainWithDp(
   context: JobContext,
 ): Promise<TrainedModel> {
   const { node, checkpointDirectory: directory } = input;
-  const { dp, seed, words } = node.params;
+  const { dp, seed, words, checkpoint: interval } = node.params;
   const parameters = trainedParameters(shape);
   const identity = {
     nodeKey: node.key,
@@ -138,7 +138,7 @@ async function trainWithDp(
   const checkpoint = (): Promise<void> =>
     writeCheckpoint(directory, parameters, state, identity, () => context.checkFence());
   const secret = await noiseSecret(input);
-  const hooks = trainingHooks(context, { steps: mechanism.steps, dataset, mechanism, checkpoint });
+  const hooks = trainingHooks(context, { steps: mechanism.steps, dataset, mechanism, checkpoint, interval });
   const settings = { schedule: privateSchedule(dp), mechanism, secret, machine: computation() };
   return { model, proof: await trainPrivately(model, data, settings, state, hooks) };
 }

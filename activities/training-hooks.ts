@@ -2,10 +2,9 @@
 
 import type { LoopHooks } from '../learning/dp/outer-loop.ts';
 import type { PlanDataset, TrainingMechanism } from '../schemas/plan.ts';
+import type { CheckpointInterval } from '../schemas/step-params.ts';
 import { CheckpointClock } from './checkpoint-clock.ts';
 import type { JobContext } from './job.ts';
-
-const stepsBetweenCheckpoints = 10;
 
 export interface TrainingHooks extends LoopHooks {
   /** Between microbatches: cancellation stops there, after a last checkpoint of the last complete step. */
@@ -17,11 +16,12 @@ export interface TrainingHookSettings {
   dataset: PlanDataset;
   mechanism: TrainingMechanism;
   checkpoint: () => Promise<void>;
+  interval: CheckpointInterval;
 }
 
 export function trainingHooks(context: JobContext, settings: TrainingHookSettings): TrainingHooks {
-  const { steps, dataset, mechanism, checkpoint } = settings;
-  const clock = new CheckpointClock(stepsBetweenCheckpoints);
+  const { steps, dataset, mechanism, checkpoint, interval } = settings;
+  const clock = new CheckpointClock(interval);
   return {
     beforeStep: async (step, digest, batchSize) => {
       if (mechanism.kind === 'unbounded') return;

@@ -4,6 +4,7 @@ import { AlikeMappings, canonicalJson, TextDigest } from '../schemas/canonical-j
 import type { JsonValue, Plan, PlanInput, PlanNode } from '../schemas/plan.ts';
 import { isExpression, parseExpression } from './expressions.ts';
 import type { FaultList } from './faults.ts';
+import { keyedParameters } from './keyed-parameters.ts';
 import { kinds } from './kinds.ts';
 import type { Combination, Matrix } from './matrix.ts';
 import { instanceId, slugger } from './naming.ts';
@@ -256,10 +257,7 @@ class InstanceBuilder {
   /** Digest of kind, version, parameters, mechanism, reruns and the digests of the inputs; names and places are not in it. */
   #contentKey({ step, kind, kindVersion, params, inputs, privacy, release }: PlanNode): string {
     const nonces = this.#reruns.filter((rerun) => rerun.step === step).map(({ nonce }) => nonce);
-    const withoutDp = privacy === undefined || privacy.mechanism.kind === 'unbounded';
-    // Settings of DP training are read only where there is a mechanism; memory changes sums in their last
-    // bits at most, and what is repeated with another has noise of its own.
-    const isKeyed = (name: string): boolean => name !== 'memory' && !(withoutDp && name === 'dp');
+    const isKeyed = keyedParameters({ privacy });
     const texts = this.#texts;
     const content = {
       kind: canonicalJson(kind),

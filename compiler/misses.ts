@@ -2,6 +2,7 @@
 
 import { canonicalJson } from '../schemas/canonical-json.ts';
 import type { JsonValue, Plan, PlanInput, PlanNode } from '../schemas/plan.ts';
+import { keyedParameters } from './keyed-parameters.ts';
 
 /** One difference; `from` and `to` are absent where only a digest tells that something changed. */
 export interface Change {
@@ -140,10 +141,10 @@ const given = (from: JsonValue | undefined, to: JsonValue | undefined): Pick<Cha
 });
 
 /** The parameters that the content key holds. */
-function keyed({ params, privacy }: PlanNode): { [name: string]: JsonValue } {
-  const withoutDp = privacy === undefined || privacy.mechanism.kind === 'unbounded';
-  const entries = Object.entries(params as unknown as { [name: string]: JsonValue });
-  return Object.fromEntries(entries.filter(([name]) => name !== 'memory' && !(withoutDp && name === 'dp')));
+function keyed(node: PlanNode): { [name: string]: JsonValue } {
+  const isKeyed = keyedParameters(node);
+  const entries = Object.entries(node.params as unknown as { [name: string]: JsonValue });
+  return Object.fromEntries(entries.filter(([name]) => isKeyed(name)));
 }
 
 interface Difference {

@@ -258,6 +258,19 @@ export interface PretrainWith {
    */
   validation?: number | Expression;
   /**
+   * When a checkpoint is written: after so many steps or so many seconds, whichever comes first. A run that goes on repeats what came after the last one; no part of what a result is reused by.
+   */
+  checkpoint?: {
+    /**
+     * Steps.
+     */
+    steps?: number;
+    /**
+     * Seconds.
+     */
+    seconds?: number;
+  };
+  /**
    * Fixes initialisation, label draws, decoding and classifier batches. It never feeds DP noise or Poisson sampling.
    */
   seed?: number | Expression;
@@ -414,6 +427,19 @@ export interface FinetuneWith {
    * Memory that training may take, about: a number and its unit, MiB or GiB, without a space. Logical batches are cut so that it suffices. Results depend on it in their last bits at most; where a step of DP training is repeated with another, its noise is drawn, and charged, anew.
    */
   memory?: string;
+  /**
+   * When a checkpoint is written: after so many steps or so many seconds, whichever comes first. A run that goes on repeats what came after the last one; no part of what a result is reused by.
+   */
+  checkpoint?: {
+    /**
+     * Steps.
+     */
+    steps?: number;
+    /**
+     * Seconds.
+     */
+    seconds?: number;
+  };
   /**
    * Fixes initialisation, label draws, decoding and classifier batches. It never feeds DP noise or Poisson sampling.
    */
@@ -689,6 +715,19 @@ export interface TrainClassifierWith {
    * Settings of DP-SGD.
    */
   dp?: ClassifierDpSgd | Expression;
+  /**
+   * When a checkpoint is written: after so many steps or so many seconds, whichever comes first. A run that goes on repeats what came after the last one; no part of what a result is reused by.
+   */
+  checkpoint?: {
+    /**
+     * Steps.
+     */
+    steps?: number;
+    /**
+     * Seconds.
+     */
+    seconds?: number;
+  };
   /**
    * How the metrics of a private test split leave: the table of true and predicted classes gets noise, at this cost. No effect on other test data, nor under the waiver `test-metrics`.
    */

@@ -2,6 +2,12 @@
 
 export type Epsilon = number | 'inf';
 
+/** When a checkpoint is written: after so many steps or seconds, whichever comes first. */
+export interface CheckpointInterval {
+  steps: number;
+  seconds: number;
+}
+
 export interface StepParams {
   decontaminate: DecontaminateParams;
   pretrain: PretrainParams;
@@ -45,6 +51,7 @@ export interface PretrainParams {
   warmup: number;
   /** Fraction of documents held out. */
   validation: number;
+  checkpoint: CheckpointInterval;
   seed: number;
 }
 
@@ -112,6 +119,7 @@ export interface FinetuneParams {
   sequence: number;
   /** Memory that training may take, such as `4GiB`: no part of the content key. */
   memory: string;
+  checkpoint: CheckpointInterval;
   seed: number;
 }
 
@@ -160,6 +168,8 @@ export interface TrainClassifierParams {
     embedding: number;
     filters: number;
   };
+  /** Of DP-SGD. */
+  checkpoint: CheckpointInterval;
   /** Noise on the counts of a private test split; absent where the split is not private, or under a waiver. */
   release?: { epsilon: number };
   seed: number;

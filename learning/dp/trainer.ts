@@ -16,6 +16,7 @@ import {
   type TunedShape,
 } from '../tuning/parameters.ts';
 import { disposeTree } from '../compile/index.ts';
+import { letGo } from '../host-memory.ts';
 import type { DecoderConfig } from '../decoder/config.ts';
 import { tf, type Tensor } from '../tensorflow.ts';
 import { decays, rateMultiple } from './optimisers.ts';
@@ -177,6 +178,7 @@ export class Trainer {
     const sums = Object.fromEntries(
       this.parameters.map((parameter) => [parameter.name, new Float64Array(sizeOf(parameter))]),
     );
+    const bytesRead = this.parameters.reduce((sum, each) => sum + Float32Array.BYTES_PER_ELEMENT * sizeOf(each), 0);
     let loss = 0;
     const trained = this.upload(state);
     try {
@@ -188,6 +190,7 @@ export class Trainer {
           addSums(this.parameters, outputs.sums, sums);
           for (const value of outputs.losses.dataSync()) loss += value;
           disposeTree(outputs);
+          letGo(bytesRead);
         }
         for (let each = 0; each < group.length; each++) {
           await hooks.between({ step: state.step, microbatch: ++microbatch, of: batches.length });

@@ -7,6 +7,7 @@ import type { DecoderConfig } from '../decoder/config.ts';
 import { checkWeights } from '../decoder/weights.ts';
 import { makeTokenizer, type Tokenizer } from '../tokenizer/index.ts';
 import type { TokenizerDefinition } from '../tokenizer/definitions.ts';
+import { letGo } from '../host-memory.ts';
 import type { Tensor } from '../tensorflow.ts';
 import { readGgufTokenizer } from './gguf-tokenizer.ts';
 import { readGguf } from './gguf.ts';
@@ -60,7 +61,9 @@ const formatAt = async (path: string): Promise<Format> => formats[await formatOf
 export async function readModel(path: string): Promise<Model> {
   const { config, weights: host } = await (await formatAt(path)).weights(path);
   checkWeights(config, host);
-  return { config, weights: toTensors(host) };
+  const weights = toTensors(host);
+  letGo(Object.values(host).reduce((sum, { values }) => sum + values.byteLength, 0));
+  return { config, weights };
 }
 
 /**

@@ -56,11 +56,13 @@ function bytesOf(file: string, name: string, entry: HeaderEntry, dataSize: numbe
   return { start, length: end - start };
 }
 
-function decode({ dtype }: HeaderEntry, data: Buffer): Float32Array {
+/** @param data bytes of a buffer of their own, which the result may keep */
+function decode({ dtype }: HeaderEntry, data: Uint8Array): Float32Array {
+  if (dtype === 'F32') return new Float32Array(data.buffer);
   const { bytes, read } = readers[dtype]!;
+  const encoded = Buffer.from(data.buffer);
   const values = new Float32Array(data.length / bytes);
-  if (dtype === 'F32') new Uint8Array(values.buffer).set(data);
-  else for (let index = 0; index < values.length; index++) values[index] = read(data, index * bytes);
+  for (let index = 0; index < values.length; index++) values[index] = read(encoded, index * bytes);
   return values;
 }
 
@@ -116,7 +118,7 @@ export async function readSafetensorsFile(file: string, isWanted: IsWanted = () 
       if (name === '__metadata__' || !isWanted(name)) continue;
       if (!isEntry(entry)) return damaged(file, `its header does not say what tensor ${name} is`);
       const { start, length } = bytesOf(file, name, entry, dataSize);
-      const data = Buffer.alloc(length);
+      const data = new Uint8Array(length);
       const { bytesRead } = await handle.read(data, 0, length, dataStart + start);
       if (bytesRead !== length) damaged(file, `it is cut off in tensor ${name}`);
       tensors[name] = { shape: entry.shape, values: decode(entry, data) };

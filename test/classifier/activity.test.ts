@@ -69,6 +69,7 @@ const params: TrainClassifierParams = {
   batch: 32,
   epochs: 6,
   dp: { steps: 40, batch: 150, clip: 1, lr: 0.05, buckets: 200, embedding: 8, filters: 8 },
+  checkpoint: { steps: 10, seconds: 60 },
   seed: 1,
 };
 const privacy = (bounded: boolean): NodePrivacy => ({

@@ -56,6 +56,10 @@ describe('content keys stay the same', () => {
       'when training may take another amount of memory',
       (text) => text.replace('data: reviews,', 'data: reviews, memory: 2GiB,'),
     ],
+    [
+      'when checkpoints are written more often',
+      (text) => text.replace('data: reviews,', 'data: reviews, checkpoint: { steps: 1 },'),
+    ],
     ['when numbers are written otherwise', (text) => text.replace('epsilon: [8]', 'epsilon: [8.0]')],
     ['when a step needs approval', (text) => text.replace('uses: finetune', 'uses: finetune\n    approval: required')],
     ['when a soft budget is stated', (text) => text.replace('{ size: 20000 }', '{ size: 20000, soft-budget: 9 }')],

@@ -128,6 +128,7 @@ async function job({
           finalLr: 0.1,
           sequence: 8,
           memory: '4GiB',
+          checkpoint: { steps: 10, seconds: 60 },
           seed: 1,
         },
         ...params,
@@ -250,6 +251,26 @@ describe('the finetune step', () => {
       sequence: 8,
     });
     expect(values['base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight']).toHaveLength(32);
+  });
+
+  it.each([
+    ['so many steps', { steps: 4, seconds: 60 }, 8],
+    ['so much time', { steps: 100, seconds: 1e-6 }, 11],
+  ])('writes a checkpoint after %s', async (_, checkpoint, reached) => {
+    const asked = await job({ params: { checkpoint } });
+    const killedAt = (step: number): Observed => {
+      const dying = context();
+      const { announceStep } = dying;
+      dying.announceStep = async (announced, ...rest) => {
+        await announceStep(announced, ...rest);
+        if (announced === step) throw new Error('killed');
+      };
+      return dying;
+    };
+    await expect(run(asked, killedAt(11))).rejects.toThrow('killed');
+    const after = killedAt(reached);
+    await expect(run(asked, after)).rejects.toThrow('killed');
+    expect(after.announced).toEqual([reached]);
   });
 
   it.each([

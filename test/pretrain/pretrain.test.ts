@@ -23,6 +23,7 @@ const params: PretrainParams = {
   lr: 1e-2,
   warmup: 0.1,
   validation: 0.1,
+  checkpoint: { steps: 250, seconds: 60 },
   seed: 1,
 };
 

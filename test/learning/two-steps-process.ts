@@ -1,6 +1,7 @@
 /**
  * @file Trains for two steps on records of the second length only, and prints how many programs the cache holds when the
- * first step begins, and at the end. Argument: what is trained.
+ * first step begins, and at the end, and a digest of the state that is reached. Argument: what is trained. Matrices are
+ * large enough for their products to be spread over threads.
  */
 
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
@@ -10,13 +11,14 @@ import { join } from 'node:path';
 const cache = mkdtempSync(join(tmpdir(), 'xla-'));
 process.env['EPSILONFLOW_XLA_CACHE'] = cache;
 const { usualAdam, zeroState } = await import('../../learning/dp/optimisers.ts');
+const { stepDigest } = await import('../../learning/dp/outer-loop.ts');
 const { encodeRecord } = await import('../../learning/dp/sequences.ts');
 const { Trainer } = await import('../../learning/dp/trainer.ts');
 const { initialValues } = await import('../../learning/tuning/parameters.ts');
 const { smallAdapter, smallConfig, smallWeights } = await import('./small-model.ts');
 
 const kind = process.argv[2];
-const config = { ...smallConfig, layers: 1 };
+const config = { ...smallConfig, layers: 1, dim: 128, hidden: 256, vocab: 512 };
 const weights = smallWeights(config);
 const text = (first: number): Int32Array => Int32Array.from({ length: 12 }, (_, at) => 2 + ((first + at) % 38));
 const records = Array.from({ length: 10 }, (_, index) =>
@@ -34,8 +36,8 @@ const trainer = new Trainer(
     },
     unboundedBatch: { samplingProbability: 1, expectedBatchSize: 10, seed: 1 },
     secret: { key: Buffer.alloc(32, 1), nodeKey: 'a' },
-    layout: [8, 16].map((time) => ({ rows: 2, time })),
-    // Ten records are two, two and one calls at once.
+    layout: [8, 16].map((time) => ({ rows: 4, time })),
+    // Ten records are two calls at once, and one.
     atOnce: 2,
     padId: 1,
     machine: 'this one',
@@ -48,17 +50,16 @@ const given = Object.fromEntries(
   Object.entries(weights).map(([name, tensor]) => [name, tensor.dataSync() as Float32Array]),
 );
 const values = initialValues(trainer.parameters, given, () => 0.3);
-const counts: number[] = [];
-const count = (): void => void counts.push(readdirSync(cache).length);
-await trainer.train(
-  { step: 0, values, ...zeroState(values) },
-  {
-    beforeStep: async (step) => (step === 0 ? count() : undefined),
-    between: () => Promise.resolve(),
-    afterStep: async (step) => (step === 1 ? count() : undefined),
-    compiling: () => Promise.resolve(),
-  },
-);
+const programs: number[] = [];
+const count = (): void => void programs.push(readdirSync(cache).length);
+const state = { step: 0, values, ...zeroState(values) };
+await trainer.train(state, {
+  beforeStep: async (step) => (step === 0 ? count() : undefined),
+  between: () => Promise.resolve(),
+  afterStep: async (step) => (step === 1 ? count() : undefined),
+  compiling: () => Promise.resolve(),
+});
+const reached = stepDigest({ parameters: trainer.parameters, computation: '' }, state).toString('hex');
 trainer.dispose();
 rmSync(cache, { recursive: true });
-process.stdout.write(JSON.stringify(counts));
+process.stdout.write(JSON.stringify({ programs, reached }));
