@@ -111,7 +111,9 @@ async function runStep(parts: WorkerParts, step: Step): Promise<StepOutcome> {
     const { steps, clipNorm, expectedBatchSize, arithmetic } = node.privacy!.mechanism as PoissonGaussianMechanism;
     const stated = { epsilon: 1, steps, clip: clipNorm, batch: expectedBatchSize, arithmetic };
     const mechanism = reservedMechanism(input, people, stated) as PoissonGaussianMechanism;
-    const hooks = trainingHooks(context, { steps, dataset: people, mechanism, checkpoint: () => Promise.resolve() });
+    const interval = { steps: 10, seconds: 60 };
+    const checkpoint = (): Promise<void> => Promise.resolve();
+    const hooks = trainingHooks(context, { steps, dataset: people, mechanism, checkpoint, interval });
     const { proof, values } = await trainSmall({
       nodeKey: node.key,
       mechanismDigest: node.privacy!.digest,
