@@ -2,14 +2,21 @@ import { expect, it, vi } from 'vitest';
 import { openLedger } from '../../privacy/ledger/index.ts';
 import { ledgerUrl } from '../../stack/paths.ts';
 import { readEvents } from '../../tracking/events.ts';
-import { epsilonflowJson, generatorStep, jobProcesses, specHead, syntheticStep } from './tiny-experiment.ts';
+import {
+  epsilonflowJson,
+  generatorStep,
+  jobProcesses,
+  processorTimeDuring,
+  specHead,
+  syntheticStep,
+} from './tiny-experiment.ts';
 import { worldOfTests } from './world-of-tests.ts';
 
 const steps = 300;
 
-const spec = `${specHead('held', { epsilon: 50 })}
+const spec = (name: string, seed: number): string => `${specHead(name, { epsilon: 50 })}
 steps:
-${generatorStep({ steps, batch: 120 })}${syntheticStep()}`;
+${generatorStep({ steps, batch: 120, seed })}${syntheticStep()}`;
 
 interface Outcome {
   run: string;
@@ -29,11 +36,14 @@ const trainedSteps = (directory: string): number[] =>
   readEvents(directory).events.flatMap((event) => (event.type === 'metric' ? [event.step] : []));
 
 it('frees the processor, keeps what is reserved, and goes on from the checkpoint without a second charge', async () => {
-  const { directory } = await command('run', world().write('held.yaml', spec), '--detach');
-  await vi.waitUntil(() => trainedSteps(directory).length > 2, { timeout: 120_000, interval: 50 });
+  const { directory } = await command('run', world().write('held.yaml', spec('held', 1)), '--detach');
+  await vi.waitUntil(() => trainedSteps(directory).length > 2, { timeout: 400_000, interval: 50 });
 
-  expect(await command('pause', 'held')).toMatchObject({ code: 0, run: 'held/1', paused: true });
+  const seconds = await processorTimeDuring(world(), async () => {
+    expect(await command('pause', 'held')).toMatchObject({ code: 0, run: 'held/1', paused: true });
+  });
   expect(jobProcesses(world())).toEqual([]);
+  expect(seconds).toBeLessThan(10);
   expect(await command('status', 'held')).toMatchObject({ status: 'paused', counts: { running: 0 } });
   const before = trainedSteps(directory);
   expect(before.length).toBeLessThan(steps);
@@ -44,7 +54,7 @@ it('frees the processor, keeps what is reserved, and goes on from the checkpoint
 
   expect(await command('resume', 'held')).toMatchObject({ code: 0, run: 'held/1', resumed: true });
   const hasEnded = (): boolean => readEvents(directory).events.some(({ type }) => type === 'run-completed');
-  await vi.waitUntil(hasEnded, { timeout: 120_000, interval: 50 });
+  await vi.waitUntil(hasEnded, { timeout: 400_000, interval: 50 });
   expect(await command('status', 'held')).toMatchObject({ status: 'completed' });
   const account = (await ledger.accountSummary('weather'))!;
   expect(account.experiments.map(({ entries }) => entries)).toEqual([{ ...begun, begun: 0, committed: 1 }]);
@@ -62,4 +72,14 @@ it('frees the processor, keeps what is reserved, and goes on from the checkpoint
   ]);
   expect(events.filter(({ type }) => type === 'run-paused' || type === 'run-resumed')).toHaveLength(2);
   expect(await command('pause', 'held')).toMatchObject({ code: 2, errors: [{ code: 'ARGUMENT_INVALID' }] });
-}, 300_000);
+}, 900_000);
+
+it('ends a step that does not answer when its run is cancelled', async () => {
+  const { directory } = await command('run', world().write('deaf.yaml', spec('deaf', 2)), '--detach');
+  await vi.waitUntil(() => trainedSteps(directory).length > 2, { timeout: 400_000, interval: 50 });
+  for (const pid of jobProcesses(world())) process.kill(pid, 'SIGSTOP');
+
+  expect(await epsilonflowJson(world(), 'cancel', 'deaf')).toMatchObject({ code: 0, run: 'deaf/1', cancelled: true });
+  expect(jobProcesses(world())).toEqual([]);
+  expect(await command('status', 'deaf')).toMatchObject({ status: 'cancelled', counts: { cancelled: 1, skipped: 1 } });
+}, 900_000);

@@ -8,7 +8,14 @@ import { ledgerUrl } from '../../stack/paths.ts';
 import { ensureTemporal } from '../../stack/services.ts';
 import { findWorker } from '../../stack/worker-process.ts';
 import { readEvents } from '../../tracking/events.ts';
-import { epsilonflow, epsilonflowJson, generatorStep, jobProcesses, specHead } from './tiny-experiment.ts';
+import {
+  epsilonflow,
+  epsilonflowJson,
+  generatorStep,
+  jobProcesses,
+  processorTimeDuring,
+  specHead,
+} from './tiny-experiment.ts';
 import { worldOfTests } from './world-of-tests.ts';
 
 /** A run of seconds; `changes` replaces values of the generator step. */
@@ -124,8 +131,11 @@ describe('epsilonflow run', () => {
     await until('another attempt has begun', () =>
       readEvents(started.directory).events.some((event) => event.type === 'node-started' && event.attempt === 2),
     );
-    const cancelled = await epsilonflow(world(), 'cancel', 'long/1', '--json');
-    expect(JSON.parse(cancelled.stdout)).toEqual({ run: 'long/1', cancelled: true });
+    const seconds = await processorTimeDuring(world(), async () => {
+      const cancelled = await epsilonflow(world(), 'cancel', 'long/1', '--json');
+      expect(JSON.parse(cancelled.stdout)).toEqual({ run: 'long/1', cancelled: true });
+    });
+    expect(seconds).toBeLessThan(10);
     const ended = await again;
     expect(ended.code).toBe(5);
     expect(JSON.parse(ended.stdout)).toMatchObject({ status: 'cancelled', counts: { cancelled: 1, skipped: 3 } });

@@ -5,7 +5,7 @@
 
 import { spawn, type ChildProcess } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { initialWeights } from '../../learning/decoder/weights.ts';
 import { writeModelFolder } from '../../learning/formats/model-folder.ts';
@@ -175,4 +175,40 @@ export function jobProcesses(world: TinyWorld): number[] {
         return false;
       }
     });
+}
+
+/** What a world's steps use of the processor from the beginning of some work to its end, in seconds of all its cores. */
+export async function processorTimeDuring(world: TinyWorld, work: () => Promise<void>): Promise<number> {
+  const first = new Map<number, number>();
+  const last = new Map<number, number>();
+  const look = (): void => {
+    for (const pid of jobProcesses(world)) {
+      const used = processorTime(pid);
+      if (used === null) continue;
+      if (!first.has(pid)) first.set(pid, used);
+      last.set(pid, used);
+    }
+  };
+  look();
+  const timer = setInterval(look, 200);
+  try {
+    await work();
+  } finally {
+    clearInterval(timer);
+  }
+  const used = [...last].reduce((sum, [pid, now]) => sum + now - first.get(pid)!, 0);
+  return used / availableParallelism();
+}
+
+/** Of a process, in seconds; null when it is gone. */
+function processorTime(pid: number): number | null {
+  try {
+    const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
+      .replace(/^.*\) /, '')
+      .split(' ');
+    // Linux counts in hundredths.
+    return (Number(fields[11]) + Number(fields[12])) / 100;
+  } catch {
+    return null;
+  }
 }
