@@ -30,8 +30,7 @@ export async function keepRun({ store }: Pick<WorkerParts, 'store'>, run: RunIde
   if (store.logs === null || isRun(runDirectory(run))) return;
   const { spec } = await store.loadPlan(run.planDigest);
   const { name, number, workflowId, planDigest } = run;
-  const specText = (await store.runs.find(run))?.specText ?? '';
-  const startedAt = new Date().toISOString();
+  const { specText = '', startedAt = new Date().toISOString() } = (await store.runs.find(run)) ?? {};
   writeRun({ name, number, workflowId, planDigest, specFile: spec.file, startedAt }, specText);
 }
 

@@ -95,7 +95,8 @@ export async function newRecord(
   { plan, specText }: Pick<Compiled, 'plan' | 'specText'>,
   scheduling: Scheduling,
 ): Promise<RunRecord> {
-  const number = await freeNumber(runs, plan, specText);
+  const startedAt = new Date().toISOString();
+  const number = await freeNumber(runs, plan, { specText, startedAt });
   return {
     name: plan.name,
     number,
@@ -103,16 +104,20 @@ export async function newRecord(
     workflowId: `${plan.name}/${number}-${randomBytes(4).toString('hex')}`,
     planDigest: plan.digest,
     specFile: resolve(plan.spec.file),
-    startedAt: new Date().toISOString(),
+    startedAt,
     scheduling,
   };
 }
 
 /** The next number that no run has, on any host that shares the store. */
-async function freeNumber(runs: RunRegistry, { name, digest }: Plan, specText: string): Promise<number> {
+async function freeNumber(
+  runs: RunRegistry,
+  { name, digest: planDigest }: Plan,
+  known: { specText: string; startedAt: string },
+): Promise<number> {
   for (;;) {
     const number = claimRunNumber(name);
-    if (await runs.claim({ name, number, planDigest: digest, specText })) return number;
+    if (await runs.claim({ name, number, planDigest, ...known })) return number;
   }
 }
 

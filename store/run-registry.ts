@@ -8,6 +8,8 @@ export interface RegisteredRun {
   name: string;
   number: number;
   planDigest: string;
+  /** ISO 8601, UTC: with it the tracker knows the run, whoever publishes it. Absent for runs of old versions. */
+  startedAt?: string;
   /** The spec as the run read it. */
   specText?: string;
   /** Present once it has ended. */
