@@ -11,6 +11,7 @@ export { selfBleu } from './self-bleu.ts';
 export { type CountedSet, SetCounter } from './text-sets.ts';
 export {
   bootstrapInterval,
+  clopperPearson,
   type Interval,
   mean,
   noisyProportionInterval,

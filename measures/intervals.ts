@@ -111,6 +111,31 @@ export function wilsonInterval(proportion: number, trials: number, confidence = 
   return { low: Math.max(0, centre - reach), high: Math.min(1, centre + reach) };
 }
 
+/** The p at which a function that falls in p, from 1 to 0, reaches a value. */
+function falling(of: (p: number) => number, value: number): number {
+  let [low, high] = [0, 1];
+  for (let round = 0; round < 100 && low < high; round++) {
+    const middle = (low + high) / 2;
+    if (middle === low || middle === high) break;
+    if (of(middle) > value) low = middle;
+    else high = middle;
+  }
+  return (low + high) / 2;
+}
+
+/**
+ * Exact interval for a proportion (Clopper and Pearson 1934): all p at which neither so many hits nor so few have a
+ * probability below (1 - confidence) / 2.
+ */
+export function clopperPearson(hits: number, trials: number, confidence = 0.95): Interval {
+  if (!(trials >= 1)) throw new RangeError('a proportion of no trials');
+  const tail = (1 - confidence) / 2;
+  // P(at least k hits) = I_p(k, n - k + 1)
+  const low = hits === 0 ? 0 : falling((p) => 1 - incompleteBeta(p, hits, trials - hits + 1), 1 - tail);
+  const high = hits === trials ? 1 : falling((p) => 1 - incompleteBeta(p, hits + 1, trials - hits), tail);
+  return { low, high };
+}
+
 /** Independent noise of one variance on each of `cells` counts, of which `hits` make up the numerator. */
 interface CountNoise {
   variance: number;
