@@ -4,7 +4,7 @@
  */
 
 import type { TextRecord } from '../datasets/index.ts';
-import { labelPrefix, writeGenerator } from '../learning/tuning/files.ts';
+import { labelPrefix, writeGenerator, type Generator } from '../learning/tuning/files.ts';
 import {
   initialValues,
   promptName,
@@ -31,6 +31,7 @@ import { modelDigest } from '../learning/formats/model-digest.ts';
 import { copyTokenizer, readModel, readTokenizer, type Model } from '../learning/formats/model.ts';
 import { baseModel, type BaseModel } from './base-model.ts';
 import { computation } from './computation.ts';
+import type { DecoderConfig } from '../learning/decoder/config.ts';
 import type { Tokenizer } from '../learning/tokenizer/index.ts';
 import { seededStream, type KeyedStream } from '../privacy/noise.ts';
 import type { MechanismProof } from '../schemas/artifact.ts';
@@ -44,7 +45,8 @@ import { trainingHooks } from './training-hooks.ts';
 /** Records tokenised between two breaths. */
 const recordsABreath = 2_000;
 
-function datasetOf(input: JobInput<'finetune'>): PlanDataset {
+/** What a step trains a generator on. @throws EpsilonflowError STEP_FAILED when it has nothing */
+export function trainedDataset(input: JobInput): PlanDataset {
   const source = input.node.inputs['data'];
   const dataset = source && 'dataset' in source ? input.datasets[source.dataset] : undefined;
   if (!dataset) throw new EpsilonflowError('STEP_FAILED', `${input.node.id} has no dataset to train on.`);
@@ -55,7 +57,8 @@ function datasetOf(input: JobInput<'finetune'>): PlanDataset {
 const contentOf = ({ path, digest, isMade }: BaseModel): Promise<string> | string =>
   isMade ? modelDigest(path) : digest;
 
-async function encodeAll(
+/** Records as a step's training takes them. */
+export async function encodeAll(
   records: readonly TextRecord[],
   tokenizer: Tokenizer,
   params: FinetuneParams,
@@ -161,11 +164,29 @@ function checkFinite(values: TrainedValues): void {
   });
 }
 
-/** Resumes from a checkpoint, trains to the end of the schedule and writes the generator. */
-export const run: StepRunner<'finetune'> = async (input, context): Promise<StepOutput> => {
+export interface TrainedGenerator {
+  generator: Generator;
+  base: BaseModel;
+  config: DecoderConfig;
+  tokenizer: Tokenizer;
+  metrics: Record<string, number>;
+  /** Null without DP. */
+  proof: MechanismProof | null;
+}
+
+/**
+ * Resumes from a checkpoint and trains to the end of the schedule.
+ *
+ * @param planted public records that are trained on as if they stood among the dataset's
+ */
+export async function trainGenerator(
+  input: JobInput<'finetune'>,
+  context: JobContext,
+  planted: readonly TextRecord[] = [],
+): Promise<TrainedGenerator> {
   const { node } = input;
   const { params } = node;
-  const dataset = datasetOf(input);
+  const dataset = trainedDataset(input);
   const base = await baseModel(input);
   const content = await contentOf(base);
   const mechanism = reservedMechanism(input, dataset, { ...params, arithmetic: arithmeticOf(params.method) });
@@ -173,7 +194,8 @@ export const run: StepRunner<'finetune'> = async (input, context): Promise<StepO
   const model = await readModel(base.path);
   const tokenizer = await readTokenizer(base.path);
   checkFit(model, tokenizer, params);
-  const records = await encodeAll((await readInput(input, dataset)).train ?? [], tokenizer, params, dataset, context);
+  const { train = [] } = await readInput(input, dataset);
+  const records = await encodeAll([...train, ...planted], tokenizer, params, dataset, context);
 
   const labels = dataset.label?.values ?? [];
   const tuned = tunedShape(params, labels);
@@ -241,7 +263,6 @@ export const run: StepRunner<'finetune'> = async (input, context): Promise<StepO
       hint: 'Check the learning rate, the number of steps and that the data hold text.',
     });
   }
-  context.progress({ phase: 'write', done: 0, total: 1, unit: 'files' });
   const { conditioning, sequence, method } = params;
   const description = {
     method: method.kind,
@@ -251,12 +272,19 @@ export const run: StepRunner<'finetune'> = async (input, context): Promise<StepO
     sequence,
     base: { name: base.name, digest: base.digest },
   };
-  const generator = { tuned, description, values: state.values };
-  const { bosId: bosTokenId, eosId: eosTokenId } = tokenizer;
-  await writeGenerator(input.outputDirectory, model.config, generator, { bosTokenId, eosTokenId });
-  if (tuned.kind === 'full') await copyTokenizer(base.path, input.outputDirectory);
   return {
+    generator: { tuned, description, values: state.values },
+    ...{ base, config: model.config, tokenizer, proof },
     metrics: { steps: state.step, trainedParameters: parameters.reduce((sum, each) => sum + sizeOf(each), 0) },
-    ...(proof && { proof }),
   };
+}
+
+/** Trains and writes the generator. */
+export const run: StepRunner<'finetune'> = async (input, context): Promise<StepOutput> => {
+  const { generator, base, config, tokenizer, metrics, proof } = await trainGenerator(input, context);
+  context.progress({ phase: 'write', done: 0, total: 1, unit: 'files' });
+  const { bosId: bosTokenId, eosId: eosTokenId } = tokenizer;
+  await writeGenerator(input.outputDirectory, config, generator, { bosTokenId, eosTokenId });
+  if (generator.tuned.kind === 'full') await copyTokenizer(base.path, input.outputDirectory);
+  return { metrics, ...(proof && { proof }) };
 };

@@ -18,12 +18,14 @@ import { tf, type Tensor } from '../learning/tensorflow.ts';
 import type { Tokenizer } from '../learning/tokenizer/index.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
 import { baseModel, type BaseModel } from './base-model.ts';
+import type { GenerateParams } from '../schemas/step-params.ts';
 import type { JobContext, JobInput, StepOutput, StepRunner } from './job.ts';
 
 /** A generator that writes an empty text more often than this many times for each text kept is of no use. */
 const mostAttemptsPerText = 4;
 
-function generatorFolder({ node, artifacts }: JobInput<'generate'>): string {
+/** Folder of the generator that a step is given. */
+export function generatorFolder({ node, artifacts }: Pick<JobInput, 'node' | 'artifacts'>): string {
   const folder = artifacts['generator']?.[0]?.directory;
   if (folder === undefined) throw new EpsilonflowError('STEP_FAILED', `Step ${node.id} has no generator.`);
   return folder;
@@ -108,13 +110,18 @@ async function collect(generator: TextGenerator, count: number, context: JobCont
   return { kept, empty };
 }
 
-export const run: StepRunner<'generate'> = async (input, context): Promise<StepOutput> => {
-  const { count, temperature, topK, topP, repetitionPenalty, banned, maxTokens, seed } = input.node.params;
+/** Texts from a generator on its base model. @param read gives the generator, for a base model of that shape */
+export async function drawTexts(
+  source: BaseModel,
+  read: (config: DecoderConfig) => Generator | Promise<Generator>,
+  params: GenerateParams,
+  context: JobContext,
+): Promise<Collected & { labels: readonly string[] }> {
+  const { count, temperature, topK, topP, repetitionPenalty, banned, maxTokens, seed } = params;
   context.progress({ phase: 'load', done: 0, total: 1, unit: 'models' });
-  const source = await baseModel(input);
   const { config, weights: base } = await readModel(source.path);
   const tokenizer = await readTokenizer(source.path);
-  const trained = await readGenerator(generatorFolder(input), config);
+  const trained = await read(config);
   const { description } = trained;
   checkBase(description, source);
   const model = decodedModel(config, base, trained);
@@ -132,11 +139,16 @@ export const run: StepRunner<'generate'> = async (input, context): Promise<StepO
     banned: bannedIds(tokenizer, banned),
     seed,
   });
-  const { kept, empty } = await collect(generator, count, context);
+  const collected = await collect(generator, count, context);
   generator.dispose();
+  tf.dispose([base, model.weights, model.conditioning, model.prompt] as never);
+  return { ...collected, labels: description.labels };
+}
 
+export const run: StepRunner<'generate'> = async (input, context): Promise<StepOutput> => {
+  const read = (config: DecoderConfig): Promise<Generator> => readGenerator(generatorFolder(input), config);
+  const { kept, empty, labels } = await drawTexts(await baseModel(input), read, input.node.params, context);
   context.progress({ phase: 'write', done: 0, total: kept.length, unit: 'records' });
-  const { labels } = description;
   const lines = kept.map(({ text, label }) =>
     JSON.stringify(labels.length > 0 ? { text, label: labels[label] } : { text }),
   );

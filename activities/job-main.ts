@@ -27,6 +27,7 @@ const kinds: { [K in StepKind]: () => Promise<{ run: StepRunner<K> }> } = {
   generate: () => import('./generate.ts'),
   'train-classifier': () => import('./train-classifier.ts'),
   measure: () => import('./measure.ts'),
+  audit: () => import('./audit.ts'),
   compare: () => import('./compare.ts'),
 };
 

@@ -44,6 +44,7 @@ export function createStepActivities(parts: WorkerParts): StepActivities {
     generate: run,
     'train-classifier': run,
     measure: run,
+    audit: run,
     compare: run,
   };
 }

@@ -85,6 +85,18 @@ const drivers: { [K in StepKind]: DriversOf<K> } = {
   // Texts are compared in pairs, and rows are drawn again for the intervals.
   measure: ({ params }) => ({ group: 'measure', work: params.rows * (params.rows + params.resamples), volume: 1 }),
 
+  // Training is most of it; canaries go through the model once or twice.
+  audit: ({ params: { training, samples, generation, canaries, candidates, rows }, inputs }, around) => {
+    const base = baseModel(inputs['model'], around);
+    const trained = training.steps * training.batch * training.sequence;
+    const scored = (canaries + candidates + 2 * rows) * training.sequence;
+    return {
+      group: `audit ${training.method.kind}${base.suffix}`,
+      work: (trained + scored + samples * generation.maxTokens) * base.parameters,
+      volume: 1,
+    };
+  },
+
   compare: () => ({ group: 'compare', work: 1, volume: 1 }),
 };
 

@@ -100,6 +100,7 @@ class InstanceBuilder {
         inputs[input.role] = { nodes: resolved.map(({ node }) => node.id) };
       } else inputs[input.role] = resolved;
     }
+    if (step.kind === 'audit' && !this.#audited(inputs, sources)) complete = false;
     const generator = sources.get('generator')?.[0];
     if (generator !== undefined) inputs['model'] = generator.node.inputs['model']!;
     if (!complete) return undefined;
@@ -138,6 +139,17 @@ class InstanceBuilder {
     node.key = this.#contentKey(node);
     this.#byId.set(id, instance);
     return instance;
+  }
+
+  /** What an audit reads beside the synthetic set: what that was made from. False where it is made of nothing. */
+  #audited(inputs: Record<string, PlanInput>, sources: Map<string, Instance[]>): boolean {
+    const made = sources.get('synthetic')?.[0]?.node.inputs['generator'];
+    if (made === undefined || !('nodes' in made)) return false;
+    const generator = this.#byId.get(made.nodes[0]!)!;
+    sources.set('generator', [generator]);
+    inputs['generator'] = made;
+    inputs['data'] = generator.node.inputs['data']!;
+    return true;
   }
 
   /** The tree with its matrix expressions replaced; what names steps stays. Parts without any are shared. */

@@ -40,6 +40,14 @@ export const kinds: Record<StepKind, KindInfo> = {
       encoder: { accepts: ['model'] },
     },
   },
+  audit: {
+    version: 1,
+    inputs: {
+      synthetic: { accepts: ['generate'] },
+      // Those of the synthetic set.
+      data: { accepts: ['dataset'], split: 'train', labelled: true },
+    },
+  },
   compare: {
     version: 1,
     inputs: { arms: { accepts: ['train-classifier'] }, ceiling: { accepts: ['train-classifier'] } },

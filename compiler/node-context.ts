@@ -3,7 +3,14 @@
 import { EpsilonflowError, type Position } from '../schemas/errors.ts';
 import { joinLabels, joinSensitivities } from '../schemas/labels.ts';
 import type { PlanDataset, PlanInput, PlanModel, PlanNode } from '../schemas/plan.ts';
-import { arithmeticOf, type Epsilon, type FinetuneParams, type TrainClassifierParams } from '../schemas/step-params.ts';
+import {
+  arithmeticOf,
+  type AuditParams,
+  type Epsilon,
+  type FinetuneParams,
+  type GenerateParams,
+  type TrainClassifierParams,
+} from '../schemas/step-params.ts';
 import { isShut, levelsOf, waiversOf } from './compared-arms.ts';
 import type { FaultList } from './faults.ts';
 import { kinds } from './kinds.ts';
@@ -83,6 +90,9 @@ export class NodeContext {
         break;
       case 'measure':
         classes = this.#measure();
+        break;
+      case 'audit':
+        classes = this.#audit();
         break;
       case 'compare':
         classes = this.#compare();
@@ -373,6 +383,31 @@ export class NodeContext {
       'Measure against public records, or state waive: [{ name: measures, reason: ... }].',
     );
     return false;
+  }
+
+  /**
+   * Training with canaries is charged as training without them is, for they are public texts that stand beside the
+   * records. What it finds is exact, as measures are.
+   */
+  #audit(): null | undefined {
+    const node = this.#node;
+    const data = this.#usable('data');
+    if (data === undefined || this.#tellsUnbounded('synthetic', 'The text of')) return undefined;
+    if (data.files.test === undefined) {
+      const message = `Dataset "${data.name}" has no test split, which its training records are told from`;
+      this.#faults.add('SPEC_REFERENCE_KIND', message, this.#at('synthetic'), 'Add files.test to the dataset.');
+      return undefined;
+    }
+    const training = this.#sources.get('generator')![0]!.node.params as FinetuneParams;
+    const generation = this.#sources.get('synthetic')![0]!.node.params as GenerateParams;
+    node.params = { ...(node.params as AuditParams), training, generation };
+    if (data.sensitivity === 'public') return null;
+    const { epsilon, steps, batch, clip } = training;
+    if (!this.#train(data, { epsilon, steps, batch, clip, arithmetic: arithmeticOf(training.method) }, [])) {
+      return undefined;
+    }
+    node.label = 'non-private';
+    return data.sensitivity === 'benchmark' || this.#mayMeasure(data, 'synthetic') ? null : undefined;
   }
 
   #waive(name: WaiverName): void {

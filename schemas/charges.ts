@@ -24,6 +24,7 @@ interface ExactFigures {
 const exactFigures: Partial<Record<StepKind, ExactFigures>> = {
   'train-classifier': { waiver: 'test-metrics', splits: { test: ['test'] } },
   measure: { waiver: 'measures', splits: { synthetic: ['train'], real: ['train', 'test'] } },
+  audit: { waiver: 'measures', splits: { data: ['train', 'test'] } },
   decontaminate: { waiver: 'decontamination', splits: { against: ['train', 'validation', 'test'] } },
 };
 

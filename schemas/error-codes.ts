@@ -75,7 +75,7 @@ export const errorCodes = define({
     retryable: false,
     summary: 'A step is given an input of a kind that it cannot use.',
     remedy:
-      'Give the step what its kind takes: decontaminate a corpus and datasets, finetune a model and data, generate a generator, train-classifier records, measure a synthetic set and a dataset, compare classifiers.',
+      'Give the step what its kind takes: decontaminate a corpus and datasets, finetune a model and data, generate a generator, train-classifier records, measure a synthetic set and a dataset, audit a synthetic set, compare classifiers.',
   },
   SPEC_CYCLE: {
     exit: 2,
@@ -229,6 +229,13 @@ export const errorCodes = define({
     retryable: false,
     summary: 'A checkpoint or proof differs from the reserved mechanism.',
     remedy: 'The step ran, or would go on, otherwise than was paid for. Run the spec again: it starts a new entry.',
+  },
+  AUDIT_EXCEEDED: {
+    exit: 1,
+    retryable: false,
+    summary: 'Canaries show that training costs more epsilon than it claims.',
+    remedy:
+      'Release nothing that was trained by this code: training does not keep its guarantee. Please report it, with the spec and the version.',
   },
   RECEIPT_INVALID: {
     exit: 1,

@@ -12,7 +12,14 @@ export type Axis =
  * One step of the experiment; it runs once for each distinct combination of the axes that it uses, directly or through its inputs.
  */
 export type Step =
-  PretrainStep | DecontaminateStep | FinetuneStep | GenerateStep | TrainClassifierStep | MeasureStep | CompareStep;
+  | PretrainStep
+  | DecontaminateStep
+  | FinetuneStep
+  | GenerateStep
+  | TrainClassifierStep
+  | MeasureStep
+  | AuditStep
+  | CompareStep;
 /**
  * `${{ matrix.AXIS }}`, `${{ steps.STEP }}` or `${{ steps.STEP[AXIS=VALUE] }}`; it is the whole value.
  */
@@ -839,6 +846,64 @@ export interface MeasureWith {
    */
   seed?: number | Expression;
 }
+export interface AuditStep {
+  /**
+   * Kind of the step.
+   */
+  uses: 'audit';
+  with: AuditWith;
+  /**
+   * `required`: no instance of the step starts before someone has approved it with `epsilonflow approve`.
+   */
+  approval?: 'required';
+  /**
+   * Which workers run its instances: `cpu` those of the queue `cpu`, `gpu` those of the queue `gpu`. No part of a result's content key.
+   */
+  device?: 'cpu' | 'gpu';
+  /**
+   * Steps that must end first, for order without data.
+   */
+  needs?: string[];
+}
+/**
+ * Inputs and parameters of the kind.
+ */
+export interface AuditWith {
+  /**
+   * A `generate` step. Its generator, and the dataset that was trained on, whose test split is read too, are audited with it.
+   */
+  synthetic: string;
+  /**
+   * Random records of which a coin each plants half, once: they bound epsilon from below.
+   */
+  canaries?: number | Expression;
+  /**
+   * How many records of one text are planted, for each group of repeated canaries.
+   *
+   * @minItems 1
+   */
+  repetitions?: [number, ...number[]];
+  /**
+   * Records that are planted so many times, for each number of `repetitions`.
+   */
+  repeated?: number | Expression;
+  /**
+   * Random records, never planted, that a repeated canary is ranked among: its exposure is at most log2 of their number plus 1.
+   */
+  candidates?: number | Expression;
+  /**
+   * Records drawn from the generator with canaries, in which these are sought.
+   */
+  samples?: number | Expression;
+  /**
+   * Training records, and as many test records, that are told apart: at most.
+   */
+  rows?: number | Expression;
+  /**
+   * Fixes the canaries, which of them are planted, and which rows are drawn.
+   */
+  seed?: number | Expression;
+}
 export interface CompareStep {
   /**
    * Kind of the step.
@@ -892,7 +957,7 @@ export interface Limits {
 }
 export interface Waiver {
   /**
-   * `test-metrics`: exact test metrics of private data may leave. `measures`: exact measures against private records may leave. `non-private-training`: training on private data without DP. `decontamination`: a corpus may be decontaminated against private data, and counts of what overlapped may leave.
+   * `test-metrics`: exact test metrics of private data may leave. `measures`: exact measures and audits of private records may leave. `non-private-training`: training on private data without DP. `decontamination`: a corpus may be decontaminated against private data, and counts of what overlapped may leave.
    */
   name: 'test-metrics' | 'measures' | 'non-private-training' | 'decontamination';
   /**

@@ -15,6 +15,7 @@ export interface StepParams {
   generate: GenerateParams;
   'train-classifier': TrainClassifierParams;
   measure: MeasureParams;
+  audit: AuditParams;
   compare: CompareParams;
 }
 
@@ -186,6 +187,28 @@ export interface MeasureParams {
   /** Bootstrap resamples. */
   resamples: number;
   seed: number;
+}
+
+/**
+ * Inputs: `synthetic` (generate node), and of it `generator` (finetune node), `data` (dataset, splits train and test) and
+ * `model` (the generator's base model).
+ */
+export interface AuditParams {
+  /** Canaries that a coin each plants once or not at all. */
+  canaries: number;
+  /** How many times others are planted, and how many canaries there are of each. */
+  repetitions: number[];
+  repeated: number;
+  /** Texts never planted that repeated canaries are ranked among. */
+  candidates: number;
+  /** Texts drawn from the generator with canaries. */
+  samples: number;
+  /** Training records, and as many test records, that are told apart: at most. */
+  rows: number;
+  seed: number;
+  /** How the audited generator was trained, and its texts drawn; those steps' own parameters. */
+  training: FinetuneParams;
+  generation: GenerateParams;
 }
 
 /** Inputs: `arms.NAME` (train-classifier nodes), optional `ceiling` (train-classifier nodes). */

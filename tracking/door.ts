@@ -58,11 +58,12 @@ const waiverOfKind: Partial<Record<StepKind, string>> = {
   'train-classifier': 'test-metrics',
   compare: 'test-metrics',
   measure: 'measures',
+  audit: 'measures',
   decontaminate: 'decontamination',
 };
 
 /** Kinds whose figures lie in their artifact too. What else lies there is not shown to the door. */
-const summaries: ReadonlySet<StepKind> = new Set<StepKind>(['compare', 'measure', 'decontaminate']);
+const summaries: ReadonlySet<StepKind> = new Set<StepKind>(['compare', 'measure', 'audit', 'decontaminate']);
 
 /** Codes of errors whose messages say nothing but what spec, plan and machine say. */
 const tellableCodes: ReadonlySet<string> = new Set<ErrorCode>([
@@ -109,8 +110,8 @@ const tellableCodes: ReadonlySet<string> = new Set<ErrorCode>([
 /** Of those, codes whose messages may give sizes of a model, such as of its vocabulary: see `modelSizes`. */
 const modelCodes: ReadonlySet<string> = new Set<ErrorCode>(['MODEL_INVALID', 'MODEL_UNFIT']);
 
-/** Codes whose messages name a path of the host: in their place the registry's summary leaves. */
-const restatedCodes: ReadonlySet<string> = new Set<ErrorCode>(['DISK_FULL', 'STORE_READ_ONLY']);
+/** Codes whose messages name a path of the host, or figures: in their place the registry's summary leaves. */
+const restatedCodes: ReadonlySet<string> = new Set<ErrorCode>(['DISK_FULL', 'STORE_READ_ONLY', 'AUDIT_EXCEEDED']);
 
 /** Why something failed. */
 export interface Failure {

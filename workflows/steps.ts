@@ -19,6 +19,7 @@ const bounds: Record<StepKind, StepBounds> = {
   generate: { queue: taskQueues.cpu, startToClose: '2 days' },
   'train-classifier': { queue: taskQueues.cpu, startToClose: '2 days' },
   measure: { queue: taskQueues.cpu, startToClose: '2 days' },
+  audit: { queue: taskQueues.cpu, startToClose: '7 days' },
   compare: { queue: taskQueues.control, startToClose: '1 hour' },
 };
 

@@ -51,10 +51,11 @@ steps:
   on-open: { uses: train-classifier, with: { train: open, test: open, epochs: ${values.epochs} } }
   on-real: { uses: train-classifier, with: { train: reviews, test: reviews, epsilon: 8, dp: { steps: 50, batch: 64 } } }
   nearness: { uses: measure, with: { synthetic: "\${{ steps.synthetic }}", real: open } }
+  audited: { uses: audit, with: { synthetic: "\${{ steps.synthetic }}" } }
   comparison:
     uses: compare
     with: { arms: { synthetic: "\${{ steps.on-synthetic }}", open: "\${{ steps.on-open }}" }, over: [] }
-`;
+${values.sensitivity === 'private' ? 'waive: [{ name: measures, reason: an audit is costed }]\n' : ''}`;
   return text.replace('TRAIN', values.train);
 };
 

@@ -489,7 +489,7 @@ describe('names and files', () => {
   it('a step without a kind', async () => {
     expect(await spoilt('    uses: generate\n', '')).toMatchInlineSnapshot(`
       "spec.yaml:23:3 error SPEC_MISSING_KEY: "synthetic" lacks the key "uses"
-        hint: uses: the kind of the step, one of pretrain, decontaminate, finetune, generate, train-classifier, measure, compare."
+        hint: uses: the kind of the step, one of pretrain, decontaminate, finetune, generate, train-classifier, measure, audit, compare."
     `);
   });
   it('a data file for a dataset', async () => {

@@ -126,6 +126,7 @@ function stepActivities(parts: WorkerParts, step: CheapStep): StepActivities {
   return {
     pretrain: run,
     decontaminate: run,
+    audit: run,
     finetune: run,
     generate: run,
     'train-classifier': run,

@@ -199,7 +199,7 @@ describe('the door', () => {
     const smuggled = { code: 'STEP_FAILED', message: `my secret. ${once.message}` };
     expect(door.failure(smuggled).message).not.toContain('secret');
     // Full and refused disks are told of without the path.
-    for (const code of ['DISK_FULL', 'STORE_READ_ONLY'] as const) {
+    for (const code of ['DISK_FULL', 'STORE_READ_ONLY', 'AUDIT_EXCEEDED'] as const) {
       const restated = door.failure({ code, message: '/home/secret is full', hint: 'Free some.' });
       expect(restated).toEqual({ code, message: errorCodes[code].summary, hint: 'Free some.' });
     }

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { openLedger, sealMechanism, type EnvelopeEntry, type Ledger } from '../../privacy/ledger/index.ts';
 import { entryId } from '../../privacy/ledger/receipt.ts';
 import { lineageOf } from '../../schemas/lineage.ts';
+import type { AuditedMembership, AuditFindings } from '../../schemas/audit.ts';
 import { planDigest } from '../../schemas/plan-digest.ts';
 import type {
   Label,
@@ -40,7 +41,7 @@ export interface Wishes {
   /** Ids of nodes that end in failure; what depends on them is skipped. */
   failing?: string[];
   waivers?: string[];
-  /** Whether each synthetic set is measured. */
+  /** Whether each synthetic set is measured, and audited. */
   measured?: boolean;
   /** Leaves the run unfinished after that many events. */
   stopAfter?: number;
@@ -118,7 +119,7 @@ function makePlan({
       needs: Object.values(inputs).flatMap((input) => ('nodes' in input ? input.nodes : [])),
       label,
       sensitivity,
-      waivers: kind === 'train-classifier' || kind === 'compare' || kind === 'measure' ? waivers : [],
+      waivers: ['train-classifier', 'compare', 'measure', 'audit'].includes(kind) ? waivers : [],
       position: { file: 'made-up.yaml', line: 1, column: 1 },
       cached: null,
       ...(privacy ? { privacy } : {}),
@@ -184,6 +185,12 @@ function makePlan({
       if (measured) {
         const inputs = { synthetic: { nodes: [set] }, real: { dataset: 'speeches' } };
         add('nearness', 'measure', axes, inputs, 'non-private', { rows: 20, similarity: 0.8, resamples: 10, seed });
+        const audited = {
+          synthetic: { nodes: [set] },
+          generator: { nodes: [generator] },
+          data: { dataset: 'speeches' },
+        };
+        add('audited', 'audit', axes, audited, 'non-private', { canaries: 100, seed });
       }
       synthetic.push(
         add(
@@ -324,6 +331,19 @@ async function playEvents(plan: Plan, store: Store, record: RunRecord, { failing
   return events;
 }
 
+const membership = (value: number): AuditedMembership => ({
+  area: { value, low: 0.5, high: 0.625 },
+  rates: [{ falseAlarms: 0.01, rate: 0.025, low: 0.02, high: 0.03 }],
+});
+
+const auditFindings: AuditFindings = {
+  claim: { epsilon: 7.996, delta: 1.8e-6, epsilonOfBound: 11.25 },
+  bound: { epsilon: 0.375, delta: 1e-10, failure: 1e-6, canaries: 100, guesses: 50, correct: 44, most: 2.125 },
+  repeated: [{ repetitions: 10, exposures: [2, 3.5], leaked: { value: 0.5, low: 0.013, high: 0.987 } }],
+  ...{ mostExposure: 12, samples: 40, rows: 30, longestRun: { train: 9, test: 4 } },
+  membership: { model: membership(0.5625), synthetic: membership(0.53125) },
+};
+
 async function writeArtifact(
   plan: Plan,
   node: PlanNode,
@@ -333,6 +353,7 @@ async function writeArtifact(
   const stage = await store.artifacts.stage('made-up', node.label);
   const write = (file: string, content: string): void => writeFileSync(join(stage.directory, file), content);
   let metrics: Record<string, number> = {};
+  let summary: Record<string, unknown> = {};
   switch (node.kind) {
     case 'finetune':
       write('adapter_config.json', '{"peft_type":"LORA"}\n');
@@ -383,6 +404,10 @@ async function writeArtifact(
       metrics = { selfBleu: 0.7125 };
       break;
     }
+    case 'audit':
+      summary = { ...auditFindings };
+      metrics = { epsilonBound: 0.7125 };
+      break;
     case 'compare': {
       const arms = Object.fromEntries(
         Object.entries(node.inputs).map(([role, input]) => {
@@ -406,7 +431,7 @@ async function writeArtifact(
     nodeId: node.id,
     axes: node.axes,
     metrics,
-    summary: {},
+    summary,
     privacy: node.privacy ? [node.privacy] : [],
     paidBy: lineageOf(plan)
       .privacyBehind(node.id)

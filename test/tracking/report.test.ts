@@ -96,13 +96,24 @@ describe('the report', () => {
     const { markdown, html } = await reportOf({ seeds: [1], epsilons: [8], measured: true });
     expect(markdown).toContain('| self-BLEU | 0.713 ± 0.020 | 0.410 ± 0.030 | – |');
     expect(markdown).toContain('it takes training rows');
-    expect(markdown).toContain('Measures read records of speeches, exactly');
+    expect(markdown).toContain('Measures and audits read records of speeches, exactly');
     expect(html).toContain('0.713 ± 0.020');
     const shut = await reportOf({ name: 'shut', sensitivity: 'private', seeds: [1], epsilons: [8], measured: true });
     expect(shut.markdown).not.toContain('0.713');
     const waived = { waivers: ['measures'], sensitivity: 'private' as const, name: 'waived' };
     const open = await reportOf({ ...waived, seeds: [1], epsilons: [8], measured: true });
     expect(open.markdown).toContain('0.713 ± 0.020');
+  });
+
+  it('says of an audit what it found beside what is claimed, where that may leave', async () => {
+    const wishes = { seeds: [1], epsilons: [8], measured: true };
+    const { markdown } = await reportOf({ name: 'audited', ...wishes });
+    expect(markdown).toContain('epsilon is at least 0.375 at delta 1e-10');
+    expect(markdown).toContain('The training claims 11.250 at that delta, which is 7.996 at delta 0.0000018.');
+    expect(markdown).toContain('| 10 | 2 | 2.75 | 0.500');
+    expect(markdown).toMatch(/\| the synthetic set alone \| 0\.531 /);
+    const shut = await reportOf({ name: 'audited-privately', sensitivity: 'private', ...wishes });
+    expect(shut.markdown).not.toMatch(/at least 0\.375|0\.531/);
   });
 
   it('says what failed and what could not run for it', async () => {

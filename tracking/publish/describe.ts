@@ -308,6 +308,8 @@ function filesOf(results: RunResults, node: PlanNode): ArtifactFile[] {
       return fileOf('comparison.json');
     case 'measure':
       return fileOf('measures.json');
+    case 'audit':
+      return fileOf('audit.json');
     case 'train-classifier':
       return fileOf('metrics.json');
     case 'decontaminate':

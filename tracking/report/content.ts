@@ -12,6 +12,7 @@ import type { RunResults } from '../results.ts';
 import type { RunRecord } from '../runs.ts';
 import { privacyStatement, type PrivacyStatement } from '../statement.ts';
 import { columns, type Block, type ReportDocument, type Section, type Text } from './document.ts';
+import { auditSection } from './audits.ts';
 import { measuredNote, measureSection } from './measures.ts';
 import { overlapSection } from './overlap.ts';
 import { plotAccuracy } from './plot.ts';
@@ -45,6 +46,7 @@ export async function reportDocument(
       { id: 'answer', title: 'Question and answer', blocks: answerBlocks(results) },
       ...(await resultSection(results)),
       ...measureSection(results),
+      ...auditSection(results),
       ...overlapSection(results),
       { id: 'privacy', title: 'Privacy statement', blocks: privacyBlocks(results, losses) },
       ...failureSection(results),
@@ -107,8 +109,8 @@ async function figureOf(group: ComparisonGroup): Promise<Block> {
 function metricSection(results: RunResults): Section[] {
   const rows = results.plan.nodes.flatMap((node): Text[][] => {
     const summary = results.nodes.get(node.id);
-    // Measures have a section of their own.
-    if (summary?.status !== 'completed' || node.kind === 'measure') return [];
+    // Measures and audits have sections of their own.
+    if (summary?.status !== 'completed' || node.kind === 'measure' || node.kind === 'audit') return [];
     const metrics = doorOf(results.plan, node).metrics(summary.metrics);
     return Object.entries(metrics).map(([name, value]) => [
       [{ code: node.id }],

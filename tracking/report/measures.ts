@@ -58,11 +58,13 @@ function notesOf({ leftOut, vectors }: Measurement): Block[] {
 /** Whose records measures were made of: no figure of the statement counts that. */
 export function measuredNote({ nodes, datasets }: Pick<Plan, 'nodes' | 'datasets'>): Block[] {
   const read = nodes.flatMap(({ kind, inputs }) =>
-    kind === 'measure' ? Object.values(inputs).flatMap((input) => ('dataset' in input ? [input.dataset] : [])) : [],
+    kind === 'measure' || kind === 'audit'
+      ? Object.values(inputs).flatMap((input) => ('dataset' in input ? [input.dataset] : []))
+      : [],
   );
   const names = [...new Set(read)].filter((name) => datasets[name]!.sensitivity !== 'public');
   if (names.length === 0) return [];
-  const text = `Measures read records of ${listed(names)}, exactly: they are part of no epsilon above.`;
+  const text = `Measures and audits read records of ${listed(names)}, exactly: they are part of no epsilon above.`;
   return [{ kind: 'paragraph', text }];
 }
 
