@@ -6,6 +6,7 @@
 import type { TextRecord } from '../datasets/index.ts';
 import { labelPrefix, writeGenerator, type Generator } from '../learning/tuning/files.ts';
 import {
+  checkFinite,
   initialValues,
   promptName,
   sizeOf,
@@ -27,9 +28,8 @@ import { callsAtOnce } from '../learning/machine.ts';
 import { bytesOf, isWithin, microbatchesAtOnce, microbatchShapes } from '../learning/dp/memory.ts';
 import { encodeRecord, type EncodedRecord, type MicrobatchShape } from '../learning/dp/sequences.ts';
 import { Trainer, unmovedGroups } from '../learning/dp/trainer.ts';
-import { modelDigest } from '../learning/formats/model-digest.ts';
 import { copyTokenizer, readModel, readTokenizer, type Model } from '../learning/formats/model.ts';
-import { baseModel, type BaseModel } from './base-model.ts';
+import { baseModel, checkFit, contentOf, type BaseModel } from './base-model.ts';
 import { computation } from './computation.ts';
 import type { DecoderConfig } from '../learning/decoder/config.ts';
 import type { Tokenizer } from '../learning/tokenizer/index.ts';
@@ -52,10 +52,6 @@ export function trainedDataset(input: JobInput): PlanDataset {
   if (!dataset) throw new EpsilonflowError('STEP_FAILED', `${input.node.id} has no dataset to train on.`);
   return dataset;
 }
-
-/** Digest of a base model's numbers themselves: two results under one content key may differ in their last bits. */
-const contentOf = ({ path, digest, isMade }: BaseModel): Promise<string> | string =>
-  isMade ? modelDigest(path) : digest;
 
 /** Records as a step's training takes them. */
 export async function encodeAll(
@@ -83,24 +79,6 @@ export async function encodeAll(
     }
   }
   return encoded;
-}
-
-function checkFit({ config }: Model, tokenizer: Tokenizer, params: FinetuneParams): void {
-  // XLA clamps token ids and positions that are out of range instead of failing.
-  if (tokenizer.vocabularySize > config.vocab) {
-    const sizes = `${tokenizer.vocabularySize} tokens, the model ${config.vocab}`;
-    throw new EpsilonflowError('MODEL_INVALID', `Tokenizer and model do not belong together: it has ${sizes}.`);
-  }
-  const length = params.method.kind === 'prompt' ? params.method.length : 0;
-  if (length + params.sequence > config.context) {
-    const asked =
-      length > 0
-        ? `A prompt of ${length} and sequence ${params.sequence} exceed`
-        : `sequence ${params.sequence} exceeds`;
-    throw new EpsilonflowError('MODEL_UNFIT', `${asked} the model's ${config.context} positions.`, {
-      hint: 'Lower `sequence` of the finetune step.',
-    });
-  }
 }
 
 /** The microbatches of an earlier attempt where memory allows them still; else what it allows. */
@@ -156,14 +134,6 @@ function startOf(
 const copyOf = (values: TrainedValues): TrainedValues =>
   Object.fromEntries(Object.entries(values).map(([name, array]) => [name, array.slice()]));
 
-/** @throws EpsilonflowError STEP_FAILED when training ran away: such weights generate nothing */
-function checkFinite(values: TrainedValues): void {
-  if (Object.values(values).every((array) => array.every(Number.isFinite))) return;
-  throw new EpsilonflowError('STEP_FAILED', 'Training ended with weights that are not finite.', {
-    hint: 'Lower the learning rate.',
-  });
-}
-
 export interface TrainedGenerator {
   generator: Generator;
   base: BaseModel;
@@ -193,7 +163,8 @@ export async function trainGenerator(
   context.progress({ phase: 'load', done: 0, total: 1, unit: 'models' });
   const model = await readModel(base.path);
   const tokenizer = await readTokenizer(base.path);
-  checkFit(model, tokenizer, params);
+  const prompt = params.method.kind === 'prompt' ? params.method.length : 0;
+  checkFit(model.config, tokenizer.vocabularySize, { sequence: params.sequence, prompt });
   const { train = [] } = await readInput(input, dataset);
   const records = await encodeAll([...train, ...planted], tokenizer, params, dataset, context);
 

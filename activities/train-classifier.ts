@@ -7,32 +7,18 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { readSynthetic, readSyntheticLabels, type DatasetRecords, type TextRecord } from '../datasets/index.ts';
-import { zeroState } from '../learning/dp/optimisers.ts';
-import { readCheckpoint, writeCheckpoint } from '../learning/dp/checkpoint.ts';
-import { computation } from './computation.ts';
-import { WordCnn } from '../learning/word-cnn/network.ts';
-import { initialWeights, wordCnnSizes, type WordCnnShape } from '../learning/word-cnn/parameters.ts';
-import {
-  namedWeights,
-  privateMicrobatch,
-  privateSchedule,
-  privateVectorNorm,
-  trainedParameters,
-  trainPrivately,
-  weightsOf,
-} from '../learning/word-cnn/private-training.ts';
-import { trainWordCnn, type LabelledTexts } from '../learning/word-cnn/training.ts';
-import { encodeTexts } from '../learning/word-cnn/words.ts';
-import { confusionMatrix } from '../measures/index.ts';
-import { seededStream } from '../privacy/noise.ts';
-import type { MechanismProof } from '../schemas/artifact.ts';
+import { predictions, type Predictions } from '../learning/classifier/predictions.ts';
+import { areaUnderRoc, calibrationError, confusionMatrix, logLoss } from '../measures/index.ts';
 import { EpsilonflowError } from '../schemas/errors.ts';
-import type { PlanDataset, PoissonGaussianMechanism } from '../schemas/plan.ts';
-import type { TrainClassifierParams } from '../schemas/step-params.ts';
+import type { PlanDataset } from '../schemas/plan.ts';
+import { classifierArithmetic } from '../schemas/step-params.ts';
+import { linearClassifier } from './classifiers/linear.ts';
+import { labelsOf, type ClassifierTraining, type TrainedClassifier } from './classifiers/training.ts';
+import { transformerClassifier } from './classifiers/transformer.ts';
+import { wordCnnClassifier } from './classifiers/word-cnn.ts';
 import { readInput, type JobContext, type JobInput, type StepOutput, type StepRunner } from './job.ts';
-import { noiseSecret, reservedMechanism } from './reserved-mechanism.ts';
+import { reservedMechanism } from './reserved-mechanism.ts';
 import { testCounts } from './test-counts.ts';
-import { trainingHooks } from './training-hooks.ts';
 
 type Input = JobInput<'train-classifier'>;
 
@@ -83,88 +69,64 @@ async function trainingData(
   return { records: byClass(await readSynthetic(directory), names, classes), dataset: null };
 }
 
-function encode(records: readonly TextRecord[], shape: WordCnnShape, params: TrainClassifierParams): LabelledTexts {
-  const { widest } = wordCnnSizes(shape);
-  const texts = records.map(({ text }) => text);
-  return {
-    texts: encodeTexts(texts, { buckets: shape.buckets, words: params.words, shortest: widest }),
-    labels: Int32Array.from(records, ({ label }) => label),
-  };
-}
-
-interface TrainedModel {
-  model: WordCnn;
-  /** What DP training did; null without DP. */
-  proof: MechanismProof | null;
-}
-
-async function trainWithoutDp(
-  shape: WordCnnShape,
-  data: LabelledTexts,
-  params: TrainClassifierParams,
-  context: JobContext,
-): Promise<TrainedModel> {
-  const { model } = await trainWordCnn(shape, data, params, async ({ recordsDone, recordsTotal }) => {
-    context.progress({ phase: 'train', done: recordsDone, total: recordsTotal, unit: 'records' });
-    await context.breathe();
-  });
-  return { model, proof: null };
-}
-
-async function trainWithDp(
-  input: Input,
-  shape: WordCnnShape,
-  data: LabelledTexts,
-  dataset: PlanDataset,
-  mechanism: PoissonGaussianMechanism,
-  context: JobContext,
-): Promise<TrainedModel> {
-  const { node, checkpointDirectory: directory } = input;
-  const { dp, seed, words, checkpoint: interval } = node.params;
-  const parameters = trainedParameters(shape);
-  const identity = {
-    nodeKey: node.key,
-    mechanismDigest: node.privacy?.digest ?? null,
-    base: null,
-    layout: [{ rows: privateMicrobatch, time: words }],
-  };
-  const resumed = await readCheckpoint(directory, { parameters, steps: mechanism.steps }, identity);
-  const weights = resumed
-    ? weightsOf(shape, resumed.values)
-    : initialWeights(shape, seededStream(seed, 'word-cnn initialisation'), privateVectorNorm);
-  const model = new WordCnn(shape, weights);
-  const values = namedWeights(weights);
-  const state = { ...(resumed ?? { step: 0, ...zeroState(values) }), values };
-  const checkpoint = (): Promise<void> =>
-    writeCheckpoint(directory, parameters, state, identity, () => context.checkFence());
-  const secret = await noiseSecret(input);
-  const hooks = trainingHooks(context, { steps: mechanism.steps, dataset, mechanism, checkpoint, interval });
-  const settings = { schedule: privateSchedule(dp), mechanism, secret, machine: computation() };
-  return { model, proof: await trainPrivately(model, data, settings, state, hooks) };
-}
-
-/**
- * Predictions for the test records, in order.
- *
- * @param isApart each must be that of its own record alone, whatever other records there are
- */
-async function predict(
-  model: WordCnn,
-  test: LabelledTexts,
-  context: JobContext,
-  isApart: boolean,
-): Promise<Int32Array> {
-  const total = test.labels.length;
-  const predicted = new Int32Array(total);
-  const all = Int32Array.from({ length: total }, (_, index) => index);
-  let done = 0;
-  for (const part of model.evaluate(test.texts, all, null, { isApart })) {
-    predicted.set(part.predicted, done);
-    done = part.done;
-    context.progress({ phase: 'evaluate', done, total, unit: 'records' });
-    await context.breathe();
+function train(training: ClassifierTraining): Promise<TrainedClassifier> {
+  const { params } = training;
+  switch (params.family) {
+    case 'word-cnn':
+      return wordCnnClassifier({ ...training, params });
+    case 'linear':
+      return linearClassifier({ ...training, params });
+    case 'transformer':
+      return transformerClassifier({ ...training, params });
   }
-  return predicted;
+}
+
+/** Predictions for the test records, in order. */
+function predict(
+  classifier: TrainedClassifier,
+  test: { texts: readonly string[]; classes: number; isApart: boolean },
+  context: JobContext,
+): Promise<Predictions> {
+  const { texts, classes, isApart } = test;
+  const total = texts.length;
+  return predictions(
+    (into) => classifier.evaluate(texts, into, isApart),
+    { records: total, classes },
+    async (done) => {
+      context.progress({ phase: 'evaluate', done, total, unit: 'records' });
+      await context.breathe();
+    },
+  );
+}
+
+/** AUROC is left out where the split lacks a class. */
+function probabilityMetrics(
+  labels: Int32Array,
+  { probabilities }: Predictions,
+  classes: number,
+): Record<string, number> {
+  const auroc = areaUnderRoc(probabilities, labels, classes);
+  return {
+    ...(auroc !== null && { auroc }),
+    calibrationError: calibrationError(probabilities, labels, classes),
+    logLoss: logLoss(probabilities, labels, classes),
+  };
+}
+
+/** `predictions.json`, for comparisons that pair rows: by test record in order, classes as indices. */
+function writePredictions(
+  directory: string,
+  labels: Int32Array,
+  predicted: Predictions,
+  classes: number,
+): Promise<void> {
+  const rows = Array.from(labels.keys(), (row) =>
+    Array.from(predicted.probabilities.subarray(row * classes, (row + 1) * classes), (share) =>
+      Number(share.toPrecision(6)),
+    ),
+  );
+  const content = { labels: [...labels], predicted: [...predicted.predicted], probabilities: rows };
+  return writeFile(join(directory, 'predictions.json'), `${JSON.stringify(content)}\n`);
 }
 
 export const run: StepRunner<'train-classifier'> = async (input, context): Promise<StepOutput> => {
@@ -182,33 +144,27 @@ export const run: StepRunner<'train-classifier'> = async (input, context): Promi
   const mechanism = reservedMechanism(input, training.dataset, {
     epsilon: params.epsilon,
     ...params.dp,
-    arithmetic: 'exact',
+    arithmetic: classifierArithmetic(params),
   });
-  const size = mechanism.kind === 'unbounded' ? params : params.dp;
-  const shape: WordCnnShape = {
-    buckets: size.buckets,
-    embedding: size.embedding,
-    filters: size.filters,
-    widths: params.widths,
-    classes: classes.length,
-  };
   context.progress({ phase: 'index', done: 0, total: training.records.length, unit: 'records' });
   await context.breathe();
-  const data = encode(training.records, shape, params);
-  await context.breathe();
 
-  const { model, proof } =
-    mechanism.kind === 'unbounded' || training.dataset === null
-      ? await trainWithoutDp(shape, data, params, context)
-      : await trainWithDp(input, shape, data, training.dataset, mechanism, context);
-
-  const test = encode(testRecords, shape, params);
+  const classifier = await train({ input, context, params, classes: classes.length, mechanism, ...training });
+  const labels = labelsOf(testRecords);
   // The noise on released counts is for one record: it must change no other one's prediction.
-  const predicted = await predict(model, test, context, node.release !== undefined);
-  const exact = confusionMatrix(test.labels, predicted, classes.length);
-  const { metrics, confusion, releaseProof } = await testCounts(input, context, testSet, exact);
+  const isApart = node.release !== undefined;
+  const texts = testRecords.map(({ text }) => text);
+  const predicted = await predict(classifier, { texts, classes: classes.length, isApart }, context);
+  classifier.dispose();
+  const exact = confusionMatrix(labels, predicted.predicted, classes.length);
+  const { metrics: counted, confusion, releaseProof } = await testCounts(input, context, testSet, exact);
+  // The noise covers the table alone: no other figure of what was predicted leaves beside it, nor the predictions.
+  const isExact = releaseProof === undefined;
+  const metrics = { ...counted, ...(isExact && probabilityMetrics(labels, predicted, classes.length)) };
   context.progress({ phase: 'write', done: 0, total: 1, unit: 'files' });
   const file = join(input.outputDirectory, 'metrics.json');
   await writeFile(file, `${JSON.stringify({ ...metrics, classes, confusion }, null, 2)}\n`);
+  if (isExact) await writePredictions(input.outputDirectory, labels, predicted, classes.length);
+  const { proof } = classifier;
   return { metrics, ...(proof && { proof }), ...(releaseProof && { releaseProof }) };
 };

@@ -69,15 +69,16 @@ const drivers: { [K in StepKind]: DriversOf<K> } = {
     return { group: `generate${base.suffix}`, work: tokens * base.parameters, volume: tokens };
   },
 
-  'train-classifier': ({ params, inputs, privacy }, around) => {
+  'train-classifier': (node, around) => {
+    const { params, inputs, privacy } = node;
     const isNoised = privacy?.mechanism.kind === 'poisson-gaussian';
-    const { embedding, filters } = isNoised ? params.dp : params;
     const records = isNoised ? params.dp.steps * params.dp.batch : rounds(params.epochs, inputs['train'], around);
     if (records === null) return null;
-    const widths = params.widths.reduce((sum, width) => sum + width, 0);
+    const { suffix, each } = classifierSize(node, isNoised, around);
+    const family = params.family === 'word-cnn' ? '' : ` ${params.family}`;
     return {
-      group: `train-classifier${isNoised ? ' with DP' : ''}`,
-      work: records * params.words * embedding * filters * widths,
+      group: `train-classifier${family}${isNoised ? ' with DP' : ''}${suffix}`,
+      work: records * each,
       volume: 1,
     };
   },
@@ -127,6 +128,27 @@ function baseModel(input: PlanInput | undefined, { plan, models }: Surroundings)
     return { ...unknownSize, suffix: ` of ${plan.models[input.model]?.digest.slice(0, 12)}` };
   }
   return { ...unknownSize, suffix: ' of an unknown model' };
+}
+
+/** What a record costs a classifier. */
+function classifierSize(
+  { params, inputs }: PlanNode<'train-classifier'>,
+  isNoised: boolean,
+  around: Surroundings,
+): { suffix: string; each: number } {
+  switch (params.family) {
+    case 'word-cnn': {
+      const { embedding, filters } = isNoised ? params.dp : params;
+      const widths = params.widths.reduce((sum, width) => sum + width, 0);
+      return { suffix: '', each: params.words * embedding * filters * widths };
+    }
+    case 'linear':
+      return { suffix: '', each: params.words * params.ngrams };
+    case 'transformer': {
+      const base = baseModel(inputs['model'], around);
+      return { suffix: ` ${params.method.kind}${base.suffix}`, each: params.sequence * base.parameters };
+    }
+  }
 }
 
 const unknownSize: ModelSize = { parameters: 1, dim: 1, layers: 1 };

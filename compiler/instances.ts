@@ -9,7 +9,7 @@ import { kinds } from './kinds.ts';
 import type { Combination, Matrix } from './matrix.ts';
 import { instanceId, slugger } from './naming.ts';
 import { NodeContext, type Instance, type Resources } from './node-context.ts';
-import { withDefaults } from './schema-defaults.ts';
+import { definitionOf, keysOfOthers, withDefaults } from './schema-defaults.ts';
 import { sharedPlain, type Source, type SourceEntry, type SourceScalar, toPlain } from './source.ts';
 import { ParameterCheck } from './spec-schema.ts';
 import type { InputTemplate, StepTemplate } from './steps.ts';
@@ -84,8 +84,12 @@ class InstanceBuilder {
     const { axes } = this.#matrix;
     const values = new Map(step.axes.map((axis, place) => [axis, combination[place]!]));
     const source = this.#substitute(step.with, values);
-    const plain = this.#plain(source) as { [name: string]: JsonValue };
-    if (!this.#check.check(step.kind, source, plain, this.#faults)) return undefined;
+    const given = this.#plain(source) as { [name: string]: JsonValue };
+    const definition = definitionOf(step.kind, given);
+    const foreign = keysOfOthers(step.kind, definition, given);
+    const plain =
+      foreign.size === 0 ? given : Object.fromEntries(Object.entries(given).filter(([key]) => !foreign.has(key)));
+    if (!this.#check.check(definition, source, plain, this.#faults)) return undefined;
 
     if (step.faulty) return undefined;
 
@@ -93,6 +97,7 @@ class InstanceBuilder {
     const sources = new Map<string, Instance[]>();
     let complete = true;
     for (const input of step.inputs) {
+      if (foreign.has(input.role)) continue;
       const resolved = this.#input(step, input, values);
       if (resolved === undefined) complete = false;
       else if (Array.isArray(resolved)) {
@@ -111,7 +116,7 @@ class InstanceBuilder {
     const id = instanceId(step.name, shownAxes);
     const { inputs: roles } = kinds[step.kind];
     const params: { [name: string]: JsonValue } = {};
-    for (const [name, value] of Object.entries(withDefaults(step.kind, plain))) {
+    for (const [name, value] of Object.entries(withDefaults(definition, plain))) {
       if (!(name in roles)) params[name] = value;
     }
     const node = {

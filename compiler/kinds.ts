@@ -25,8 +25,9 @@ export const kinds: Record<StepKind, KindInfo> = {
   },
   generate: { version: 5, inputs: { generator: { accepts: ['finetune'] } } },
   'train-classifier': {
-    version: 3,
+    version: 4,
     inputs: {
+      model: { accepts: ['model', 'pretrain'] },
       train: { accepts: ['dataset', 'generate'], split: 'train', labelled: true },
       test: { accepts: ['dataset'], split: 'test', labelled: true },
     },

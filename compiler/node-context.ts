@@ -6,6 +6,7 @@ import type { PlanDataset, PlanInput, PlanModel, PlanNode } from '../schemas/pla
 import {
   arithmeticOf,
   type AuditParams,
+  classifierArithmetic,
   type Epsilon,
   type FinetuneParams,
   type GenerateParams,
@@ -225,6 +226,11 @@ export class NodeContext {
     const train = synthetic === undefined ? this.#usable('train') : undefined;
     const test = this.#usable('test');
     if (test === undefined || (synthetic === undefined && train === undefined)) return undefined;
+    if (params.family === 'transformer' && !('model' in this.#node.inputs)) {
+      const message = `"model" is needed: ${this.#step.name} trains a transformer`;
+      this.#faults.add('SPEC_MISSING_KEY', message, this.#at(), 'Name a model, or a pretrain step.');
+      return undefined;
+    }
     if (!this.#sameClasses(synthetic?.classes ?? train?.label?.values ?? [], test)) return undefined;
     if (train === undefined || train.sensitivity === 'public') params.epsilon = 'inf';
     else {
@@ -234,7 +240,8 @@ export class NodeContext {
         return undefined;
       }
       const { steps, batch, clip } = params.dp;
-      const request: TrainingRequest = { epsilon: params.epsilon, steps, batch, clip, arithmetic: 'exact' };
+      const arithmetic = classifierArithmetic(params);
+      const request: TrainingRequest = { epsilon: params.epsilon, steps, batch, clip, arithmetic };
       if (!this.#train(train, request, ['dp', 'batch'])) return undefined;
     }
     return this.#evaluate(test) ? null : undefined;
@@ -322,12 +329,16 @@ export class NodeContext {
    * DP has an unbounded entry on the account that it tells of, and may.
    */
   #isDecontaminatedText(): boolean {
-    const made = this.#sources.get('train')?.[0];
-    if (made?.decontaminated !== true) return false;
+    const [role, made] =
+      (['train', 'model'] as const)
+        .map((name) => [name, this.#sources.get(name)?.[0]] as const)
+        .find(([, instance]) => instance?.decontaminated === true) ?? [];
+    if (role === undefined) return false;
+    const what = role === 'train' ? 'The text of' : 'Model';
     this.#faults.add(
       'SPEC_PRIVACY',
-      `The text of ${made.node.id} derives from a corpus decontaminated against private records, which exact metrics would tell of`,
-      this.#at('train'),
+      `${what} ${made!.node.id} derives from a corpus decontaminated against private records, which exact metrics would tell of`,
+      this.#at(role),
       'Take a base model that was not decontaminated against private data.',
     );
     return true;

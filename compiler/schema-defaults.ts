@@ -14,6 +14,9 @@ export interface Schema {
   properties?: Record<string, Schema>;
   anyOf?: Schema[];
   oneOf?: Schema[];
+  allOf?: Schema[];
+  if?: Schema;
+  then?: Schema;
   discriminator?: { propertyName: string };
   minimum?: number;
   exclusiveMinimum?: number;
@@ -68,6 +71,26 @@ export function withDefaults(definition: string, value: Mapping): Mapping {
 }
 
 type Mapping = { [name: string]: JsonValue };
+
+const noKeys: ReadonlySet<string> = new Set();
+
+/** The definition that a step's parameters are of: its kind's own, or the branch that one key chooses. */
+export function definitionOf(kind: string, value: Mapping): string {
+  const { allOf, properties } = definitions[kind]!;
+  const branch = allOf?.find(({ if: condition }) => {
+    const [[tag, { const: wanted }]] = Object.entries(condition!.properties!) as [[string, Schema]];
+    return (value[tag] ?? properties![tag]!.default) === wanted;
+  });
+  return branch?.then?.$ref?.split('/').at(-1) ?? kind;
+}
+
+/** Keys of parameters that another branch of their kind has, and their own definition lacks. */
+export function keysOfOthers(kind: string, definition: string, value: Mapping): ReadonlySet<string> {
+  if (definition === kind) return noKeys;
+  const own = definitions[definition]!.properties!;
+  const known = new Set(definitions[kind]!.allOf!.flatMap(({ then }) => Object.keys(resolve(then!).properties!)));
+  return new Set(Object.keys(value).filter((key) => known.has(key) && !(key in own)));
+}
 
 const filledValues = new WeakMap<Schema, WeakMap<object, JsonValue>>();
 

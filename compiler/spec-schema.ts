@@ -87,56 +87,58 @@ const byValue = [
   'properties',
 ];
 
-const isByValue = (kind: StepKind): boolean => Object.keys(definitions[kind]!).every((word) => byValue.includes(word));
+const isByValue = (definition: string): boolean =>
+  Object.keys(definitions[definition]!).every((word) => byValue.includes(word));
 
 /** Checks parameters of the instances of one spec: what was found valid once is not looked at again. */
 export class ParameterCheck {
-  /** Keys that go together, by kind. */
-  readonly #keys = new Map<StepKind, Set<string>>();
+  /** Keys that go together, by definition. */
+  readonly #keys = new Map<string, Set<string>>();
   readonly #values = new Map<string, Set<JsonValue>>();
 
   /**
    * Checks the parameters of one instance after its expressions were replaced.
    *
+   * @param definition of the kind, or the branch of it that they are of
    * @param source the parameters' tree, for the places of faults.
    * @param plain `toPlain(source)`; mappings and lists in it that are the same object are the same value.
    */
-  check(kind: StepKind, source: Source, plain: Parameters, faults: FaultList): boolean {
-    if (this.#isKnown(kind, plain)) return true;
-    if (!checkParameters(kind, source, plain, faults)) return false;
-    if (isByValue(kind)) this.#remember(kind, plain);
+  check(definition: string, source: Source, plain: Parameters, faults: FaultList): boolean {
+    if (this.#isKnown(definition, plain)) return true;
+    if (!checkParameters(definition, source, plain, faults)) return false;
+    if (isByValue(definition)) this.#remember(definition, plain);
     return true;
   }
 
-  #isKnown(kind: StepKind, plain: Parameters): boolean {
+  #isKnown(definition: string, plain: Parameters): boolean {
     const names = Object.keys(plain);
-    if (this.#keys.get(kind)?.has(names.join()) !== true) return false;
+    if (this.#keys.get(definition)?.has(names.join()) !== true) return false;
     return names.every((name) => {
-      const values = this.#valuesOf(kind, name);
+      const values = this.#valuesOf(definition, name);
       const value = plain[name]!;
       if (values.has(value)) return true;
-      const isValid = validator(`#/definitions/${kind}/properties/${name}`)(value);
+      const isValid = validator(`#/definitions/${definition}/properties/${name}`)(value);
       if (isValid) values.add(value);
       return isValid;
     });
   }
 
-  #remember(kind: StepKind, plain: Parameters): void {
-    const keys = this.#keys.get(kind) ?? new Set();
-    this.#keys.set(kind, keys.add(Object.keys(plain).join()));
-    for (const [name, value] of Object.entries(plain)) this.#valuesOf(kind, name).add(value);
+  #remember(definition: string, plain: Parameters): void {
+    const keys = this.#keys.get(definition) ?? new Set();
+    this.#keys.set(definition, keys.add(Object.keys(plain).join()));
+    for (const [name, value] of Object.entries(plain)) this.#valuesOf(definition, name).add(value);
   }
 
-  #valuesOf(kind: StepKind, name: string): Set<JsonValue> {
-    const key = `${kind}.${name}`;
+  #valuesOf(definition: string, name: string): Set<JsonValue> {
+    const key = `${definition}.${name}`;
     let values = this.#values.get(key);
     if (values === undefined) this.#values.set(key, (values = new Set()));
     return values;
   }
 }
 
-function checkParameters(kind: StepKind, source: Source, plain: Parameters, faults: FaultList): boolean {
-  const validate = validator(`#/definitions/${kind}`);
+function checkParameters(definition: string, source: Source, plain: Parameters, faults: FaultList): boolean {
+  const validate = validator(`#/definitions/${definition}`);
   if (validate(plain)) return true;
   // Which keys there are doesn't depend on axes: checkSpec has told of unknown and missing ones.
   const errors = (validate.errors ?? []).filter(({ instancePath }) => instancePath !== '');
@@ -149,7 +151,7 @@ function checkParameters(kind: StepKind, source: Source, plain: Parameters, faul
  * content, those; when every branch failed on the value's type, one error that names what is expected.
  */
 function relevant(errors: ErrorObject[]): ErrorObject[] {
-  const branchErrors = errors.filter(({ schemaPath }) => !schemaPath.includes(expressionPath));
+  const branchErrors = withoutRepeats(errors).filter(({ schemaPath }) => !schemaPath.includes(expressionPath));
   const alternatives = branchErrors.filter(({ keyword }) => keyword === 'anyOf');
   const dropped = new Set<ErrorObject>();
   for (const alternative of alternatives) {
@@ -168,6 +170,18 @@ function relevant(errors: ErrorObject[]): ErrorObject[] {
     else for (const error of inside) dropped.add(error);
   }
   return branchErrors.filter((error) => !dropped.has(error));
+}
+
+/** Without what both a definition and its branch say, and that the branch says something. */
+function withoutRepeats(errors: ErrorObject[]): ErrorObject[] {
+  const missing = new Set<string>();
+  return errors.filter(({ keyword, instancePath, params }) => {
+    if (keyword !== 'required') return keyword !== 'if';
+    const said = JSON.stringify([instancePath, params]);
+    const isNew = !missing.has(said);
+    missing.add(said);
+    return isNew;
+  });
 }
 
 /** The pointer of the key that an unknown key most likely stands for. */

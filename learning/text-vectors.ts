@@ -1,16 +1,11 @@
 /** @file Texts as vectors, by a decoder, which says how probable it finds them too, or by an encoder. */
 
-import { join } from 'node:path';
-
-import { PreTrainedTokenizer } from '@huggingface/transformers';
-
 import { compile, type CompiledFunction } from './compile/index.ts';
 import { flatHidden, headLogits, plainLayers } from './decoder/forward.ts';
 import { crossEntropy } from './decoder/loss.ts';
 import { bucketLengths, encodeRecord } from './dp/sequences.ts';
 import { encode } from './encoder/forward.ts';
-import { readEncoder } from './formats/encoder-folder.ts';
-import { readJsonFile } from './formats/json-reader.ts';
+import { readEncoder, readEncoderTokenizer } from './formats/encoder-folder.ts';
 import { readModel, readTokenizer } from './formats/model.ts';
 import { tf, type Tensor } from './tensorflow.ts';
 
@@ -104,11 +99,7 @@ export async function decoderEmbedder(path: string, sequence: number): Promise<T
  */
 export async function encoderEmbedder(path: string, sequence: number): Promise<TextEmbedder> {
   const { config, weights } = await readEncoder(path);
-  const [definition, settings] = await Promise.all(
-    ['tokenizer.json', 'tokenizer_config.json'].map((name) => readJsonFile(join(path, name))),
-  );
-  // What a folder says of cutting and padding is for others' batches.
-  const tokenizer = new PreTrainedTokenizer({ ...definition, truncation: null, padding: null }, settings!);
+  const tokenizer = await readEncoderTokenizer(path);
   const longest = Math.min(sequence, config.context);
   return embedderOf({
     dim: config.dim,
@@ -116,10 +107,8 @@ export async function encoderEmbedder(path: string, sequence: number): Promise<T
     weights,
     longest,
     encode(text) {
-      const ids = tokenizer.encode(text);
-      // The last one ends a text; it stays where a text is cut.
-      const cut = ids.length > longest ? [...ids.slice(0, longest - 1), ids.at(-1)!] : ids;
-      return { tokens: Int32Array.from(cut), pooledFrom: 0, targets: new Int32Array(cut.length) };
+      const tokens = tokenizer.encode(text, longest);
+      return { tokens, pooledFrom: 0, targets: new Int32Array(tokens.length) };
     },
     compute({ weights: given, tokens, present, pooled }) {
       const mean = meanOver(encode(config, given, tokens, present), pooled);

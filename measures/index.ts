@@ -6,6 +6,7 @@ export { inManifold, radii } from './manifolds.ts';
 export { mauve, quantise, sharesOf } from './mauve.ts';
 export { NearTextIndex } from './near-texts.ts';
 export { trainNaiveBayes } from './naive-bayes.ts';
+export { areaUnderRoc, calibrationError, logLoss, mostProbable } from './probabilities.ts';
 export { type Figure, meanFigure, resampledFigure, resampledRows } from './resampling.ts';
 export { selfBleu } from './self-bleu.ts';
 export { type CountedSet, SetCounter } from './text-sets.ts';

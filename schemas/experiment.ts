@@ -32,6 +32,15 @@ export type Method = LoraMethod | PromptMethod | FullMethod;
  * How noised gradients change what is trained; `kind` says which optimiser.
  */
 export type Optimizer = Adam | AdamW | Sgd;
+/**
+ * Inputs and parameters of the kind.
+ */
+export type TrainClassifierWith = {
+  /**
+   * `word-cnn`: word-level CNN over hashed words, from scratch. `linear`: logistic regression on hashed n-grams. `transformer`: a fine-tuned decoder or encoder, `model`.
+   */
+  family?: ('word-cnn' | 'linear' | 'transformer') | Expression;
+};
 
 /**
  * A declarative experiment on private text: datasets, models, a matrix of axes and the steps that use them.
@@ -661,130 +670,6 @@ export interface TrainClassifierStep {
    * Steps that must end first, for order without data.
    */
   needs?: string[];
-}
-/**
- * Inputs and parameters of the kind.
- */
-export interface TrainClassifierWith {
-  /**
-   * `word-cnn`: word-level CNN over hashed words, from scratch.
-   */
-  family?: 'word-cnn' | Expression;
-  /**
-   * Name of a labelled dataset (its train split is read), or a `generate` step.
-   */
-  train: string;
-  /**
-   * Name of a labelled dataset; its test split is read.
-   */
-  test: string;
-  /**
-   * Privacy loss that training may cost a record. Needed when `train` is a dataset that is not public; it has no effect on public or synthetic data. `.inf`: no DP.
-   */
-  epsilon?: number | 'inf' | Expression;
-  /**
-   * Buckets that words are hashed into.
-   */
-  buckets?: number | Expression;
-  /**
-   * Words of a text that are read; longer texts are cut.
-   */
-  words?: number | Expression;
-  /**
-   * Width of a word's vector.
-   */
-  embedding?: number | Expression;
-  /**
-   * Filters of each width.
-   */
-  filters?: number | Expression;
-  /**
-   * Widths of the filters, words.
-   */
-  widths?: [number, ...number[]] | Expression;
-  /**
-   * Probability that a feature is dropped in training (no DP).
-   */
-  dropout?: number | Expression;
-  /**
-   * Learning rate without DP (Adam).
-   */
-  lr?: number | Expression;
-  /**
-   * Records a batch, without DP.
-   */
-  batch?: number | Expression;
-  /**
-   * Most passes over the training data, without DP; training stops early by a split of the training data.
-   */
-  epochs?: number | Expression;
-  /**
-   * Settings of DP-SGD.
-   */
-  dp?: ClassifierDpSgd | Expression;
-  /**
-   * When a checkpoint is written: after so many steps or so many seconds, whichever comes first. A run that goes on repeats what came after the last one; no part of what a result is reused by.
-   */
-  checkpoint?: {
-    /**
-     * Steps.
-     */
-    steps?: number;
-    /**
-     * Seconds.
-     */
-    seconds?: number;
-  };
-  /**
-   * How the metrics of a private test split leave: the table of true and predicted classes gets noise, at this cost. No effect on other test data, nor under the waiver `test-metrics`.
-   */
-  release?: NoisyCounts | Expression;
-  /**
-   * Fixes initialisation, label draws, decoding and classifier batches. It never feeds DP noise or Poisson sampling.
-   */
-  seed?: number | Expression;
-}
-/**
- * DP-SGD of a classifier; used when it trains on a dataset that is not public at a finite epsilon.
- */
-export interface ClassifierDpSgd {
-  /**
-   * Noised steps.
-   */
-  steps?: number | Expression;
-  /**
-   * Expected logical batch size, records.
-   */
-  batch?: number | Expression;
-  /**
-   * Clip norm C of an example's gradient.
-   */
-  clip?: number | Expression;
-  /**
-   * Buckets that words are hashed into, in place of the outer value: noise falls on every weight, so a private model is smaller.
-   */
-  buckets?: number | Expression;
-  /**
-   * Width of a word's vector, in place of the outer value.
-   */
-  embedding?: number | Expression;
-  /**
-   * Filters of each width, in place of the outer value.
-   */
-  filters?: number | Expression;
-  /**
-   * Learning rate (Adam).
-   */
-  lr?: number | Expression;
-}
-/**
- * Counts of records with two-sided geometric noise.
- */
-export interface NoisyCounts {
-  /**
-   * Privacy loss that the whole table costs a test record, charged to the account of the test split.
-   */
-  epsilon?: number | Expression;
 }
 export interface MeasureStep {
   /**

@@ -142,11 +142,24 @@ export interface GenerateParams {
   seed: number;
 }
 
-/** Inputs: `train` (dataset or generate node), `test` (dataset). */
-export interface TrainClassifierParams {
-  family: 'word-cnn';
+interface ClassifierParams {
   /** Without DP when `inf`, or when `train` is public or synthetic. */
   epsilon: Epsilon;
+  /** Records a batch, without DP. */
+  batch: number;
+  /** Passes over the training data (no DP), at most: early stopping on a split of the training data. */
+  epochs: number;
+  /** DP-SGD: noised steps, expected batch size, clip norm. */
+  dp: { steps: number; batch: number; clip: number };
+  /** Of DP-SGD. */
+  checkpoint: CheckpointInterval;
+  /** Noise on the counts of a private test split; absent where the split is not private, or under a waiver. */
+  release?: { epsilon: number };
+  seed: number;
+}
+
+export interface WordCnnParams extends ClassifierParams {
+  family: 'word-cnn';
   /** Hashed vocabulary: number of word buckets. */
   buckets: number;
   /** Words a text, longer ones are cut. */
@@ -156,25 +169,41 @@ export interface TrainClassifierParams {
   widths: number[];
   dropout: number;
   lr: number;
-  batch: number;
-  /** Passes over the training data (no DP), at most: early stopping on a split of the training data. */
-  epochs: number;
-  /** DP-SGD: noised steps, expected batch size, clip norm, rate, and the sizes that a private model has instead. */
-  dp: {
-    steps: number;
-    batch: number;
-    clip: number;
-    lr: number;
-    buckets: number;
-    embedding: number;
-    filters: number;
-  };
-  /** Of DP-SGD. */
-  checkpoint: CheckpointInterval;
-  /** Noise on the counts of a private test split; absent where the split is not private, or under a waiver. */
-  release?: { epsilon: number };
-  seed: number;
+  /** With the rate, and the sizes that a private model has instead. */
+  dp: ClassifierParams['dp'] & { lr: number; buckets: number; embedding: number; filters: number };
 }
+
+export interface LinearParams extends ClassifierParams {
+  family: 'linear';
+  /** Hashed n-grams: number of buckets. */
+  buckets: number;
+  /** Words a text, longer ones are cut. */
+  words: number;
+  /** Longest n-grams, words. */
+  ngrams: number;
+  lr: number;
+  /** With the rate, and the buckets that a private model has instead. */
+  dp: ClassifierParams['dp'] & { lr: number; buckets: number };
+}
+
+/** Another input: `model` (model, or a pretrain node). */
+export interface TransformerParams extends ClassifierParams {
+  family: 'transformer';
+  method: LoraMethod | FullMethod;
+  /** Mean of the text's hidden states, or that of one token: a decoder's last, an encoder's first. */
+  pooling: 'mean' | 'token';
+  /** Longest text, tokens. */
+  sequence: number;
+  /** Memory that training may take, such as `4GiB`: no part of the content key. */
+  memory: string;
+}
+
+/** Inputs: `train` (dataset or generate node), `test` (dataset). */
+export type TrainClassifierParams = WordCnnParams | LinearParams | TransformerParams;
+
+/** Classifiers from scratch clip in exact arithmetic. */
+export const classifierArithmetic = (params: TrainClassifierParams): 'exact' | 'float' =>
+  params.family === 'transformer' ? arithmeticOf(params.method) : 'exact';
 
 /** Inputs: `synthetic` (generate node or dataset), `real` (dataset), optional `model` (model or pretrain node), `encoder` (model). */
 export interface MeasureParams {

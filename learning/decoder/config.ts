@@ -1,6 +1,14 @@
 /** @file Shapes of decoders of the Llama and GPT-2 families, and the names and shapes of their weights. */
 
 import { EpsilonflowError } from '../../schemas/errors.ts';
+import {
+  encoderShapes,
+  layerPath,
+  positionTable,
+  segmentTable,
+  wordTable,
+  type EncoderConfig,
+} from '../encoder/config.ts';
 
 interface Shape {
   /** Width of the residual stream. */
@@ -62,10 +70,13 @@ export interface Gpt2Config extends Shape {
 
 export type DecoderConfig = LlamaConfig | Gpt2Config;
 
+/** What can be fine-tuned: decoders, and encoders of the BERT family. */
+export type ModelConfig = DecoderConfig | EncoderConfig;
+
 export type LinearName = 'q' | 'k' | 'v' | 'qkv' | 'o' | 'gate' | 'up' | 'down';
 
 /** Linear layers of a block by short name, with their place in the Hugging Face layout, in file order. */
-const linearModules: Record<DecoderConfig['family'], Partial<Record<LinearName, string>>> = {
+const linearModules: Record<ModelConfig['family'], Partial<Record<LinearName, string>>> = {
   llama: {
     q: 'self_attn.q_proj',
     k: 'self_attn.k_proj',
@@ -76,9 +87,17 @@ const linearModules: Record<DecoderConfig['family'], Partial<Record<LinearName, 
     down: 'mlp.down_proj',
   },
   gpt2: { qkv: 'attn.c_attn', o: 'attn.c_proj', up: 'mlp.c_fc', down: 'mlp.c_proj' },
+  bert: {
+    q: 'attention.self.query',
+    k: 'attention.self.key',
+    v: 'attention.self.value',
+    o: 'attention.output.dense',
+    up: 'intermediate.dense',
+    down: 'output.dense',
+  },
 };
 
-type Family = Pick<DecoderConfig, 'family'>;
+type Family = Pick<ModelConfig, 'family'>;
 
 export const linearNames = ({ family }: Family): LinearName[] => Object.keys(linearModules[family]) as LinearName[];
 
@@ -97,7 +116,9 @@ export const blockPath = (config: Family, layer: number): string =>
   isLlama(config) ? `model.layers.${layer}` : `transformer.h.${layer}`;
 /** `model.layers.2.self_attn.q_proj` */
 export const linearPath = (config: Family, layer: number, linear: LinearName): string =>
-  `${blockPath(config, layer)}.${linearModule(config, linear)}`;
+  config.family === 'bert'
+    ? layerPath(layer, linearModule(config, linear))
+    : `${blockPath(config, layer)}.${linearModule(config, linear)}`;
 export const embeddingName = (config: Family): string =>
   isLlama(config) ? 'model.embed_tokens.weight' : 'transformer.wte.weight';
 /** Of learned positions. */
@@ -109,7 +130,11 @@ export const feedForwardNorm = (config: Family, layer: number): string =>
   `${blockPath(config, layer)}.${isLlama(config) ? 'post_attention_layernorm' : 'ln_2'}`;
 export const finalNorm = (config: Family): string => (isLlama(config) ? 'model.norm' : 'transformer.ln_f');
 
-export const headDim = (config: DecoderConfig): number =>
+/** Tables of which a model reads rows, at its bottom. */
+export const tableNames = (config: Family): string[] =>
+  config.family === 'bert' ? [wordTable, positionTable, segmentTable] : [embeddingName(config), positionsName];
+
+export const headDim = (config: ModelConfig): number =>
   (config.family === 'llama' ? config.headDim : undefined) ?? config.dim / config.heads;
 
 /** Whether a linear layer adds a bias. */
@@ -133,9 +158,10 @@ export function checkConfig<C extends DecoderConfig>(config: C): C {
 }
 
 /** [out, in] of a linear layer. */
-export function linearShape(config: DecoderConfig, linear: LinearName): [number, number] {
-  const { dim, hidden } = config;
-  const [all, kv] = [config.heads, config.kvHeads].map((heads) => heads * headDim(config)) as [number, number];
+export function linearShape(config: ModelConfig, linear: LinearName): [number, number] {
+  const { dim, hidden, heads } = config;
+  const kvHeads = config.family === 'bert' ? heads : config.kvHeads;
+  const [all, kv] = [heads, kvHeads].map((heads) => heads * headDim(config)) as [number, number];
   const shapes: Record<LinearName, [number, number]> = {
     q: [all, dim],
     k: [kv, dim],
@@ -153,7 +179,8 @@ export function linearShape(config: DecoderConfig, linear: LinearName): [number,
  * Every weight's name and shape, in file order. Matrices are [out, in], also those that Hugging Face files of GPT-2 hold
  * the other way round.
  */
-export function weightShapes(config: DecoderConfig): Record<string, number[]> {
+export function weightShapes(config: ModelConfig): Record<string, number[]> {
+  if (config.family === 'bert') return encoderShapes(config);
   const { dim } = config;
   const shapes: Record<string, number[]> = { [embeddingName(config)]: [config.vocab, dim] };
   const addNorm = (path: string): void => {
@@ -175,5 +202,5 @@ export function weightShapes(config: DecoderConfig): Record<string, number[]> {
   return shapes;
 }
 
-export const parameterCount = (config: DecoderConfig): number =>
+export const parameterCount = (config: ModelConfig): number =>
   Object.values(weightShapes(config)).reduce((sum, shape) => sum + shape.reduce((a, b) => a * b, 1), 0);

@@ -127,9 +127,14 @@ export function flatLogits(
  * @param tokens [batch, time] int32, as `flatLogits` takes them
  * @returns [batch * time, dim]
  */
-export function flatHidden(config: DecoderConfig, weights: Weights, tokens: Tensor): Tensor {
+export function flatHidden(
+  config: DecoderConfig,
+  weights: Weights,
+  tokens: Tensor,
+  options: Pick<ForwardOptions, 'layers'> = {},
+): Tensor {
   const [batch, time] = tokens.shape as [number, number];
-  const frame = causalFrame(config, weights, { batch, time }, {});
+  const frame = causalFrame(config, weights, { batch, time }, options);
   return hiddenStates(frame, {}, tokens.reshape([batch * time]));
 }
 

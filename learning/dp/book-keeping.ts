@@ -10,11 +10,13 @@
  */
 
 import type { Layers } from '../decoder/blocks.ts';
-import { embeddingName, positionsName, weightShapes, type DecoderConfig } from '../decoder/config.ts';
+import { embeddingName, positionsName, tableNames, type ModelConfig } from '../decoder/config.ts';
+import { positionTable, segmentTable } from '../encoder/config.ts';
 import { linear, rowSums } from '../decoder/layers.ts';
 import { withOwnGradient } from '../decoder/own-gradient.ts';
 import { weight, type Weights } from '../decoder/weights.ts';
 import { tf, type Tensor } from '../tensorflow.ts';
+import { tunedWeights, type TunedShape } from '../tuning/parameters.ts';
 
 /** What one use of a weight adds to the gradient. */
 export type Book =
@@ -34,18 +36,35 @@ interface Place {
   shapes: number[][];
 }
 
-/** Every use of a weight by the decoder. A tied matrix is used twice. */
-function placesOf(config: DecoderConfig, rows: number, time: number): Place[] {
+/** Every use of a weight by the model. A tied matrix is used twice. */
+function placesOf(config: ModelConfig, tuned: Pick<TunedShape, 'head'>, rows: number, time: number): Place[] {
   const length = rows * time;
-  const places = Object.entries(weightShapes(config)).map(([name, shape]): Place => {
+  const places = Object.entries(tunedWeights(config, tuned)).map(([name, shape]): Place => {
     const [first, second] = shape as [number, number];
     if (shape.length === 1) return { kind: 'vector', weight: name, shapes: [[rows, first]] };
-    if ([embeddingName(config), positionsName].includes(name))
-      return { kind: 'embedding', weight: name, shapes: [[length, second]] };
+    if (tableNames(config).includes(name)) return { kind: 'embedding', weight: name, shapes: [[length, second]] };
     return { kind: 'linear', weight: name, shapes: [second, first].map((width) => [length, width]) };
   });
   const head = [config.dim, config.vocab].map((width) => [length, width]);
-  return config.tied ? [...places, { kind: 'linear', weight: embeddingName(config), shapes: head }] : places;
+  return hasTiedHead(config, tuned)
+    ? [...places, { kind: 'linear', weight: embeddingName(config), shapes: head }]
+    : places;
+}
+
+/** Whether the embedding matrix gives the logits of the tokens too. */
+const hasTiedHead = (config: ModelConfig, { head }: Pick<TunedShape, 'head'>): boolean =>
+  !head && config.family !== 'bert' && config.tied;
+
+/** What is read of a table [rows, time]. @param tokens [rows, time], -1 for padding of an encoder */
+function idsOf(config: ModelConfig, table: string, tokens: Tensor): Tensor {
+  const [rows, time] = tokens.shape as [number, number];
+  if (table === segmentTable) return tf.zerosLike(tokens);
+  if (table !== positionsName && table !== positionTable) {
+    return config.family === 'bert' ? tf.maximum(tokens, tf.scalar(0, 'int32')) : tokens;
+  }
+  const first = config.family === 'bert' ? config.firstPosition : 0;
+  const steps = tf.range(0, time, 1, 'int32').add(tf.scalar(first, 'int32'));
+  return tf.tile(steps.reshape([1, time]), [rows, 1]);
 }
 
 type Slots = (kind: Place['kind'], name: string) => Tensor[];
@@ -99,21 +118,20 @@ export interface Kept {
 /**
  * One forward and one backward pass.
  *
- * @param tokens [rows, time] int32, as the decoder reads them
+ * @param tokens [rows, time] int32, as the model reads them
  * @param losses [rows] of the examples with the given layers, at the given values of the other variables
  * @param others further variables; row r of each belongs to example r
  */
 export function keepBooks(
-  config: DecoderConfig,
+  config: ModelConfig,
+  tuned: Pick<TunedShape, 'head'>,
   weights: Weights,
   tokens: Tensor,
   losses: (layers: Layers, others: readonly Tensor[]) => Tensor,
   others: readonly Tensor[],
 ): Kept {
   const [rows, time] = tokens.shape as [number, number];
-  const places = placesOf(config, rows, time);
-  const steps = tf.range(0, time, 1, 'int32') as Tensor;
-  const positions = tf.tile(steps.reshape([1, time]), [rows, 1]) as Tensor;
+  const places = placesOf(config, tuned, rows, time);
   const starts: number[] = [];
   let count = 0;
   for (const { shapes } of places) {
@@ -131,6 +149,7 @@ export function keepBooks(
   const zeros = places.flatMap(({ shapes }) => shapes.map((shape) => tf.zeros(shape) as Tensor));
   const { value, grads } = tf.valueAndGrads(withSlots as never)([...zeros, ...others], tf.ones([rows]) as never);
   const books = new Map<string, Book[]>();
+  const isTied = hasTiedHead(config, tuned);
   places.forEach(({ kind, weight: name }, index) => {
     const [first, second] = grads.slice(starts[index]) as [Tensor, Tensor];
     const byExample = (flat: Tensor): Tensor => flat.reshape([rows, time, flat.shape[1] as number]);
@@ -138,8 +157,8 @@ export function keepBooks(
       kind === 'vector'
         ? { kind, own: first }
         : kind === 'embedding'
-          ? { kind, ids: name === positionsName ? positions : tokens, dy: byExample(first) }
-          : linearBook(byExample(first), byExample(second), config.tied && name === embeddingName(config));
+          ? { kind, ids: idsOf(config, name, tokens), dy: byExample(first) }
+          : linearBook(byExample(first), byExample(second), isTied && name === embeddingName(config));
     books.set(name, [...(books.get(name) ?? []), book]);
   });
   return { losses: value as Tensor, books, others: grads.slice(count) as Tensor[] };

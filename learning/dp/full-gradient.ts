@@ -1,24 +1,35 @@
 /**
- * @file Gradients of all weights of a decoder, summed over a microbatch: each example's clipped as a whole, by
- * book-keeping, or without DP plain. Class rows, of which each example has its own, are groups of their own.
+ * @file Gradients of all weights of a model, summed over a microbatch: each example's clipped as a whole, by
+ * book-keeping, or without DP plain. Class rows and a classifier's head, of which each example has
+ * its own, are groups of their own.
  *
  * In float arithmetic only: norms that are never written down can't bound what is truncated to a grid.
  */
 
-import { classBias, classInput, classOutput, trainedParameters, type TunedShape } from '../tuning/parameters.ts';
+import {
+  classBias,
+  classInput,
+  classOutput,
+  headBias,
+  headWeight,
+  trainedParameters,
+  tunedWeights,
+  type ParameterGroup,
+  type TunedShape,
+} from '../tuning/parameters.ts';
 import { compile, disposeTree } from '../compile/index.ts';
 import type { Layers } from '../decoder/blocks.ts';
-import { weightShapes, type DecoderConfig } from '../decoder/config.ts';
-import { flatLogits, type Conditioning } from '../decoder/forward.ts';
-import { crossEntropy } from '../decoder/loss.ts';
+import type { ModelConfig } from '../decoder/config.ts';
 import type { Weights } from '../decoder/weights.ts';
 import { tf, type Tensor } from '../tensorflow.ts';
 import { keepBooks, squaredNormOf, weightedSum, type Book } from './book-keeping.ts';
+import { exampleLosses } from './example-losses.ts';
 import {
   classSums,
   clipMargin,
   clippedFloats,
   rowNorms,
+  tiled,
   type Clipping,
   type MicrobatchGradient,
   type MicrobatchInputs,
@@ -29,55 +40,67 @@ import {
 /** Below any square that matters; keeps the quotient finite for an example without gradient. */
 const leastSquare = 1e-24;
 
-/** Losses [rows] of the examples, without their class rows unless `conditioning` holds them. */
-export function lossesOf(
-  config: DecoderConfig,
-  { tokens, lossWeights }: MicrobatchInputs,
-  weights: Weights,
-  options: { layers?: Layers; conditioning: Conditioning | undefined },
-): Tensor {
-  const [rows, time] = lossWeights.shape as [number, number];
-  const logits = flatLogits(config, weights, tokens.slice([0, 0], [rows, time]), options);
-  const targets = tokens.slice([0, 1], [rows, time]).reshape([rows * time]);
-  return crossEntropy(logits, targets, lossWeights.reshape([rows * time]))
-    .reshape([rows, time])
-    .sum(1);
+type FullTuned = TunedShape & { kind: 'full' };
+
+/** The examples' own copies of what is trained beside the weights, [rows, ...] each: class rows, or a head. */
+function ownBeside({ classes, head }: FullTuned, { adapter, labels }: MicrobatchInputs): Tensor[] {
+  if (head) return [headWeight, headBias].map((name) => tiled(adapter[name] as Tensor, labels.size));
+  if (classes === 0) return [];
+  return [classInput, classOutput, classBias].map((name) => tf.gather(adapter[name] as Tensor, labels as never));
 }
 
-const classTables = [classInput, classOutput, classBias] as const;
+/** The losses [rows] with those. */
+function lossesWith(
+  config: ModelConfig,
+  { head }: FullTuned,
+  inputs: MicrobatchInputs,
+  { weights, layers, own }: { weights: Weights; layers?: Layers; own: readonly Tensor[] },
+): Tensor {
+  const [first, second, third] = own as [Tensor, Tensor, Tensor];
+  if (head) return exampleLosses(config, weights, inputs, { layers, head: { weight: first, bias: second } });
+  const conditioning = own.length === 0 ? undefined : { input: first, output: second, bias: third };
+  return exampleLosses(config, weights, inputs, { layers, conditioning });
+}
 
-/** The examples' own copies of their class rows, [rows, ...] each; none without class conditioning. */
-const ownClassRows = (classes: number, { adapter, labels }: MicrobatchInputs): Tensor[] =>
-  classes === 0 ? [] : classTables.map((name) => tf.gather(adapter[name] as Tensor, labels as never));
+/** Gradients of those by group, [rows, size] each. */
+function groupsOf({ head }: FullTuned, own: readonly Tensor[]): [ParameterGroup, Tensor][] {
+  if (own.length === 0) return [];
+  const [first, second, third] = own.map((each) => each.reshape([each.shape[0] as number, -1])) as [
+    Tensor,
+    Tensor,
+    Tensor,
+  ];
+  if (head) return [['head', tf.concat([first, second], 1)]];
+  return [
+    ['vectors', tf.concat([first, second], 1)],
+    ['bias', third],
+  ];
+}
 
-const conditioningOf = (own: readonly Tensor[]): Conditioning | undefined =>
-  own.length === 0 ? undefined : { input: own[0]!, output: own[1]!, bias: own[2]! };
-
-/** Gradients of class rows as the groups `vectors` and `bias`, [rows, size] each. */
-const classGroups = ([input, output, bias]: readonly Tensor[]): { vectors: Tensor; bias: Tensor } => ({
-  vectors: tf.concat([input!, output!], 1),
-  bias: bias!,
-});
+/** Sums over examples of a group's [rows, size]. */
+const summed = (group: ParameterGroup, rows: Tensor, { classes }: FullTuned, labels: Tensor): Tensor =>
+  group === 'head' ? rows.sum(0) : classSums(rows, labels, classes);
 
 function clippedGradient(
-  config: DecoderConfig,
-  classes: number,
+  config: ModelConfig,
+  tuned: FullTuned,
   bounds: NonNullable<Clipping>['bounds'],
   inputs: MicrobatchInputs,
 ): MicrobatchOutputs {
   const rows = inputs.present.size;
   const [, time] = inputs.lossWeights.shape as [number, number];
+  const { weights, labels } = inputs;
   const { losses, books, others } = keepBooks(
     config,
-    inputs.weights,
+    tuned,
+    weights,
     inputs.tokens.slice([0, 0], [rows, time]),
-    (layers, own) => lossesOf(config, inputs, inputs.weights, { layers, conditioning: conditioningOf(own) }),
-    ownClassRows(classes, inputs),
+    (layers, own) => lossesWith(config, tuned, inputs, { weights, layers, own }),
+    ownBeside(tuned, inputs),
   );
   const squares = tf.addN(Array.from(books.values(), squaredNormOf)) as Tensor;
-  const groups = classes === 0 ? [] : Object.entries(classGroups(others));
-  const conditions = groups.map(([group, matrix]) => ({ group, matrix, norms: rowNorms(matrix) }));
-  const counts = [squares, losses, ...conditions.map(({ norms }) => norms)].reduce<Tensor>(
+  const beside = groupsOf(tuned, others).map(([group, matrix]) => ({ group, matrix, norms: rowNorms(matrix) }));
+  const counts = [squares, losses, ...beside.map(({ norms }) => norms)].reduce<Tensor>(
     (all, values) => tf.logicalAnd(all, tf.isFinite(values)),
     tf.greater(inputs.present, 0),
   );
@@ -85,40 +108,41 @@ function clippedGradient(
   const norms = tf.maximum(squares, leastSquare).sqrt() as Tensor;
   const factors = tf.minimum(1, tf.div(bounds.weights! * (1 - clipMargin), norms)) as Tensor;
   const sums = Object.fromEntries(
-    Object.entries(weightShapes(config)).map(([name, shape]) => {
+    Object.entries(tunedWeights(config, tuned)).map(([name, shape]) => {
       const parts = (books.get(name) as Book[]).map((book) => weightedSum(book, factors, counts, shape));
       return [name, tf.addN(parts) as Tensor];
     }),
   );
-  for (const { group, matrix, norms } of conditions) {
-    const contributions = clippedFloats(matrix, norms, bounds[group as 'vectors' | 'bias']!);
+  for (const { group, matrix, norms } of beside) {
+    const contributions = clippedFloats(matrix, norms, bounds[group]!);
     const kept = tf.where(counts.reshape([rows, 1]), contributions, tf.zerosLike(contributions)) as Tensor;
-    sums[group] = classSums(kept, inputs.labels, classes);
+    sums[group] = summed(group, kept, tuned, labels);
   }
   return { sums, losses: tf.where(counts, losses, tf.zerosLike(losses)) };
 }
 
 /** Without clipping: one backward pass that knows nothing of examples. */
-function plainGradient(config: DecoderConfig, classes: number, inputs: MicrobatchInputs): MicrobatchOutputs {
-  const names = Object.keys(weightShapes(config));
+function plainGradient(config: ModelConfig, tuned: FullTuned, inputs: MicrobatchInputs): MicrobatchOutputs {
+  const names = Object.keys(tunedWeights(config, tuned));
   const losses = (...list: Tensor[]): Tensor => {
     const weights = Object.fromEntries(names.map((name, index) => [name, list[index] as Tensor]));
-    return lossesOf(config, inputs, weights, { conditioning: conditioningOf(list.slice(names.length)) });
+    // Padding of a microbatch has no loss; of a classifier it would have a class.
+    return lossesWith(config, tuned, inputs, { weights, own: list.slice(names.length) }).mul(inputs.present);
   };
-  const own = [...names.map((name) => inputs.weights[name] as Tensor), ...ownClassRows(classes, inputs)];
+  const own = [...names.map((name) => inputs.weights[name] as Tensor), ...ownBeside(tuned, inputs)];
   const rows = inputs.present.size;
   const { value, grads } = tf.valueAndGrads(losses as never)(own, tf.ones([rows]) as never);
   const sums = Object.fromEntries(names.map((name, index) => [name, grads[index] as Tensor]));
-  const classRows = grads.slice(names.length) as Tensor[];
-  const groups = classes === 0 ? [] : Object.entries(classGroups(classRows));
-  for (const [group, matrix] of groups) sums[group] = classSums(matrix, inputs.labels, classes);
+  for (const [group, matrix] of groupsOf(tuned, grads.slice(names.length) as Tensor[])) {
+    sums[group] = summed(group, matrix, tuned, inputs.labels);
+  }
   return { sums, losses: value as Tensor };
 }
 
 /** Compiles the gradient of all weights over microbatches of `rows` examples with `time` predicted tokens. */
 export function compileFullGradient(
-  config: DecoderConfig,
-  tuned: TunedShape & { kind: 'full' },
+  config: ModelConfig,
+  tuned: FullTuned,
   clipping: Clipping,
   { rows, time, atOnce = 1 }: ProgramShape,
 ): MicrobatchGradient {
@@ -140,8 +164,8 @@ export function compileFullGradient(
     return compile(
       (inputs: MicrobatchInputs) =>
         clipping === null
-          ? plainGradient(config, tuned.classes, inputs)
-          : clippedGradient(config, tuned.classes, clipping.bounds, inputs),
+          ? plainGradient(config, tuned, inputs)
+          : clippedGradient(config, tuned, clipping.bounds, inputs),
       example,
       { atOnce },
     );

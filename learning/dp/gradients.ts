@@ -14,6 +14,8 @@ import {
   classBias,
   classInput,
   classOutput,
+  headBias,
+  headWeight,
   isLoraUp,
   promptName,
   sizeOf,
@@ -22,16 +24,16 @@ import {
   type Parameter,
   type ParameterGroup,
 } from '../tuning/parameters.ts';
-import { weightShapes, type DecoderConfig } from '../decoder/config.ts';
-import { flatLogits, type Conditioning } from '../decoder/forward.ts';
-import { crossEntropy } from '../decoder/loss.ts';
+import { weightShapes, type ModelConfig } from '../decoder/config.ts';
+import type { Conditioning } from '../decoder/forward.ts';
 import { tf, type Tensor } from '../tensorflow.ts';
+import { exampleLosses } from './example-losses.ts';
 import { loraLayers } from './lora-layers.ts';
 import type { Microbatch, MicrobatchShape } from './sequences.ts';
 
 type TensorRecord = Record<string, Tensor>;
 
-const groupNames: readonly ParameterGroup[] = ['lora', 'prompt', 'weights', 'vectors', 'bias'];
+const groupNames: readonly ParameterGroup[] = ['lora', 'prompt', 'weights', 'vectors', 'bias', 'head'];
 
 /**
  * Largest norm of each group's part of an example's gradient, in `step`s when there is one: gradients are then truncated
@@ -46,7 +48,7 @@ export type MicrobatchInputs = {
   adapter: TensorRecord;
   /** [rows, time + 1] int32, each in [0, vocab). */
   tokens: Tensor;
-  /** [rows, time] float32: weight of predicting token t + 1 in its row's loss. */
+  /** [rows, time] float32: weight of predicting token t + 1 in its row's loss; of a classifier, of a hidden state. */
   lossWeights: Tensor;
   /** [rows] int32, each in [0, classes); zeros without class conditioning. */
   labels: Tensor;
@@ -57,8 +59,8 @@ export type MicrobatchInputs = {
 export type MicrobatchOutputs = {
   /**
    * Sum over examples of clipped gradients, read with `addSums`: by group [size] of the LoRA matrices one after the
-   * other, B transposed, [length * dim] of a prompt, [classes, size] of class rows side by side; the model's weights by name. A group
-   * without parameters is absent. int32, in steps, in exact arithmetic, float32 otherwise.
+   * other, B transposed, [length * dim] of a prompt, [classes, size] of class rows side by side, [size] of a head; the
+   * model's weights by name. A group without parameters is absent. int32, in steps, in exact arithmetic, float32 otherwise.
    */
   sums: TensorRecord;
   /** [rows] float32: loss of each example, 0 for padding. */
@@ -73,18 +75,23 @@ function ownCopies(parameters: readonly Parameter[], { adapter, labels }: Microb
   return parameters.map(({ name, shape, group }): Tensor => {
     if (group === 'lora') return tf.zeros([rows, ...(isLoraUp({ name }) ? shape.toReversed() : shape)]);
     const shared = adapter[name] as Tensor;
-    return group === 'prompt' ? tf.tile(shared.expandDims(0), [rows, 1, 1]) : tf.gather(shared, labels as never);
+    const isClass = group === 'vectors' || group === 'bias';
+    return isClass ? tf.gather(shared, labels as never) : tiled(shared, rows);
   });
 }
 
+/** A copy for each example: [rows, ...]. */
+export const tiled = (shared: Tensor, rows: number): Tensor =>
+  tf.tile(shared.expandDims(0), [rows, ...shared.shape.map(() => 1)]);
+
 /** Gradients of the examples' losses by parameter, each [rows, ...]: [rows, dim] or [rows, vocab] for class rows. */
 function exampleGradients(
-  config: DecoderConfig,
+  config: ModelConfig,
   adapter: AdapterShape,
   inputs: MicrobatchInputs,
 ): { losses: Tensor; gradients: TensorRecord } {
-  const { weights, tokens, lossWeights } = inputs;
-  const [rows, time] = lossWeights.shape as [number, number];
+  const { weights } = inputs;
+  const rows = inputs.labels.size;
   const parameters = trainedParameters(config, adapter);
   const own = ownCopies(parameters, inputs);
   const place = new Map(parameters.map(({ name }, index) => [name, index]));
@@ -97,11 +104,8 @@ function exampleGradients(
         ? { input: ownOf(classInput), output: ownOf(classOutput), bias: ownOf(classBias) }
         : undefined;
     const prompt = adapter.kind === 'prompt' ? ownOf(promptName) : undefined;
-    const logits = flatLogits(config, weights, tokens.slice([0, 0], [rows, time]), { layers, conditioning, prompt });
-    const targets = tokens.slice([0, 1], [rows, time]).reshape([rows * time]);
-    return crossEntropy(logits, targets, lossWeights.reshape([rows * time]))
-      .reshape([rows, time])
-      .sum(1);
+    const head = adapter.head && { weight: ownOf(headWeight), bias: ownOf(headBias) };
+    return exampleLosses(config, weights, inputs, { layers, conditioning, prompt, head });
   };
   // The loss of a row depends on its own copies only, so the gradient of the sum holds each example's gradient.
   const { value, grads } = tf.valueAndGrads(losses as never)(own, tf.ones([rows]) as never);
@@ -166,7 +170,7 @@ function clipped(matrix: Tensor, norms: Tensor, group: ParameterGroup, clipping:
 
 /** The pure function that `compileMicrobatchGradient` compiles. */
 export function microbatchGradient(
-  config: DecoderConfig,
+  config: ModelConfig,
   adapter: AdapterShape,
   clipping: Clipping,
   inputs: MicrobatchInputs,
@@ -192,8 +196,8 @@ export function microbatchGradient(
   const sums: TensorRecord = {};
   for (const { group, contributions } of groups) {
     const kept = tf.where(counts.reshape([rows, 1]), contributions, tf.zerosLike(contributions)) as Tensor;
-    const isShared = group === 'lora' || group === 'prompt';
-    sums[group] = isShared ? kept.sum(0) : classSums(kept, inputs.labels, adapter.classes);
+    const isClass = group === 'vectors' || group === 'bias';
+    sums[group] = isClass ? classSums(kept, inputs.labels, adapter.classes) : kept.sum(0);
   }
   return { sums, losses: tf.where(counts, losses, tf.zerosLike(losses)) };
 }
@@ -231,7 +235,7 @@ export function addSums(
     }
     if (members.length === 0) continue;
     const flat = (sums[group] as Tensor).dataSync();
-    // A LoRA matrix and a prompt lie in one piece; of class rows there is one piece a class.
+    // A LoRA matrix, a prompt and a head lie in one piece; of class rows there is one piece a class.
     const isClass = group === 'vectors' || group === 'bias';
     const pieces = isClass ? (members[0] as Parameter).shape[0]! : 1;
     let from = 0;
@@ -264,7 +268,7 @@ export interface ProgramShape extends MicrobatchShape {
 
 /** Compiles the gradient of microbatches of `rows` examples with `time` predicted tokens. */
 export function compileMicrobatchGradient(
-  config: DecoderConfig,
+  config: ModelConfig,
   adapter: AdapterShape,
   clipping: Clipping,
   { rows, time, atOnce = 1 }: ProgramShape,

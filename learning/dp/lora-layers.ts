@@ -1,7 +1,7 @@
-/** @file The layers of a decoder with LoRA, whose backward pass hands out each example's gradient of the low-rank matrices. */
+/** @file The layers of a model with LoRA, whose backward pass hands out each example's gradient of the low-rank matrices. */
 
 import type { Layers } from '../decoder/blocks.ts';
-import type { DecoderConfig } from '../decoder/config.ts';
+import type { ModelConfig } from '../decoder/config.ts';
 import { plainLayers } from '../decoder/forward.ts';
 import { linear } from '../decoder/layers.ts';
 import { withOwnGradient } from '../decoder/own-gradient.ts';
@@ -20,7 +20,7 @@ export interface OwnLora extends LoraShape {
 }
 
 /** Layers with the updates worked into the matrices, as in decoding, where a copy takes no more memory than the input. */
-export function loraLayers(config: DecoderConfig, weights: Weights, lora: OwnLora): Layers {
+export function loraLayers(config: ModelConfig, weights: Weights, lora: OwnLora): Layers {
   const plain = plainLayers(weights);
   const paths = new Map(loraPlaces(config, lora).map(({ path }) => [`${path}.weight`, path]));
   return {

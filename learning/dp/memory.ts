@@ -2,7 +2,7 @@
 
 import { EpsilonflowError } from '../../schemas/errors.ts';
 import { sizeOf, trainedParameters, type TunedShape } from '../tuning/parameters.ts';
-import { linearNames, linearShape, parameterCount, type DecoderConfig } from '../decoder/config.ts';
+import { linearNames, linearShape, parameterCount, type ModelConfig } from '../decoder/config.ts';
 import { bucketLengths, microbatchTokens, type MicrobatchShape } from './sequences.ts';
 
 const bytesOfFloat = 4;
@@ -10,11 +10,11 @@ const bytesOfFloat = 4;
 /** What Node, TensorFlow and compiled programs take by themselves. */
 const baseBytes = 700 * 2 ** 20;
 
-const numberOfTrained = (config: DecoderConfig, tuned: TunedShape): number =>
+const numberOfTrained = (config: ModelConfig, tuned: TunedShape): number =>
   trainedParameters(config, tuned).reduce((sum, parameter) => sum + sizeOf(parameter), 0);
 
 /** Bytes that don't depend on the microbatch: weights, what is trained, its optimiser, and sums in doubles. */
-function fixedBytes(config: DecoderConfig, tuned: TunedShape): number {
+function fixedBytes(config: ModelConfig, tuned: TunedShape): number {
   const trained = numberOfTrained(config, tuned);
   // Base weights that are trained are freed once their values are copied.
   const frozen = tuned.kind === 'full' ? 0 : parameterCount(config);
@@ -24,18 +24,18 @@ function fixedBytes(config: DecoderConfig, tuned: TunedShape): number {
 }
 
 /** Bytes of the sums of each further microbatch that is computed at the same time. */
-const sumsBytes = (config: DecoderConfig, tuned: TunedShape): number => bytesOfFloat * numberOfTrained(config, tuned);
+const sumsBytes = (config: ModelConfig, tuned: TunedShape): number => bytesOfFloat * numberOfTrained(config, tuned);
 
 /**
  * Bytes of one example while its gradient is computed: what the backward pass reads again of each layer, logits and their
  * gradient, and what is made for the example itself.
  */
-function exampleBytes(config: DecoderConfig, tuned: TunedShape, time: number): number {
+function exampleBytes(config: ModelConfig, tuned: TunedShape, time: number): number {
   const { dim, hidden, heads, layers, vocab } = config;
   const positions = time + (tuned.kind === 'prompt' ? tuned.length : 0);
   // Residual, norms, queries, keys, values and mixed values; gate, up and their product; scores and their softmax.
   const kept = layers * (16 * dim + 6 * hidden + 3 * heads * positions);
-  const logits = 4 * vocab;
+  const logits = tuned.head ? 0 : 4 * vocab;
   const linears = linearNames(config).reduce((sum, name) => {
     const [outputs, inputs] = linearShape(config, name);
     return sum + outputs + inputs;
@@ -45,7 +45,7 @@ function exampleBytes(config: DecoderConfig, tuned: TunedShape, time: number): n
   const own = trainedParameters(config, tuned)
     .filter(({ group }) => group !== 'weights')
     .reduce(
-      (sum, { group, shape }) => sum + (group === 'lora' || group === 'prompt' ? sizeOf({ shape }) : shape[1]!),
+      (sum, { group, shape }) => sum + (group === 'vectors' || group === 'bias' ? shape[1]! : sizeOf({ shape })),
       0,
     );
   return bytesOfFloat * (positions * (kept + books) + time * logits + 3 * own);
@@ -64,7 +64,7 @@ const cores = 2;
  * @throws EpsilonflowError MODEL_UNFIT when not even one of the longest examples fits
  */
 export function microbatchShapes(
-  config: DecoderConfig,
+  config: ModelConfig,
   tuned: TunedShape,
   { sequence, memory }: { sequence: number; memory: number },
 ): MicrobatchShape[] {
@@ -88,7 +88,7 @@ export function microbatchShapes(
 
 /** How many microbatches of any shape of a layout fit into memory side by side, up to `most`. */
 export function microbatchesAtOnce(
-  config: DecoderConfig,
+  config: ModelConfig,
   tuned: TunedShape,
   layout: readonly MicrobatchShape[],
   { memory, most }: { memory: number; most: number },

@@ -10,22 +10,22 @@ import type { ParameterGroup, TrainedValues, TunedShape } from '../tuning/parame
 export const usualAdam: AdamOptimizer = { kind: 'adam', beta1: 0.9, beta2: 0.98, epsilon: 1e-8 };
 
 /**
- * Learning rate of class rows over that of the method, such that it is about the same at the methods' usual rates: the
- * rows start at zero and have to move far within few steps.
+ * Learning rate of class rows, and of a classifier's head, over that of the method, such that it is about the same at
+ * the methods' usual rates: they start at zero and have to move far within few steps.
  */
-const classRates: Readonly<Record<TunedShape['kind'], { vectors: number; bias: number }>> = {
-  lora: { vectors: 4, bias: 5 },
-  prompt: { vectors: 0.2, bias: 0.25 },
-  full: { vectors: 40, bias: 50 },
+const classRates: Readonly<Record<TunedShape['kind'], { vectors: number; bias: number; head: number }>> = {
+  lora: { vectors: 4, bias: 5, head: 1 },
+  prompt: { vectors: 0.2, bias: 0.25, head: 0.05 },
+  full: { vectors: 40, bias: 50, head: 10 },
 };
 
 /** Learning rate of a group over that of the method's schedule. */
 export const rateMultiple = ({ kind }: Pick<TunedShape, 'kind'>, group: ParameterGroup): number =>
-  group === 'vectors' || group === 'bias' ? classRates[kind][group] : 1;
+  group === 'vectors' || group === 'bias' || group === 'head' ? classRates[kind][group] : 1;
 
 /** Whether weight decay pulls at a parameter: at matrices, not at gains, biases and what belongs to a class. */
 export const decays = ({ shape, group }: { shape: readonly number[]; group: ParameterGroup }): boolean =>
-  shape.length > 1 && group !== 'vectors' && group !== 'bias';
+  shape.length > 1 && group !== 'vectors' && group !== 'bias' && group !== 'head';
 
 /** What an optimiser remembers: Adam's moments; SGD's velocity is `first`, its `second` stays zero. */
 export interface OptimiserState {

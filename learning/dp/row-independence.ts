@@ -9,14 +9,14 @@
 
 import { sizeOf, trainedParameters, type TunedShape } from '../tuning/parameters.ts';
 import { disposeTree } from '../compile/index.ts';
-import type { DecoderConfig } from '../decoder/config.ts';
+import type { ModelConfig } from '../decoder/config.ts';
 import { tf, type Tensor } from '../tensorflow.ts';
 import { seededStream } from '../../privacy/noise.ts';
 import { microbatchTensors, type MicrobatchGradient } from './gradients.ts';
 import { encodeRecord, fillMicrobatch, type EncodedRecord, type MicrobatchShape } from './sequences.ts';
 
 export interface CheckedModel {
-  config: DecoderConfig;
+  config: ModelConfig;
   tuned: TunedShape;
   weights: Record<string, Tensor>;
 }
@@ -27,7 +27,7 @@ function examples({ config, tuned }: CheckedModel, { rows, time }: MicrobatchSha
   const token = (): number => Math.floor(stream.uniform() * config.vocab);
   return Array.from({ length: rows }, (_, row) => {
     const text = Int32Array.from({ length: 1 + ((row * 7) % time) }, token);
-    const label = tuned.classes > 0 ? row % tuned.classes : 0;
+    const label = row % Math.max(1, tuned.head?.classes ?? tuned.classes);
     return encodeRecord({ bosId: token(), eosId: token(), prefix: new Int32Array(0), text, label }, time);
   });
 }

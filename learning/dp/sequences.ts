@@ -13,6 +13,8 @@ export interface EncodedRecord {
   tokens: Int32Array;
   /** Number of tokens at the front that are given, not predicted: start token and, mostly, prefix. */
   given: number;
+  /** Place after the last token whose hidden state counts; absent: the last that is read counts. */
+  end?: number;
   /** What the sum of the losses of its tokens is divided by. */
   divisor: number;
   /** Class index, 0 when there is none. */
@@ -88,7 +90,7 @@ export function fillMicrobatch(
   records.forEach((record, row) => {
     if (record === null) return;
     tokens.set(record.tokens, row * (time + 1));
-    const [first, end] = [record.given - 1, lengthOf(record)];
+    const [first, end] = [record.given - 1, record.end ?? lengthOf(record)];
     if (first < end) lossWeights.fill(1 / record.divisor, row * time + first, row * time + end);
     labels[row] = record.label;
     present[row] = 1;

@@ -13,11 +13,12 @@ import {
   trainedParameters,
   type Parameter,
   type ParameterGroup,
+  type TrainedValues,
   type TunedShape,
 } from '../tuning/parameters.ts';
 import { disposeTree } from '../compile/index.ts';
 import { letGo } from '../host-memory.ts';
-import type { DecoderConfig } from '../decoder/config.ts';
+import type { ModelConfig } from '../decoder/config.ts';
 import { tf, type Tensor } from '../tensorflow.ts';
 import { decays, rateMultiple } from './optimisers.ts';
 import type { Schedule } from '../schedule.ts';
@@ -49,17 +50,20 @@ import {
 const biasShare = 0.6;
 const vectorShare = 0.4;
 const ownShare = Math.sqrt(1 - biasShare ** 2 - vectorShare ** 2);
+/** Of a classifier: the head's share, and what is left of the clip norm. */
+const headShare = 0.6;
+const bodyShare = 0.8;
 
 /** How each group is clipped under a mechanism. */
 export function clippingFor(
   mechanism: TrainingMechanism,
-  { kind, classes }: Pick<TunedShape, 'kind' | 'classes'>,
+  { kind, classes, head }: Pick<TunedShape, 'kind' | 'classes' | 'head'>,
 ): Clipping {
   if (mechanism.kind === 'unbounded') return null;
   const { clipNorm, arithmetic } = mechanism;
   const own = kind === 'full' ? 'weights' : kind;
-  const shares: Partial<Record<ParameterGroup, number>> =
-    classes === 0 ? { [own]: 1 } : { [own]: ownShare, vectors: vectorShare, bias: biasShare };
+  const conditioned = classes === 0 ? { [own]: 1 } : { [own]: ownShare, vectors: vectorShare, bias: biasShare };
+  const shares: Partial<Record<ParameterGroup, number>> = head ? { [own]: bodyShare, head: headShare } : conditioned;
   if (arithmetic === 'exact') {
     const grid = gridFor(clipNorm);
     return { bounds: groupBounds(grid, shares), step: grid.step };
@@ -75,7 +79,7 @@ export function largestNorm(clipping: Clipping): number | null {
 }
 
 export interface TrainerSettings {
-  config: DecoderConfig;
+  config: ModelConfig;
   tuned: TunedShape;
   optimizer: Optimizer;
   schedule: Schedule;
@@ -102,7 +106,7 @@ export interface TrainerHooks extends LoopHooks {
 }
 
 /** Trained weights of the model, and what is trained beside it. */
-type Trained = Pick<MicrobatchInputs, 'weights' | 'adapter'>;
+export type Trained = Pick<MicrobatchInputs, 'weights' | 'adapter'>;
 
 /** A compiled microbatch gradient. */
 interface Program {
@@ -119,6 +123,15 @@ function groupsOfOneShape(batches: readonly Microbatch[], most: number): Microba
     else groups.push([batch]);
   }
   return groups;
+}
+
+/** What is trained, on the device. */
+export function uploaded(parameters: readonly Parameter[], values: TrainedValues): Trained {
+  const trained: Trained = { weights: {}, adapter: {} };
+  for (const { name, shape, group } of parameters) {
+    trained[group === 'weights' ? 'weights' : 'adapter'][name] = tf.tensor(values[name]!, shape);
+  }
+  return trained;
 }
 
 export class Trainer {
@@ -180,7 +193,7 @@ export class Trainer {
     );
     const bytesRead = this.parameters.reduce((sum, each) => sum + Float32Array.BYTES_PER_ELEMENT * sizeOf(each), 0);
     let loss = 0;
-    const trained = this.upload(state);
+    const trained = uploaded(this.parameters, state.values);
     try {
       let microbatch = 0;
       for (const group of groupsOfOneShape(batches, this.settings.atOnce)) {
@@ -207,7 +220,7 @@ export class Trainer {
    * and keeps it on disk. When that happened would tell when a record of its length was first drawn.
    */
   private async prepare(state: TrainingState, hooks: TrainerHooks): Promise<void> {
-    const trained = this.upload(state);
+    const trained = uploaded(this.parameters, state.values);
     try {
       for (const shape of this.settings.layout) {
         if (this.compiled.has(shape.time)) continue;
@@ -246,15 +259,6 @@ export class Trainer {
     if (!isExact || rowsAreIndependent(program.run, model, shape)) return program;
     program.run.dispose();
     return compiled(1);
-  }
-
-  /** What is trained, on the device. */
-  private upload(state: TrainingState): Trained {
-    const trained: Trained = { weights: {}, adapter: {} };
-    for (const { name, shape, group } of this.parameters) {
-      trained[group === 'weights' ? 'weights' : 'adapter'][name] = tf.tensor(state.values[name]!, shape);
-    }
-    return trained;
   }
 
   private run(

@@ -3,6 +3,7 @@
 import { EpsilonflowError } from '../../schemas/errors.ts';
 
 export interface EncoderConfig {
+  family: 'bert';
   /** Width of the residual stream. */
   dim: number;
   layers: number;

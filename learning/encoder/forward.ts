@@ -3,6 +3,7 @@
  * attention to both sides, LayerNorm after each addition. Pure, fit for `compile`.
  */
 
+import type { Layers } from '../decoder/blocks.ts';
 import { plainLayers } from '../decoder/forward.ts';
 import { attend, gelu, geluTanh, layerNorm, maskBias } from '../decoder/layers.ts';
 import type { Weights } from '../decoder/weights.ts';
@@ -15,12 +16,18 @@ import { embeddingNorm, layerPath, positionTable, segmentTable, wordTable, type 
  * @param tokens [batch, time] int32, each in [0, vocab) and padded at the end: checked by the caller, since XLA clamps
  *   what is outside
  * @param present [batch, time] float32: 1 for tokens, 0 for padding, which no token attends to
+ * @param layers instead of plain products with the weights
  * @returns [batch, time, dim]; of padding it means nothing
  */
-export function encode(config: EncoderConfig, weights: Weights, tokens: Tensor, present: Tensor): Tensor {
+export function encode(
+  config: EncoderConfig,
+  weights: Weights,
+  tokens: Tensor,
+  present: Tensor,
+  layers: Layers = plainLayers(weights),
+): Tensor {
   const [batch, time] = tokens.shape as [number, number];
   const { dim, heads } = config;
-  const layers = plainLayers(weights);
   const activate = config.activation === 'gelu' ? gelu : geluTanh;
   const norm = (path: string, x: Tensor): Tensor =>
     layers.bias(`${path}.bias`, layers.gain(`${path}.weight`, layerNorm(x, config.normEps)));

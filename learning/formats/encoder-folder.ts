@@ -1,6 +1,9 @@
 /** @file Encoders of the BERT family in Hugging Face folders. What lies beyond the last hidden states is left out. */
 
 import { join } from 'node:path';
+
+import { PreTrainedTokenizer } from '@huggingface/transformers';
+
 import { EpsilonflowError } from '../../schemas/errors.ts';
 import { checkShapes } from '../decoder/weights.ts';
 import { checkEncoderConfig, encoderShapes, type EncoderConfig } from '../encoder/config.ts';
@@ -37,6 +40,7 @@ function parseEncoderConfig(file: string, json: Record<string, unknown>): Encode
   // RoBERTa counts positions from the row after that of padding.
   const firstPosition = type === 'roberta' ? number('pad_token_id', 1) + 1 : 0;
   return checkEncoderConfig({
+    family: 'bert',
     dim: number('hidden_size'),
     layers: number('num_hidden_layers'),
     heads: number('num_attention_heads'),
@@ -81,4 +85,30 @@ export async function readEncoder(directory: string): Promise<Encoder> {
   }
   checkShapes(shapes, weights);
   return { config, weights: toTensors(weights) };
+}
+
+export interface EncoderTokenizer {
+  /** Tokens that it knows. */
+  vocabulary: number;
+  /** Ids of a text between those that begin and end it, cut to `longest`. */
+  encode(text: string, longest: number): Int32Array;
+}
+
+/** @throws EpsilonflowError MODEL_INVALID */
+export async function readEncoderTokenizer(directory: string): Promise<EncoderTokenizer> {
+  const [definition, settings] = await Promise.all(
+    ['tokenizer.json', 'tokenizer_config.json'].map((name) => readJsonFile(join(directory, name))),
+  );
+  // What a folder says of cutting and padding is for others' batches.
+  const tokenizer = new PreTrainedTokenizer({ ...definition, truncation: null, padding: null }, settings!);
+  let vocabulary = 0;
+  for (const id of tokenizer.get_vocab().values()) vocabulary = Math.max(vocabulary, id + 1);
+  return {
+    vocabulary,
+    encode(text, longest) {
+      const ids = tokenizer.encode(text);
+      // The last one ends a text; it stays where a text is cut.
+      return Int32Array.from(ids.length > longest ? [...ids.slice(0, longest - 1), ids.at(-1)!] : ids);
+    },
+  };
 }

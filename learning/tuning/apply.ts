@@ -1,14 +1,17 @@
 /** @file The adapted model's forward pass: hooks that the decoder takes. Pure, fit for `compile`. */
 
-import type { LinearHook } from '../decoder/blocks.ts';
-import type { Conditioning, ForwardOptions } from '../decoder/forward.ts';
+import type { Layers, LinearHook } from '../decoder/blocks.ts';
+import type { ModelConfig } from '../decoder/config.ts';
+import { plainLayers, type Conditioning, type ForwardOptions } from '../decoder/forward.ts';
 import { linear } from '../decoder/layers.ts';
+import { weight, type Weights } from '../decoder/weights.ts';
 import { tf, type Tensor } from '../tensorflow.ts';
 import {
   classBias,
   classInput,
   classOutput,
   loraName,
+  loraPlaces,
   promptName,
   type AdapterShape,
   type LoraShape,
@@ -38,6 +41,20 @@ export function loraPair(
 /** A target's matrix with its update: W + alpha / rank * B A. */
 export const mergedMatrix = (matrix: Tensor, { up, down }: { up: Tensor; down: Tensor }): Tensor =>
   matrix.add(tf.matMul(up, down));
+
+/** Layers with the updates worked into the matrices. */
+export function adaptedLayers(config: ModelConfig, weights: Weights, lora: LoraShape, tensors: AdapterTensors): Layers {
+  const plain = plainLayers(weights);
+  const paths = new Map(loraPlaces(config, lora).map(({ path }) => [`${path}.weight`, path]));
+  return {
+    ...plain,
+    linear(name, x) {
+      const path = paths.get(name);
+      if (path === undefined) return plain.linear(name, x);
+      return linear(x, mergedMatrix(weight(weights, name), loraPair(lora, tensors, path)));
+    },
+  };
+}
 
 /** Vectors and bias of each row's class. @param labels [batch] int32, each in [0, classes) */
 export function classConditioning(tensors: AdapterTensors, labels: Tensor): Conditioning {

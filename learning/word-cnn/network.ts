@@ -10,6 +10,7 @@
  * example's gradient in sparse form, which exact clipping needs.
  */
 
+import { setPrediction, type Predictions } from '../classifier/predictions.ts';
 import { tf } from '../tensorflow.ts';
 import type { WordCnnShape, WordCnnWeights } from './parameters.ts';
 import { TextNetwork, type ProductTable, type TextPass } from './text-network.ts';
@@ -191,7 +192,7 @@ export class WordCnn extends TextNetwork {
   }
 
   /**
-   * Most probable class and loss (nats, when labels are given) of each text; texts go through in chunks.
+   * Writes what is said of each text to `into`, in chunks; yields how many are done.
    *
    * @param isApart takes products of the whole vocabulary, so that no bit of a text's prediction depends on which other
    *   texts there are; otherwise those of a chunk's words, which costs less.
@@ -199,24 +200,19 @@ export class WordCnn extends TextNetwork {
   *evaluate(
     texts: EncodedTexts,
     chosen: ArrayLike<number>,
-    labels: ArrayLike<number> | null,
+    into: Predictions,
     { chunk = 512, isApart = false } = {},
-  ): Generator<{ predicted: Int32Array; loss: number; done: number }> {
+  ): Generator<number> {
     const pass = this.newPass();
     const whole = isApart ? { places: texts.words, starts: texts.starts, products: this.vocabularyProducts() } : null;
     for (let from = 0; from < chosen.length; from += chunk) {
       const batch = Int32Array.from({ length: Math.min(chunk, chosen.length - from) }, (_, i) => chosen[from + i]!);
       const table = whole ?? this.table(texts, batch);
-      const predicted = new Int32Array(batch.length);
-      let loss = 0;
       for (let index = 0; index < batch.length; index++) {
         this.forward(table, whole === null ? index : batch[index]!, pass, null);
-        let best = 0;
-        for (let c = 1; c < pass.outputs.length; c++) if (pass.outputs[c]! > pass.outputs[best]!) best = c;
-        predicted[index] = best;
-        if (labels !== null) loss -= Math.log(Math.max(pass.outputs[labels[batch[index]!]!]!, 1e-38));
+        setPrediction(into, from + index, pass.outputs);
       }
-      yield { predicted, loss, done: from + batch.length };
+      yield from + batch.length;
     }
   }
 }

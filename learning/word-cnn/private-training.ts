@@ -1,6 +1,5 @@
 /**
- * @file DP-SGD of the word-CNN: exact per-example clipping over all trained weights, in integers on a grid, and the outer
- * loop of `learning/dp`.
+ * @file DP-SGD of the word-CNN: exact per-example clipping over all trained weights, in integers on a grid.
  *
  * What a text contributes is computed from the text and the weights alone: products of words and filters are made for the
  * whole vocabulary, and each text goes through loops of its own.
@@ -8,12 +7,18 @@
 
 import { availableParallelism } from 'node:os';
 
+import {
+  addInMicrobatches,
+  privateMicrobatch,
+  trainLearnerPrivately,
+  type PrivateHooks,
+  type PrivateLearner,
+  type PrivateSettings,
+} from '../classifier/private-training.ts';
 import { type TrainedValues } from '../tuning/parameters.ts';
 import { usualAdam } from '../dp/optimisers.ts';
-import type { Schedule } from '../schedule.ts';
 import type { TrainingState } from '../dp/checkpoint.ts';
-import { gridFor } from '../dp/grid.ts';
-import { trainInSteps, type BatchSums, type LoopHooks, type LoopParameter } from '../dp/outer-loop.ts';
+import type { LoopParameter } from '../dp/outer-loop.ts';
 import type { MechanismProof } from '../../schemas/artifact.ts';
 import type { PoissonGaussianMechanism } from '../../schemas/plan.ts';
 import { ClippingThreads } from './clipping-threads.ts';
@@ -27,11 +32,8 @@ import {
   type WordCnnWeights,
   zeroWeights,
 } from './parameters.ts';
-import { largestUnits, TextClipper } from './text-clipper.ts';
+import { TextClipper } from './text-clipper.ts';
 import type { LabelledTexts } from './training.ts';
-
-/** Records between two reports of progress. */
-export const privateMicrobatch = 256;
 
 /**
  * Texts of a whole training from which on threads share the work. A thread starts in the time of some 2,000 texts, and
@@ -72,31 +74,9 @@ export function weightsOf(shape: WordCnnShape, values: TrainedValues): WordCnnWe
   return weights;
 }
 
-/** Rates over the steps: a short rise, then linear to a tenth, so that late noise moves the weights less. */
-export const privateSchedule = ({ lr, steps }: { lr: number; steps: number }): Schedule => ({
-  lr,
-  steps,
-  warmup: 5,
-  decay: 'linear',
-  finalLr: 0.1,
-});
-
-export interface PrivateHooks extends LoopHooks {
-  /** Called between microbatches; may throw to stop. The state is that of the last complete step. */
-  between(done: { step: number; microbatch: number; of: number }): Promise<void>;
-}
-
-export interface PrivateSettings {
-  schedule: Schedule;
-  mechanism: PoissonGaussianMechanism;
-  secret: { key: Buffer; nodeKey: string };
-  /** What decides the last bits of sums beside the program: see `machine` of `learning/machine.ts`. */
-  machine: string;
-}
-
 /**
  * Trains `model` from `state`, whose values must be the views of the model's weights (see {@link namedWeights}), to the
- * end of the schedule. There is no early stopping, no dropout and no look at any number of the data.
+ * end of the schedule.
  */
 export async function trainPrivately(
   model: WordCnn,
@@ -105,41 +85,28 @@ export async function trainPrivately(
   state: TrainingState,
   hooks: PrivateHooks,
 ): Promise<MechanismProof> {
-  const parameters = trainedParameters(model.shape);
-  const { schedule, mechanism, secret, machine } = settings;
+  const { schedule, mechanism } = settings;
+  const { clipNorm } = mechanism;
   const threads = threadsFor(model, data, mechanism, schedule.steps - state.step);
-  const gradientSums = async (drawn: Int32Array): Promise<BatchSums> => {
-    const of = Math.ceil(drawn.length / privateMicrobatch);
-    const between = (microbatch: number): Promise<void> => hooks.between({ step: state.step, microbatch, of });
-    const { views, sums } = zeroSums(model.shape, mechanism.clipNorm);
-    if (of === 0) return sums;
-    if (threads) return { ...sums, loss: await threads.add(drawn, views.flat, privateMicrobatch, between) };
-    const clipped = new ClippedGradients(model, data, mechanism.clipNorm);
-    for (let microbatch = 0; microbatch < of; microbatch++) {
-      clipped.add(drawn.subarray(microbatch * privateMicrobatch, (microbatch + 1) * privateMicrobatch));
-      await between(microbatch + 1);
-    }
-    return clipped.sums;
+  const learner: PrivateLearner = {
+    parameters: trainedParameters(model.shape),
+    optimizer: usualAdam,
+    records: data.labels.length,
+    async gradientSums(drawn, between) {
+      if (!threads || drawn.length === 0) {
+        const clipped = new ClippedGradients(model, data, clipNorm);
+        const loss = await addInMicrobatches(drawn, (text) => clipped.add(text), between);
+        return { sums: clipped.sums, loss };
+      }
+      const views = zeroSums(model.shape);
+      const loss = await threads.add(drawn, views.flat, privateMicrobatch, between);
+      return { sums: namedWeights(views), loss };
+    },
+    // Noise falls on the padding word's row too; its vector is defined as zero.
+    tidy: () => void model.weights.embedding.fill(0, 0, model.shape.embedding),
   };
-  // An unbounded mechanism is never run here, so how its batches are drawn plays no part.
-  const unboundedBatch = { samplingProbability: 0, expectedBatchSize: 1, seed: 0 };
-  const records = data.labels.length;
-  const computation = JSON.stringify({ machine, rows: privateMicrobatch });
   try {
-    const proof = await trainInSteps(
-      { parameters, optimizer: usualAdam, schedule, mechanism, unboundedBatch, secret, records, computation },
-      state,
-      gradientSums,
-      {
-        beforeStep: (step, digest, batchSize) => hooks.beforeStep(step, digest, batchSize),
-        afterStep: async (step, meanLoss) => {
-          // Noise falls on the padding word's row too; its vector is defined as zero, which is post-processing.
-          model.weights.embedding.fill(0, 0, model.shape.embedding);
-          await hooks.afterStep(step, meanLoss);
-        },
-      },
-    );
-    return proof!;
+    return await trainLearnerPrivately(learner, settings, state, hooks);
   } finally {
     await threads?.end();
   }
@@ -158,28 +125,24 @@ function threadsFor(
 }
 
 /** Sums over no text. */
-function zeroSums(shape: WordCnnShape, clipNorm: number): { views: WordCnnViews<Float64Array>; sums: BatchSums } {
-  const views = wordCnnViews(shape, new Float64Array(wordCnnLength(shape)));
-  const grid = gridFor(clipNorm);
-  const clipping = { largestNorm: largestUnits(grid) * grid.step, step: grid.step };
-  return { views, sums: { sums: namedWeights(views), loss: 0, ...clipping } };
-}
+const zeroSums = (shape: WordCnnShape): WordCnnViews<Float64Array> =>
+  wordCnnViews(shape, new Float64Array(wordCnnLength(shape)));
 
 /** Sums of clipped per-example gradients at one state of the weights, in whole steps of the grid. */
 export class ClippedGradients {
-  readonly sums: BatchSums;
+  readonly sums: Record<string, Float64Array>;
   private readonly clipper: TextClipper;
 
   constructor(model: WordCnn, data: LabelledTexts, clipNorm: number) {
     const { words: places, starts } = data.texts;
     const table = { places, starts, products: model.vocabularyProducts() };
-    const { views, sums } = zeroSums(model.shape, clipNorm);
+    const views = zeroSums(model.shape);
+    this.sums = namedWeights(views);
     this.clipper = new TextClipper(model, table, data.labels, clipNorm, views);
-    this.sums = sums;
   }
 
-  /** Adds the clipped gradients of some records. */
-  add(chosen: Int32Array): void {
-    for (const text of chosen) this.sums.loss += this.clipper.add(text);
+  /** Adds the clipped gradient of a text; returns its loss, nats. */
+  add(text: number): number {
+    return this.clipper.add(text);
   }
 }

@@ -4,15 +4,10 @@
  */
 
 import { gridFor, type Grid } from '../dp/grid.ts';
+import { addUnits, clipToUnits } from '../dp/units.ts';
 import type { WordCnnViews } from './parameters.ts';
 import type { ProductTable, TextNetwork, TextPass } from './text-network.ts';
 import { paddingWord } from './words.ts';
-
-/** Share by which a clipped norm stays below its bound: a thousand times the rounding of a norm in double precision. */
-const clipMargin = 1e-9;
-
-/** Largest norm of a text's contribution, in whole steps. */
-export const largestUnits = ({ clipNorm }: Grid): number => Math.floor(clipNorm);
 
 /** Adds clipped gradients of single texts to `sums`, in whole steps of the grid. */
 export class TextClipper {
@@ -67,14 +62,8 @@ export class TextClipper {
     this.denseGradient();
     const words = this.filterGradient(this.table.starts[text]!);
     const length = this.parts.vectors + words * network.shape.embedding;
-    const norm = Math.sqrt(squaredNorm(gradient, length));
-    // A non-finite gradient contributes zero, whatever its neighbours are.
-    if (!Number.isFinite(norm) || !Number.isFinite(loss)) return 0;
-    const bound = largestUnits(grid);
-    const squared = truncate(gradient, length, Math.min(1 / grid.step, (bound * (1 - clipMargin)) / norm));
-    // Integers: exact up to 2^53, and what is larger than that is larger than the bound.
-    if (!(squared <= bound * bound)) return 0;
-    this.addUnits(words);
+    if (!Number.isFinite(loss) || !clipToUnits(gradient, length, grid)) return 0;
+    this.addAll(words);
     return loss;
   }
 
@@ -132,37 +121,16 @@ export class TextClipper {
     return words;
   }
 
-  private addUnits(words: number): void {
+  private addAll(words: number): void {
     const { gradient, parts, sums, met } = this;
     const { embedding: dim } = this.network.shape;
-    addTo(sums.denseBias, 0, gradient, 0, parts.dense);
-    addTo(sums.dense, 0, gradient, parts.dense, parts.convolutionBias);
-    addTo(sums.convolutionBias, 0, gradient, parts.convolutionBias, parts.convolution);
-    addTo(sums.convolution, 0, gradient, parts.convolution, parts.vectors);
+    addUnits(sums.denseBias, 0, gradient, 0, parts.dense);
+    addUnits(sums.dense, 0, gradient, parts.dense, parts.convolutionBias);
+    addUnits(sums.convolutionBias, 0, gradient, parts.convolutionBias, parts.convolution);
+    addUnits(sums.convolution, 0, gradient, parts.convolution, parts.vectors);
     for (let slot = 0; slot < words; slot++) {
       const vector = parts.vectors + slot * dim;
-      addTo(sums.embedding, met[slot]! * dim, gradient, vector, vector + dim);
+      addUnits(sums.embedding, met[slot]! * dim, gradient, vector, vector + dim);
     }
   }
-}
-
-function squaredNorm(values: Float64Array, length: number): number {
-  let total = 0;
-  for (let at = 0; at < length; at++) total += values[at]! * values[at]!;
-  return total;
-}
-
-/** Scales to steps of the grid and drops what is behind the point; returns the squared norm of what is left. */
-function truncate(values: Float64Array, length: number, factor: number): number {
-  let total = 0;
-  for (let at = 0; at < length; at++) {
-    const units = Math.trunc(values[at]! * factor);
-    values[at] = units;
-    total += units * units;
-  }
-  return total;
-}
-
-function addTo(sums: Float64Array, place: number, values: Float64Array, from: number, to: number): void {
-  for (let at = from; at < to; at++) sums[place + at - from]! += values[at]!;
 }

@@ -9,7 +9,7 @@ export const paddingWord = 0;
 const wordPattern = /[\p{L}\p{N}\p{M}]+|[^\s\p{L}\p{N}\p{M}]/gu;
 
 /** 32-bit FNV-1a over UTF-16 code units' low and high bytes, with MurmurHash3's finaliser so that low bits mix. */
-function hashWord(word: string): number {
+export function hashWord(word: string): number {
   let hash = 0x811c9dc5;
   for (let index = 0; index < word.length; index++) {
     const unit = word.charCodeAt(index);

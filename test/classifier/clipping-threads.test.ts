@@ -2,6 +2,7 @@ import type { Worker } from 'node:worker_threads';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
+import { privateSchedule, type PrivateHooks } from '../../learning/classifier/private-training.ts';
 import { zeroState } from '../../learning/dp/optimisers.ts';
 import { stepDigest } from '../../learning/dp/outer-loop.ts';
 import { ClippingThreads } from '../../learning/word-cnn/clipping-threads.ts';
@@ -10,8 +11,6 @@ import { initialWeights, wordCnnSizes, type WordCnnShape } from '../../learning/
 import {
   ClippedGradients,
   namedWeights,
-  type PrivateHooks,
-  privateSchedule,
   trainedParameters,
   trainPrivately,
 } from '../../learning/word-cnn/private-training.ts';
@@ -59,10 +58,11 @@ async function withThreads<T>(model: WordCnn, threads: number, use: (of: Clippin
 /** The same by one loop on the main thread. */
 function expected(model: WordCnn, drawn: Int32Array): { sums: number[]; loss: number } {
   const clipped = new ClippedGradients(model, data, clipNorm);
-  clipped.add(drawn);
-  const { embedding, convolution, convolutionBias, dense, denseBias } = clipped.sums.sums;
+  let loss = 0;
+  for (const text of drawn) loss += clipped.add(text);
+  const { embedding, convolution, convolutionBias, dense, denseBias } = clipped.sums;
   const parts = [embedding, convolution, convolutionBias, dense, denseBias];
-  return { sums: parts.flatMap((part) => Array.from(part!)), loss: clipped.sums.loss };
+  return { sums: parts.flatMap((part) => Array.from(part!)), loss };
 }
 
 async function summed(threads: ClippingThreads, drawn: Int32Array, microbatch = 256): Promise<unknown> {

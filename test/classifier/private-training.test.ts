@@ -4,6 +4,8 @@ import { join } from 'node:path';
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
+import { privateSchedule, type PrivateHooks } from '../../learning/classifier/private-training.ts';
+import { predictions, scoreOf } from '../../learning/classifier/predictions.ts';
 import { deviationOnGrid, gridFor } from '../../learning/dp/grid.ts';
 import { zeroState } from '../../learning/dp/optimisers.ts';
 import { readCheckpoint, writeCheckpoint, type TrainingState } from '../../learning/dp/checkpoint.ts';
@@ -12,8 +14,6 @@ import { WordCnn } from '../../learning/word-cnn/network.ts';
 import { initialWeights, wordCnnSizes, type WordCnnShape } from '../../learning/word-cnn/parameters.ts';
 import {
   namedWeights,
-  type PrivateHooks,
-  privateSchedule,
   trainedParameters,
   trainPrivately,
   weightsOf,
@@ -149,8 +149,12 @@ describe('DP training of the word-CNN', () => {
     const longer = { ...settings, mechanism: easy, schedule: privateSchedule({ lr: 0.05, steps: 40 }) };
     await trainPrivately(model, data, longer, state, quiet);
     const all = Int32Array.from(data.labels, (_, index) => index);
-    const predicted = [...model.evaluate(data.texts, all, data.labels)].flatMap((part) => Array.from(part.predicted));
-    const hits = predicted.filter((label, index) => label === data.labels[index]).length;
-    expect(hits / predicted.length).toBeGreaterThan(0.85);
+    const size = { records: all.length, classes: shape.classes };
+    const said = await predictions(
+      (into) => model.evaluate(data.texts, all, into),
+      size,
+      () => Promise.resolve(),
+    );
+    expect(scoreOf(said, data.labels).accuracy).toBeGreaterThan(0.85);
   });
 });

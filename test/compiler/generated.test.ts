@@ -47,7 +47,7 @@ function isNumber(schema: Schema): boolean {
 
 /** Units, and quantities that have none. */
 const measured =
-  /\b(tokens?|records?|steps?|sequences|positions?|passes|rows|resamples|similarity|words|buckets|filters|blocks|heads|documents|width|rank|share|fraction|probability|probable|rate|epsilon|privacy loss|norm|scale|logits|divided|added|fixes)\b/i;
+  /\b(tokens?|records?|steps?|seconds?|sequences|positions?|passes|rows|resamples|similarity|words|buckets|filters|blocks|heads|documents|width|rank|share|fraction|probability|probable|rate|epsilon|privacy loss|norm|scale|logits|divided|added|fixes)\b/i;
 
 /** Whether the mapping that holds a key can't be without it. */
 function isNeeded(path: string): boolean {

@@ -15,7 +15,8 @@ import { flatLogits } from '../../learning/decoder/forward.ts';
 import { crossEntropy } from '../../learning/decoder/loss.ts';
 import { initialWeights } from '../../learning/decoder/weights.ts';
 import { keepBooks, linearBook, squaredNormOf } from '../../learning/dp/book-keeping.ts';
-import { compileFullGradient, lossesOf } from '../../learning/dp/full-gradient.ts';
+import { exampleLosses } from '../../learning/dp/example-losses.ts';
+import { compileFullGradient } from '../../learning/dp/full-gradient.ts';
 import {
   addSums,
   microbatchTensors,
@@ -211,9 +212,10 @@ describe.each(variants)('gradients of all weights with %s', (_, config, classes)
       const conditioning = classes > 0 ? classConditioning(inputs.adapter, inputs.labels) : undefined;
       const { books } = keepBooks(
         config,
+        {},
         inputs.weights,
         tokens,
-        (layers) => lossesOf(config, inputs, inputs.weights, { layers, conditioning }),
+        (layers) => exampleLosses(config, inputs.weights, inputs, { layers, conditioning }),
         [],
       );
       return tf.addN(Array.from(books.values(), squaredNormOf)).sqrt();
@@ -238,9 +240,8 @@ describe('norms of gradients over 128 tokens at width 128', () => {
       return encodeRecord({ bosId: 0, eosId: 0, prefix: new Int32Array(0), text, label: 0 }, time);
     });
     const norms = compile((inputs: MicrobatchInputs): Tensor => {
-      const lossOf = (layers: Layers): Tensor =>
-        lossesOf(config, inputs, inputs.weights, { layers, conditioning: undefined });
-      const { books } = keepBooks(config, inputs.weights, inputs.tokens.slice([0, 0], [rows, time]), lossOf, []);
+      const lossOf = (layers: Layers): Tensor => exampleLosses(config, inputs.weights, inputs, { layers });
+      const { books } = keepBooks(config, {}, inputs.weights, inputs.tokens.slice([0, 0], [rows, time]), lossOf, []);
       return tf.addN(Array.from(books.values(), squaredNormOf)).sqrt();
     });
     const found = norms({ weights, adapter: {}, ...microbatchTensors(fillMicrobatch({ rows, time }, long, 0)) });
