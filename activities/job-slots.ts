@@ -119,8 +119,8 @@ export class JobSlots implements CustomSlotSupplier<ActivitySlotInfo> {
 
 /** Does a step in one of the places of its queue's device. */
 export function inTurn<T>(slots: Partial<Record<string, JobSlots>> | undefined, work: () => Promise<T>): Promise<T> {
-  const device = Context.current().info.taskQueue.split('.')[0]!;
-  const places = slots?.[device];
+  if (slots === undefined) return work();
+  const places = slots[Context.current().info.taskQueue.split('.')[0]!];
   return places ? places.inPlace(work) : work();
 }
 
