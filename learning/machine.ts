@@ -46,7 +46,8 @@ export function machine(): string {
     threads: availableParallelism(),
     cards: isOnCard() ? cards() : [],
     library: [binding.TF_Version, tf.version['tfjs-core'], isOnCard()],
-    engine: process.versions.v8,
+    // Words and tokens are cut by Unicode's tables, which a system's own library may hold.
+    engine: [process.versions.v8, process.versions.icu, process.versions.unicode],
     settings: settings.sort(([one], [other]) => (one < other ? -1 : 1)),
   });
 }

@@ -178,10 +178,12 @@ export function doorOf(plan: Pick<Plan, 'datasets'>, node: PlanNode): Door {
   const released = open && node.release !== undefined;
   const waiver = waiverOfKind[node.kind];
   const waived = waiver !== undefined && node.waivers.includes(waiver);
+  // The figures of a comparison have names of the spec's own, those of its arms.
+  const isIndependent = (name: string): boolean => dataIndependent.has(name) && node.kind !== 'compare';
   const allows = (name: string): boolean =>
     metricsLeave ||
     waived ||
-    dataIndependent.has(name) ||
+    isIndependent(name) ||
     (open && modelSizes.has(name)) ||
     (released && releasedMetrics.has(name));
   return {

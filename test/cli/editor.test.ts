@@ -63,7 +63,18 @@ describe('an editor with the YAML language server, for the spec that init writes
     const { path, at } = await open(clip, `${clip}      wa\n`);
     const items = await server.complete(path, ...at('      wa'));
     expect(items.map(({ label }) => label)).toEqual([
-      ...['objective', 'lossDivisor', 'optimizer', 'warmup', 'decay', 'finalLr', 'sequence', 'memory', 'seed'],
+      ...[
+        'objective',
+        'lossDivisor',
+        'optimizer',
+        'warmup',
+        'decay',
+        'finalLr',
+        'sequence',
+        'memory',
+        'checkpoint',
+        'seed',
+      ],
     ]);
     expect(JSON.stringify(items.find(({ label }) => label === 'warmup')!.documentation)).toContain(
       'Steps over which the learning rate rises.',

@@ -39,6 +39,12 @@ describe('the door', () => {
     expect(doorOf(plan, step(plan.nodes, 'comparison')).content({ mean: 0.9 })).toBeNull();
   });
 
+  it('takes no arm of a comparison for what it is named like', async () => {
+    const plan = await planOf({ sensitivity: 'private' });
+    const door = doorOf(plan, step(plan.nodes, 'comparison'));
+    expect(door.metrics({ steps: 0.9, epsilon: 0.8, seconds: 0.7 })).toEqual({});
+  });
+
   it('holds back the training loss of a DP node, whose artifact may leave', async () => {
     const plan = await planOf({ sensitivity: 'private' });
     const door = doorOf(plan, step(plan.nodes, 'generator'));
