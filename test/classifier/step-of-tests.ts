@@ -11,6 +11,7 @@ import { seededStream } from '../../privacy/noise.ts';
 import type { OpenedArtifact } from '../../schemas/artifact.ts';
 import type { NodePrivacy, PlanDataset, PlanNode } from '../../schemas/plan.ts';
 import type { TrainClassifierParams } from '../../schemas/step-params.ts';
+import { wordLevelTokenizer } from '../learning/word-level-tokenizer.ts';
 
 const words = {
   cold: ['ice', 'snow', 'frost', 'winter', 'north', 'glove'],
@@ -153,32 +154,10 @@ export const privacyOf = (
   digest: 'mechanism',
 });
 
-const special = (id: string): object => ({ SpecialToken: { id, type_id: 0 } });
-
 /** The small BERT of the fixtures with a tokenizer that knows the texts' words. */
 export async function writeEncoder(directory: string): Promise<void> {
   const vocabulary = ['[UNK]', '[CLS]', '[SEP]', ...Object.values(words).flat()];
-  const definition = {
-    version: '1.0',
-    added_tokens: [],
-    normalizer: null,
-    pre_tokenizer: { type: 'Whitespace' },
-    post_processor: {
-      type: 'TemplateProcessing',
-      single: [special('[CLS]'), { Sequence: { id: 'A', type_id: 0 } }, special('[SEP]')],
-      pair: [],
-      special_tokens: Object.fromEntries(
-        ['[CLS]', '[SEP]'].map((id) => [id, { id, ids: [vocabulary.indexOf(id)], tokens: [id] }]),
-      ),
-    },
-    decoder: null,
-    model: {
-      type: 'WordLevel',
-      vocab: Object.fromEntries(vocabulary.map((word, id) => [word, id])),
-      unk_token: '[UNK]',
-    },
-  };
   await cp(fileURLToPath(new URL('../learning/fixtures/models/bert', import.meta.url)), directory, { recursive: true });
-  await writeFile(join(directory, 'tokenizer.json'), JSON.stringify(definition));
+  await writeFile(join(directory, 'tokenizer.json'), JSON.stringify(wordLevelTokenizer(vocabulary)));
   await writeFile(join(directory, 'tokenizer_config.json'), JSON.stringify({ unk_token: '[UNK]' }));
 }

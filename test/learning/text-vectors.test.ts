@@ -11,6 +11,7 @@ import { readModel, readTokenizer } from '../../learning/formats/model.ts';
 import { tf, type Tensor } from '../../learning/tensorflow.ts';
 import { decoderEmbedder, encoderEmbedder } from '../../learning/text-vectors.ts';
 import { openTinyWorld, type TinyWorld } from '../orchestration/tiny-experiment.ts';
+import { wordLevelTokenizer } from './word-level-tokenizer.ts';
 
 let world: TinyWorld;
 let bert: string;
@@ -27,26 +28,8 @@ afterAll(async () => {
 });
 
 const vocabulary = ['[UNK]', '[CLS]', '[SEP]', 'ice', 'snow', 'sun'];
-const special = (id: string): object => ({ SpecialToken: { id, type_id: 0 } });
 const wordLevel = {
-  version: '1.0',
-  added_tokens: [],
-  normalizer: null,
-  pre_tokenizer: { type: 'Whitespace' },
-  post_processor: {
-    type: 'TemplateProcessing',
-    single: [special('[CLS]'), { Sequence: { id: 'A', type_id: 0 } }, special('[SEP]')],
-    pair: [],
-    special_tokens: Object.fromEntries(
-      ['[CLS]', '[SEP]'].map((id) => [id, { id, ids: [vocabulary.indexOf(id)], tokens: [id] }]),
-    ),
-  },
-  decoder: null,
-  model: {
-    type: 'WordLevel',
-    vocab: Object.fromEntries(vocabulary.map((word, id) => [word, id])),
-    unk_token: '[UNK]',
-  },
+  ...wordLevelTokenizer(vocabulary),
   // Of another one's batches: not followed.
   truncation: { max_length: 3, direction: 'Right', strategy: 'LongestFirst', stride: 0 },
   padding: null,

@@ -12,7 +12,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 
 /**
  * Histories of real runs, named for the workflow, what happened, and the version that wrote them; made by
- * `temporal workflow show --workflow-id ID --output json`. Code that cannot replay one of them would break runs that
+ * `temporal workflow show --workflow-id ID --output json`, without the folder of the project in stack traces. Code that cannot replay one of them would break runs that
  * are under way: such a change needs `patched` of the Temporal SDK.
  */
 const folder = fileURLToPath(new URL('histories', import.meta.url));
@@ -39,6 +39,10 @@ beforeAll(async () => {
   Runtime.install({ logger });
   const workflowsPath = fileURLToPath(new URL('../../workflows/index.ts', import.meta.url));
   workflowBundle = await bundleWorkflowCode({ workflowsPath, logger });
+});
+
+it.each(names)('%s names no folder of a machine', (name) => {
+  expect(readFileSync(join(folder, name), 'utf8')).not.toMatch(/\(\/[^)]*\.[jt]s:/);
 });
 
 describe('workflow code', () => {
